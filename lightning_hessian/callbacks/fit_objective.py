@@ -1,0 +1,168 @@
+"""The training loss of a running fit, ready to be measured as often as it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective import (
+    Sandbox,
+    TrainingLoss,
+    TrainingStep,
+    compare_products,
+    refuse_silent_errors,
+    training_data,
+)
+from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.results import Mode
+
+FAST_DEV_RUN_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveOptions:
+    """What the loss is measured on.
+
+    Attributes:
+        num_samples: Frozen training samples, or ``"all"``.
+        batch_size: Samples per frozen batch; the training loader's when None.
+        mode: ``eval`` or ``train``.
+        precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64.
+        parameters: Name patterns; None for all trainable ones.
+        seed: Of the choice of samples, the probes and the random numbers inside the step.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    num_samples: int | Literal["all"]
+    batch_size: int | None
+    mode: Mode
+    precision: Literal[32, 64] | None
+    parameters: Sequence[str] | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_samples != "all" and not (
+            isinstance(self.num_samples, int) and self.num_samples >= 1
+        ):
+            raise ValueError(
+                f"`num_samples` must be at least 1 or 'all', got {self.num_samples!r}."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1 or None, got {self.batch_size}.")
+        if self.mode not in ("eval", "train"):
+            raise ValueError(f"`mode` must be 'eval' or 'train', got {self.mode!r}.")
+        if self.precision not in (32, 64, None):
+            raise ValueError(f"`precision` must be 32, 64 or None, got {self.precision!r}.")
+        if isinstance(self.parameters, str):
+            raise ValueError(
+                f"`parameters` must be a list of name patterns, got the string "
+                f"{self.parameters!r}. Write `parameters=[{self.parameters!r}]`."
+            )
+
+
+class FitObjective:
+    """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
+
+    Args:
+        options: What the loss is measured on.
+        trainer: Running the fit.
+        module: Attached to it.
+    """
+
+    def __init__(
+        self, options: ObjectiveOptions, trainer: Trainer, module: LightningModule
+    ) -> None:
+        self._options = options
+        self._trainer = trainer
+        self._module = module
+        self._train_flags: dict[nn.Module, bool] = {}
+        self._frozen: FrozenBatches | None = None
+        self._is_checked = False
+        self.check_notes: tuple[str, ...] = ()
+
+    def note_flags(self) -> None:
+        """Remember which submodules are in train mode; called while the fit trains."""
+        if self._options.mode == "train":
+            self._train_flags = {part: part.training for part in self._module.modules()}
+
+    @contextmanager
+    def opened(self) -> Iterator[TrainingLoss]:
+        """The loss at the present parameters, inside a sandbox.
+
+        The first time in a fit, the batches are fetched and the products are checked.
+
+        Yields:
+            The loss; not to be used after the block.
+        """
+        if self._frozen is None:
+            self._frozen = self._freeze()
+        if not self._is_checked:
+            self.check_notes = self._check(self._frozen)
+            self._is_checked = True
+        with self._sandbox(self._dtype) as sandbox:
+            yield self._loss(self._frozen, sandbox)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        precision = self._options.precision
+        if precision is None:
+            in_double = any(p.dtype == torch.float64 for p in self._module.parameters())
+            precision = 64 if in_double else 32
+        return torch.float64 if precision == 64 else torch.float32
+
+    def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
+        trainer = self._trainer
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        settings = [optimizer.param_groups for optimizer in trainer.optimizers]
+        return Sandbox(
+            self._module,
+            mode=self._options.mode,
+            seed=self._options.seed,
+            dtype=dtype,
+            train_flags=self._train_flags,
+            trainer=trainer,
+            foreign=[dataset, trainer.datamodule, *settings],  # type: ignore[attr-defined]
+            copies=copies,
+        )
+
+    def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
+        step = TrainingStep(self._module, self._trainer, sandbox.dtype)
+        selection = ParameterSelection.of(self._module, self._options.parameters)
+        return TrainingLoss(step, frozen, selection, sandbox)
+
+    def _freeze(self) -> FrozenBatches:
+        options = self._options
+        data = training_data(self._trainer, options.batch_size)
+        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
+        with self._sandbox(self._dtype) as sandbox:
+            return freeze_batches(
+                data,
+                num_samples=FAST_DEV_RUN_SAMPLES if in_dev_run else options.num_samples,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                reseed=sandbox.reseed,
+            )
+
+    def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
+        """Are the products exact? Refuses what is not, returns what to beware of."""
+        with self._sandbox(self._dtype) as sandbox:
+            refuse_silent_errors(self._loss(frozen, sandbox))
+        first = FrozenBatches(frozen.batches[:1], frozen.batches[0].size, frozen.description)
+        generator = torch.Generator().manual_seed(self._options.seed)
+        try:
+            with self._sandbox(torch.float64, copies=True) as sandbox:
+                return compare_products(self._loss(first, sandbox), generator=generator).notes
+        except RefusedError:
+            raise
+        except (RuntimeError, TypeError) as error:
+            return (f"Self-check: not possible in float64 ({error}).",)

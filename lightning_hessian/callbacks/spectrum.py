@@ -1,0 +1,257 @@
+"""The callback that a user adds to a Trainer for the Hessian's spectrum."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from tqdm.auto import tqdm
+from typing_extensions import override
+
+from lightning_hessian.callbacks.fit_objective import ObjectiveOptions
+from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
+from lightning_hessian.callbacks.schedule import Schedule
+from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.operators import HessianOperator
+from lightning_hessian.panels import rasterize, spectrum_figure
+from lightning_hessian.results import Mode, Spectrum, SpectrumReport
+from lightning_hessian.writers import SpectrumWriter
+
+BLOCK_SIZE = 4
+HVP_UNITS = (1.5, 3.0)
+
+
+class HessianSpectrum(MeasurementCallback):
+    """Top eigenvalues, trace and spectral density of the training loss's Hessian, in TensorBoard.
+
+    Measures the loss that ``training_step`` returns, as a mean over a fixed sample of the training
+    set, at the start and the end of the fit and in between as told. The run is left bit-identical.
+    Every number carries its error. Reports are kept in :attr:`reports` and logged at
+    ``trainer.global_step`` under ``hessian/``:
+
+    ``eig_1..k`` and ``eig_min_1..k'`` with their ``_bound``; ``trace``, ``trace_standard_error``,
+    ``trace_lower``, ``trace_upper``; ``negative_fraction`` with ``_lower`` and ``_upper``,
+    ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``failed``. To
+    TensorBoard also: histograms ``density`` and ``density_symlog``, the figure ``spectrum``, the
+    text ``failure``, and a Custom Scalars page.
+
+    Args:
+        num_eigenvalues: Number of largest eigenvalues.
+        num_smallest: Number of smallest (most negative) eigenvalues.
+        trace: Measure the trace.
+        density: Measure the spectral density and the share of negative eigenvalues.
+        num_samples: Training samples that the loss averages, drawn once; "all" for the whole set.
+        batch_size: Samples per forward pass; as in training when None.
+        mode: "eval" (dropout off, running statistics) or "train" (fixed masks, batch statistics).
+        every_n_epochs: Measure at the end of every n-th epoch; None for never.
+        every_n_train_steps: Measure after every n-th optimiser step; None for never.
+        at_checkpoints: Measure whenever a checkpoint is saved.
+        rtol: Wanted bound of each eigenvalue, relative to it (or to 1 % of the largest).
+        trace_rtol: Wanted standard error of the trace, relative to it.
+        max_hvps: Bound on the Hessian-vector products of one measurement.
+        parameters: Patterns of parameter names such as "encoder.*"; all trainable ones when None.
+        precision: Bits of the arithmetic; when None 32, or 64 where the module is in 64.
+        seed: Of the samples, the probes, and the random numbers inside the step.
+        custom_scalars: Write a Custom Scalars page into the sub-run "hessian".
+        on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_eigenvalues: int = 5,
+        num_smallest: int = 1,
+        trace: bool = True,
+        density: bool = True,
+        num_samples: int | Literal["all"] = 2048,
+        batch_size: int | None = None,
+        mode: Mode = "eval",
+        every_n_epochs: int | None = 1,
+        every_n_train_steps: int | None = None,
+        at_checkpoints: bool = False,
+        rtol: float = 1e-2,
+        trace_rtol: float = 0.05,
+        max_hvps: int = 200,
+        parameters: Sequence[str] | None = None,
+        precision: Literal[32, 64] | None = None,
+        seed: int = 0,
+        custom_scalars: bool = True,
+        on_error: OnError = "warn",
+    ) -> None:
+        super().__init__(
+            objective=ObjectiveOptions(
+                num_samples=num_samples,
+                batch_size=batch_size,
+                mode=mode,
+                precision=precision,
+                parameters=parameters,
+                seed=seed,
+            ),
+            schedule=Schedule(
+                every_n_epochs=every_n_epochs,
+                every_n_train_steps=every_n_train_steps,
+                at_checkpoints=at_checkpoints,
+            ),
+            on_error=on_error,
+        )
+        _check(num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
+        self.reports: list[SpectrumReport] = []
+        self._num_eigenvalues = num_eigenvalues
+        self._num_smallest = num_smallest
+        self._trace = trace
+        self._density = density
+        self._rtol = rtol
+        self._trace_rtol = trace_rtol
+        self._max_hvps = max_hvps
+        self._seed = seed
+        self._mode: Mode = mode
+        self._writer = SpectrumWriter(custom_scalars=custom_scalars)
+        self._has_told_cost = False
+
+    @override
+    def measure(self, loss: TrainingLoss, trainer: Trainer) -> SpectrumReport:
+        start = time.perf_counter()
+        gradient = loss.gradient()
+        gradient_seconds = time.perf_counter() - start
+        max_hvps = 2 * BLOCK_SIZE if trainer.fast_dev_run else self._max_hvps  # type: ignore[attr-defined]
+        self._tell_cost(loss, gradient_seconds, max_hvps)
+        with _progress(trainer, max_hvps) as bar:
+            spectrum = measure_spectrum(
+                HessianOperator(loss),
+                num_eigenvalues=self._num_eigenvalues,
+                num_smallest=self._num_smallest,
+                trace=self._trace,
+                density=self._density,
+                rtol=self._rtol,
+                trace_rtol=self._trace_rtol,
+                max_hvps=max_hvps,
+                block_size=BLOCK_SIZE,
+                generator=torch.Generator().manual_seed(self._seed),
+                on_products=bar.update,
+            )
+        return SpectrumReport(
+            **_fields(spectrum),
+            loss=gradient.loss,
+            gradient_norm=float(gradient.vector.norm()),
+            gradient_seconds=gradient_seconds,
+            num_parameters=loss.size,
+            num_samples=loss.batches.num_samples,
+            data=loss.batches.description,
+            unused_parameters=gradient.unused,
+        )
+
+    @override
+    def record(
+        self,
+        trainer: Trainer,
+        measured: SpectrumReport,
+        seconds: float,
+        notes: tuple[str, ...],
+    ) -> None:
+        report = dataclasses.replace(measured, notes=(*measured.notes, *notes))
+        figure = None if report.density is None else rasterize(spectrum_figure(report))
+        self._keep(trainer, report, seconds, figure)
+
+    @override
+    def record_failure(self, trainer: Trainer, reason: str, seconds: float) -> None:
+        self._keep(trainer, SpectrumReport(failure=reason), seconds, figure=None)
+
+    def _keep(
+        self,
+        trainer: Trainer,
+        report: SpectrumReport,
+        seconds: float,
+        figure: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        report = dataclasses.replace(
+            report,
+            mode=self._mode,
+            seconds=seconds,
+            epoch=trainer.current_epoch,
+            global_step=trainer.global_step,
+        )
+        self.reports.append(report)
+        self._writer.write(trainer.loggers, report, figure)
+
+    def _tell_cost(self, loss: TrainingLoss, gradient_seconds: float, max_hvps: int) -> None:
+        if self._has_told_cost:
+            return
+        self._has_told_cost = True
+        low, high = (units * max_hvps * gradient_seconds for units in HVP_UNITS)
+        rank_zero_info(
+            f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
+            f"{self._mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
+            f"report costs at most {max_hvps} Hessian-vector products, about {low:.2g} to "
+            f"{high:.2g} s, and fewer when its tolerances are met earlier."
+        )
+
+
+def _fields(spectrum: Spectrum) -> dict[str, Any]:
+    """A spectrum's numbers under the names of a report's fields."""
+    fields: dict[str, Any] = {
+        "eigenvalues": spectrum.largest.values,
+        "residual_bounds": spectrum.largest.residual_bounds,
+        "converged": spectrum.largest.converged,
+        "smallest_eigenvalues": spectrum.smallest.values,
+        "smallest_residual_bounds": spectrum.smallest.residual_bounds,
+        "smallest_converged": spectrum.smallest.converged,
+        "density": spectrum.density,
+        "num_hvps": spectrum.num_hvps,
+        "notes": spectrum.notes,
+    }
+    if spectrum.trace is not None:
+        fields["trace"] = spectrum.trace.value
+        fields["trace_standard_error"] = spectrum.trace.standard_error
+        fields["trace_interval"] = spectrum.trace.interval
+    if spectrum.negative_mass is not None:
+        fields["negative_fraction"] = spectrum.negative_mass.fraction
+        fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket
+        fields["negative_threshold"] = spectrum.negative_mass.threshold
+    return fields
+
+
+@contextmanager
+def _progress(trainer: Trainer, max_hvps: int) -> Iterator[Any]:
+    """A bar of its own beside Lightning's, only where that one is shown."""
+    host = trainer.progress_bar_callback
+    shown = host is not None and getattr(host, "is_enabled", False) and trainer.is_global_zero
+    with tqdm(total=max_hvps, desc="Hessian", unit="HVP", leave=False, disable=not shown) as bar:
+        yield bar
+
+
+def _check(
+    num_eigenvalues: int,
+    num_smallest: int,
+    trace: bool,
+    density: bool,
+    rtol: float,
+    trace_rtol: float,
+    max_hvps: int,
+) -> None:
+    for name, count in (("num_eigenvalues", num_eigenvalues), ("num_smallest", num_smallest)):
+        if count < 0:
+            raise ValueError(f"`{name}` must be at least 0, got {count}.")
+    if not (num_eigenvalues or num_smallest or trace or density):
+        raise ValueError(
+            "`HessianSpectrum` has nothing to measure: `num_eigenvalues` and `num_smallest` are 0, "
+            "`trace` and `density` are False. Ask for at least one."
+        )
+    for name, tolerance in (("rtol", rtol), ("trace_rtol", trace_rtol)):
+        if not 0 < tolerance < 1:
+            raise ValueError(f"`{name}` must lie between 0 and 1, got {tolerance}.")
+    if max_hvps < 2 * BLOCK_SIZE:
+        raise ValueError(
+            f"`max_hvps` must be at least {2 * BLOCK_SIZE}, two blocks of {BLOCK_SIZE}, got "
+            f"{max_hvps}."
+        )

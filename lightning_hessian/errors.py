@@ -1,0 +1,15 @@
+"""Reasons for which a measurement is not made."""
+
+from __future__ import annotations
+
+
+class RefusedError(RuntimeError):
+    """The measurement cannot be made truthfully on this module or data, now or later in this fit.
+
+    Everything else that goes wrong (out of memory, a loss that is not a number at this one point)
+    keeps its own exception and is tried again at the next due measurement.
+    """
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss, its gradient or a Hessian-vector product holds NaN or infinity at this point."""

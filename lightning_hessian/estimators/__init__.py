@@ -1,0 +1,21 @@
+"""Numbers with error bars from a symmetric operator; no network, no Lightning."""
+
+from lightning_hessian.estimators.density import quadrature_weights, spectral_density
+from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.estimators.negative_mass import negative_mass
+from lightning_hessian.estimators.spectrum import measure_spectrum
+from lightning_hessian.estimators.trace import estimate_trace
+
+__all__ = [
+    "KrylovSpace",
+    "RitzPairs",
+    "block_lanczos",
+    "estimate_trace",
+    "largest_eigenvalues",
+    "measure_spectrum",
+    "negative_mass",
+    "quadrature_weights",
+    "smallest_eigenvalues",
+    "spectral_density",
+]

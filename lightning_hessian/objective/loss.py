@@ -1,0 +1,211 @@
+"""The training loss over the frozen batches as a function of the parameters, with derivatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective.sandbox import Sandbox
+from lightning_hessian.parameters import ParameterSelection
+
+BatchLoss = Callable[[Any, int], Tensor | None]
+"""The loss of one frozen batch with its graph, or None for a batch that training would skip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gradient:
+    """The loss and its gradient at the present parameters.
+
+    Attributes:
+        loss: Mean over the frozen samples, float64 arithmetic.
+        vector: ``(n,)`` float64.
+        unused: Names of parameters that no batch's loss depends on; their entries are zero.
+    """
+
+    loss: float
+    vector: Tensor
+    unused: tuple[str, ...]
+
+
+class TrainingLoss:
+    """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of ``n_b`` samples.
+
+    For a loss that is a mean over samples the weighting by true batch sizes makes ``L`` independent
+    of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
+    taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
+    are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
+    backward and ``b`` second backwards.
+
+    Args:
+        batch_loss: The loss of one batch.
+        batches: The frozen sample.
+        parameters: What to differentiate by.
+        sandbox: Entered by the caller; reset before each evaluation.
+    """
+
+    def __init__(
+        self,
+        batch_loss: BatchLoss,
+        batches: FrozenBatches,
+        parameters: ParameterSelection,
+        sandbox: Sandbox,
+    ) -> None:
+        self.batches = batches
+        self.parameters = parameters
+        self._batch_loss = batch_loss
+        self._sandbox = sandbox
+        self._num_weighted: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of selected scalars, ``n``."""
+        return self.parameters.size
+
+    @property
+    def device(self) -> torch.device:
+        """Of the first selected parameter."""
+        return self.parameters.tensors[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the derivatives."""
+        return self._sandbox.dtype
+
+    def evaluate_batch(self, index: int) -> Tensor | None:
+        """Loss of one frozen batch with its graph, from the state on entering the sandbox.
+
+        Args:
+            index: Of the batch.
+
+        Returns:
+            A scalar, or None for a batch that training would skip.
+
+        Raises:
+            RefusedError: If the step returns a loss of more than one element.
+            NonFiniteError: If the loss is NaN or infinite.
+        """
+        self._sandbox.reset(index)
+        loss = self._batch_loss(self.batches.batches[index].data, index)
+        if loss is None:
+            return None
+        if loss.numel() != 1:
+            raise RefusedError(
+                f"the training loss must be a single number, got shape {tuple(loss.shape)}. "
+                "Reduce it by a mean in `training_step`."
+            )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the training loss must be finite, got {value} on frozen batch {index}. At such "
+                "a point there is no Hessian; look for the first step with a non-finite loss."
+            )
+        return loss.reshape(())
+
+    def gradient(self) -> Gradient:
+        """Loss and gradient over all frozen batches; costs one gradient unit.
+
+        Returns:
+            Both in float64, with the names of the parameters that get no gradient.
+
+        Raises:
+            RefusedError: If every batch is skipped, or no parameter gets a gradient.
+            NonFiniteError: If the loss or the gradient is not finite.
+        """
+        total, vector = 0.0, torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        used = [False] * len(self.parameters.names)
+        num_weighted = 0
+        for index, batch in enumerate(self.batches.batches):
+            loss = self.evaluate_batch(index)
+            if loss is None:
+                continue
+            num_weighted += batch.size
+            total += batch.size * float(loss.detach())
+            if loss.requires_grad:
+                pieces = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
+                self.parameters.add_flat(vector, pieces, batch.size)
+                used = [u or piece is not None for u, piece in zip(used, pieces, strict=True)]
+        self._check_usable(num_weighted, used)
+        vector /= num_weighted
+        if not bool(vector.isfinite().all()):
+            raise NonFiniteError(
+                "the gradient of the training loss must be finite, but it holds NaN or infinity "
+                "while the loss is finite. Look for a square root or a logarithm at zero."
+            )
+        self._num_weighted = num_weighted
+        names = zip(self.parameters.names, used, strict=True)
+        return Gradient(
+            loss=total / num_weighted,
+            vector=vector,
+            unused=tuple(name for name, is_used in names if not is_used),
+        )
+
+    def hessian_products(self, vectors: Tensor) -> Tensor:
+        """Multiply a block of vectors by the Hessian of ``L``.
+
+        Exact up to rounding: ``H v = d/dw (dL/dw . v)`` by a second backward through the graph of
+        the first, which all vectors of the block share.
+
+        Args:
+            vectors: ``(n, b)``.
+
+        Returns:
+            ``(n, b)`` in the objective's type; columns are contiguous.
+        """
+        count = vectors.shape[1]
+        columns = [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
+        total = torch.zeros(count, self.size, dtype=torch.float64, device=self.device)
+        if self._num_weighted is None:
+            self.gradient()
+        for index, batch in enumerate(self.batches.batches):
+            loss = self.evaluate_batch(index)
+            if loss is None or not loss.requires_grad:
+                continue
+            tensors = self.parameters.tensors
+            first = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
+            curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
+            for j in range(count if curved else 0):
+                second = torch.autograd.grad(
+                    [first[i] for i in curved],
+                    tensors,
+                    grad_outputs=[columns[j][i] for i in curved],
+                    retain_graph=j + 1 < count,
+                    allow_unused=True,
+                )
+                self.parameters.add_flat(total[j], second, batch.size / (self._num_weighted or 1))
+        return total.to(self.dtype).T
+
+    @contextmanager
+    def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
+        """Evaluate at ``w + step * direction`` inside.
+
+        Args:
+            direction: ``(n,)``.
+            step: Factor of the direction.
+
+        Yields:
+            Nothing; the parameters' bits are put back at the end.
+        """
+        deltas = [step * piece for piece in self.parameters.split(direction.contiguous())]
+        with self._sandbox.displaced(self.parameters.tensors, deltas):
+            yield
+
+    def _check_usable(self, num_weighted: int, used: list[bool]) -> None:
+        if num_weighted == 0:
+            raise RefusedError(
+                f"`training_step` returned None for each of the {len(self.batches.batches)} frozen "
+                "batches, so there is no loss to measure. Raise `num_samples`, or return a loss."
+            )
+        if not any(used):
+            raise RefusedError(
+                "the training loss does not depend on any selected parameter: "
+                f"{', '.join(self.parameters.names[:5])}. Was it computed under `torch.no_grad()` "
+                "or from detached tensors? Otherwise select others by `parameters=`."
+            )

@@ -1,0 +1,98 @@
+"""Switches of torch under which a second derivative of a training step exists and is exact."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def exact_derivatives(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Compute with kernels that can be differentiated twice, at full precision.
+
+    - scaled dot-product attention by its math kernel: the fused ones have no second derivative;
+    - ``torch.compile``d parts run eagerly: compiled backward passes refuse ``create_graph``;
+    - ``torch._weight_norm`` written out: its own second derivative is wrong (torch 2.13, CPU);
+    - float32 matrix products at their highest precision, no autocast, no anomaly detection;
+    - cuDNN without benchmarking, and off for modules with a recurrent layer.
+
+    Args:
+        module: Searched for recurrent and compiled parts.
+        dtype: Default floating-point type inside.
+
+    Yields:
+        Nothing; every switch is put back at the end.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if _may_hold_compiled_code():
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        for device_type in {"cpu", *(p.device.type for p in module.parameters())} - {"meta"}:
+            stack.enter_context(torch.autocast(device_type, enabled=False))
+        stack.enter_context(_written_out_weight_norm())
+        stack.enter_context(torch.autograd.set_detect_anomaly(False))
+        _set(stack, torch.get_default_dtype, torch.set_default_dtype, dtype)
+        _set(
+            stack,
+            torch.get_float32_matmul_precision,
+            torch.set_float32_matmul_precision,
+            "highest",
+        )
+        if torch.backends.cudnn.is_available():
+            _set_cudnn(stack, any(isinstance(m, nn.RNNBase) for m in module.modules()))
+        yield
+
+
+def _set(stack: ExitStack, get: Any, put: Any, value: Any) -> None:
+    before = get()
+    if before != value:
+        stack.callback(put, before)
+        put(value)
+
+
+def _set_cudnn(stack: ExitStack, has_recurrent: bool) -> None:
+    # one by one: `cudnn.flags()` would turn TF32 on for a user who had it off
+    for flag, value in (("benchmark", False), ("deterministic", True), ("enabled", False)):
+        if flag != "enabled" or has_recurrent:
+            stack.enter_context(patch.object(torch.backends.cudnn, flag, value))
+
+
+def _may_hold_compiled_code() -> bool:
+    """Importing dynamo takes seconds, and what was never imported has compiled nothing."""
+    return "torch._dynamo" in sys.modules
+
+
+@contextmanager
+def _written_out_weight_norm() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch, "_weight_norm", weight_norm))
+        # the hook-based `torch.nn.utils.weight_norm` bound the function's name at import
+        legacy = sys.modules["torch.nn.utils.weight_norm"]
+        stack.enter_context(patch.object(legacy, "_weight_norm", weight_norm))
+        yield
+
+
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """``v * g / ||v||`` in elementary operations, the norm over all dimensions but ``dim``.
+
+    Args:
+        v: Direction.
+        g: Magnitude, with ones in all dimensions but ``dim``.
+        dim: The dimension kept; -1 takes the norm over everything.
+
+    Returns:
+        The weight, shaped as ``v``.
+
+    References:
+        T. Salimans, D. P. Kingma (2016), "Weight normalization", eq. (2).
+    """
+    others = [d for d in range(v.dim()) if dim == -1 or d != dim % v.dim()]
+    norm = v.square().sum(dim=others, keepdim=True).sqrt()
+    return v * (g / norm)

@@ -1,0 +1,172 @@
+"""Is the Hessian-vector product of this module's loss exact? Asked once per fit, on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.probes import rademacher
+
+ASYMMETRY_LIMIT = 1e-6
+DIFFERENCE_LIMIT = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfCheck:
+    """What the comparison of products found.
+
+    Attributes:
+        asymmetry: ``|u.Hv - v.Hu|`` relative to ``|Hu| + |Hv|`` for unit vectors.
+        difference: ``||Hv - FD||`` relative to the larger, FD a central difference of gradients;
+            what rounding alone explains is taken off.
+        notes: Sentences for the report; empty if all is well.
+    """
+
+    asymmetry: float
+    difference: float
+    notes: tuple[str, ...]
+
+
+def refuse_silent_errors(loss: TrainingLoss) -> None:
+    """Search the loss's graph for constructions whose second derivative is silently missing.
+
+    Costs one gradient of the first batch that has a loss.
+
+    Args:
+        loss: Inside its sandbox.
+
+    Raises:
+        RefusedError: If the graph holds reentrant checkpointing, or a function that is
+            differentiable once only.
+    """
+    scalar = _first_loss(loss)
+    if scalar is None:
+        return
+    if any("CheckpointFunction" in name for name in _node_names([scalar])):
+        raise RefusedError(
+            "the loss uses reentrant activation checkpointing, through which autograd gives no "
+            "second derivative (it would silently count those parameters as zero). Use "
+            "`torch.utils.checkpoint.checkpoint(..., use_reentrant=False)`."
+        )
+    first = torch.autograd.grad(
+        scalar, loss.parameters.tensors, create_graph=True, allow_unused=True
+    )
+    names = _node_names(g for g in first if g is not None)
+    if any(name.rpartition("::")[2] in ("Error", "NotImplemented") for name in names):
+        raise RefusedError(
+            "the loss uses an operation that is differentiable once only (`once_differentiable`, "
+            "or no derivative of its backward): its part of the Hessian would be missing in "
+            "silence. Write that backward in differentiable operations."
+        )
+
+
+def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfCheck:
+    """Compare products with their own transpose and with differences of gradients.
+
+    Meant for a float64 objective of one batch, in a sandbox of copies: then rounding is far below
+    the limits, and the difference's step crosses next to no kink of a ReLU. Costs two products and
+    two gradients of the batch.
+
+    A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
+    with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
+
+    Args:
+        loss: Inside its sandbox, of a single batch.
+        generator: Source of the two test vectors.
+
+    Returns:
+        The two figures and what to say of them.
+
+    Raises:
+        RefusedError: If the products are not symmetric.
+    """
+    scalar = _first_loss(loss)
+    if scalar is None:
+        return SelfCheck(asymmetry=0.0, difference=0.0, notes=())
+    # a step that casts to a lower type inside computes with that type's roundings
+    casts = any("ToCopy" in name for name in _node_names([scalar]))
+    eps = torch.finfo(torch.float32 if casts else torch.float64).eps
+    limit = 1e-4 if casts else ASYMMETRY_LIMIT
+    probes = rademacher(
+        loss.size, 2, generator=generator, device=loss.device, dtype=torch.float64
+    ) / (loss.size**0.5)
+    u, v = probes.unbind(dim=1)
+    hu, hv = loss.hessian_products(probes).double().unbind(dim=1)
+    scale = float(hu.norm() + hv.norm())
+    asymmetry = abs(float(u @ hv - v @ hu)) / scale if scale > 0 else 0.0
+    if asymmetry > limit:
+        raise RefusedError(
+            "Hessian-vector products of this loss are not symmetric: |u.Hv - v.Hu| is "
+            f"{asymmetry:.1e} of |Hu| + |Hv|, where rounding allows {limit:.0e}. Some operation's "
+            "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
+            "fused layers finds it."
+        )
+    difference = _relative_difference(loss, v, hv, eps)
+    notes: tuple[str, ...] = ()
+    if difference > DIFFERENCE_LIMIT:
+        notes = (
+            f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
+            "if the loss stops gradients on purpose (detach, straight-through, a target network); "
+            "otherwise a custom autograd function saves detached values.",
+        )
+    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+
+
+def _first_loss(loss: TrainingLoss) -> Tensor | None:
+    for index in range(len(loss.batches.batches)):
+        scalar = loss.evaluate_batch(index)
+        if scalar is not None and scalar.requires_grad:
+            return scalar
+    return None
+
+
+def _relative_difference(loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float) -> float:
+    parameters = loss.parameters
+    norm = float(torch.cat([p.detach().reshape(-1) for p in parameters.tensors]).norm())
+    step = 1e-6 * max(norm, 1.0)
+    forward = _gradient_at(loss, v, step)
+    backward = _gradient_at(loss, v, -step)
+    quotient = (forward - backward) / (2 * step)
+    # a gradient carries about sqrt(operations) roundings; 100 of them are generous
+    rounding = 100 * eps * float(forward.norm() + backward.norm()) / (2 * step)
+    larger = max(float(hv.norm()), float(quotient.norm()))
+    excess = float((hv - quotient).norm()) - rounding
+    return max(excess, 0.0) / larger if larger > 0 else 0.0
+
+
+def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
+    """Gradient of the first batch at ``w + step v``, by ``backward()`` as training takes it."""
+    tensors = loss.parameters.tensors
+    with loss.displaced(v, step):
+        scalar = loss.evaluate_batch(0)
+        if scalar is None:
+            raise RefusedError(
+                "`training_step` returned None for a batch at slightly moved parameters, but a "
+                "loss at the present ones: its loss is not a function of the parameters."
+            )
+        for parameter in tensors:
+            parameter.grad = None
+        scalar.backward()
+        out = torch.zeros(loss.size, dtype=torch.float64, device=loss.device)
+        loss.parameters.add_flat(out, [p.grad for p in tensors], 1.0)
+    return out
+
+
+def _node_names(outputs: Iterable[Tensor]) -> set[str]:
+    """Names of all nodes of the graph behind some tensors."""
+    stack = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    seen = set(stack)
+    names = set()
+    while stack:
+        node = stack.pop()
+        names.add(node.name())
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return names

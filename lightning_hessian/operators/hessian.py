@@ -1,0 +1,92 @@
+"""The Hessian of the training loss as an operator."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class TwiceDifferentiable(Protocol):
+    """A scalar function of ``n`` parameters that multiplies by its Hessian."""
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the derivatives."""
+        ...
+
+    def hessian_products(self, vectors: Tensor) -> Tensor:
+        """Multiply a block ``(n, b)`` by the Hessian."""
+        ...
+
+
+class HessianOperator:
+    """``V -> H V`` for the Hessian ``H`` of a function at its present parameters.
+
+    Products are exact up to rounding. One product is one HVP over everything that the function
+    averages; a block shares the forward and the first backward pass.
+
+    Args:
+        function: For example :class:`lightning_hessian.objective.TrainingLoss`.
+    """
+
+    def __init__(self, function: TwiceDifferentiable) -> None:
+        self._function = function
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, ``n``."""
+        return self._function.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self._function.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products."""
+        return self._function.dtype
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Multiply a block of vectors; costs ``b`` HVPs.
+
+        Args:
+            vectors: ``(n, b)``.
+
+        Returns:
+            ``(n, b)``.
+
+        Raises:
+            ValueError: If the shape does not fit.
+        """
+        check_block(vectors, self.size)
+        return self._function.hessian_products(vectors)
+
+
+def check_block(vectors: Tensor, size: int) -> None:
+    """Refuse what is not a block of column vectors.
+
+    Args:
+        vectors: To be multiplied.
+        size: Number of rows of the operator.
+
+    Raises:
+        ValueError: If ``vectors`` is not ``(size, b)``.
+    """
+    if vectors.dim() != 2 or vectors.shape[0] != size:
+        raise ValueError(
+            f"`vectors` must have shape ({size}, b), got {tuple(vectors.shape)}. A single vector "
+            "is a block of one: `v[:, None]`."
+        )

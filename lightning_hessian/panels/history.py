@@ -1,0 +1,75 @@
+"""How the measured numbers went over training, as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_hessian.panels.spectrum import describe
+from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
+from lightning_hessian.results import SpectrumReport
+
+
+def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
+    """Draw eigenvalues, trace and loss against the optimiser step, with their error bars.
+
+    Args:
+        reports: In order; failed ones are left out.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If no report holds numbers.
+    """
+    good = [report for report in reports if report.failure is None]
+    if not good:
+        raise ValueError(
+            f"`reports` must hold at least one without failure, got {len(reports)} with none."
+        )
+    figure = new_figure(width=10.0, height=3.4)
+    eigenvalues, trace, loss = figure.subplots(1, 3)
+    _draw_eigenvalues(eigenvalues, good)
+    _draw_trace(trace, good)
+    loss.plot([r.global_step for r in good], [r.loss for r in good], color=CURVE, marker=".")
+    loss.set_title("loss on the frozen samples", fontsize=9.5)
+    for axes in (eigenvalues, trace, loss):
+        axes.set_xlabel("optimiser step")
+        axes.grid(color=FAINT, alpha=0.2)
+    figure.suptitle(f"Hessian of the training loss: {describe(good[-1])}", fontsize=10)
+    return figure
+
+
+def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
+    steps = [r.global_step for r in reports]
+    largest = [(r.eigenvalues, r.residual_bounds) for r in reports]
+    smallest = [(r.smallest_eigenvalues, r.smallest_residual_bounds) for r in reports]
+    for ends, colour in ((largest, LARGEST), (smallest, SMALLEST)):
+        for index in range(min(len(values) for values, _ in ends)):
+            axes.errorbar(
+                steps,
+                [float(values[index]) for values, _ in ends],
+                yerr=[float(bounds[index]) for _, bounds in ends],
+                color=colour,
+                alpha=max(0.3, 1 - 0.15 * index),
+                marker=".",
+                capsize=2,
+                linewidth=1.2,
+            )
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    axes.set_title("largest and smallest eigenvalues", fontsize=9.5)
+
+
+def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
+    steps = [r.global_step for r in reports]
+    axes.plot(steps, [r.trace for r in reports], color=CURVE, marker=".")
+    axes.fill_between(
+        steps,
+        [r.trace_interval[0] for r in reports],
+        [r.trace_interval[1] for r in reports],
+        color=BAND,
+        alpha=0.5,
+    )
+    axes.set_title("trace, 95 % interval", fontsize=9.5)

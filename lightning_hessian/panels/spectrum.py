@@ -1,0 +1,101 @@
+"""The spectral density of one report as a figure."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
+from lightning_hessian.results import SpectralDensity, SpectrumReport
+
+NUM_POINTS = 2000
+SEVERAL_EIGENVALUES = 0.1
+
+
+def spectrum_figure(report: SpectrumReport) -> Figure:
+    """Draw the density on a logarithmic scale, with its error band and the eigenvalues found.
+
+    The faint horizontal line is the height of a single eigenvalue's kernel: what stands there
+    is one direction, what rises above is many. The band is two standard errors over the probes;
+    isolated eigenvalues have exact mass and no band.
+
+    Args:
+        report: With a density.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the report has no density.
+    """
+    density = report.density
+    if density is None:
+        raise ValueError(
+            "`report` must hold a density, got None. Measure with `density=True`; a failed "
+            f"measurement has none (failure: {report.failure})."
+        )
+    figure = new_figure()
+    axes = figure.add_subplot()
+    floor = _draw_density(axes, density, report.num_parameters)
+    _mark_eigenvalues(axes, report, floor)
+    axes.set_xlabel("eigenvalue")
+    axes.set_ylabel("spectral density")
+    axes.legend(loc="upper right", frameon=False)
+    figure.suptitle(f"Hessian of the training loss at step {report.global_step:,}", fontsize=12)
+    axes.set_title(describe(report), fontsize=8.5, color=FAINT)
+    return figure
+
+
+def describe(report: SpectrumReport) -> str:
+    """What a report was measured on, in one line.
+
+    Args:
+        report: Any.
+
+    Returns:
+        Parameters, samples, mode.
+    """
+    return f"{report.num_parameters:,} parameters, {report.data}, {report.mode} mode"
+
+
+def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> float:
+    nodes, width = density.nodes, density.bandwidth
+    x = torch.linspace(float(nodes[0]) - 5 * width, float(nodes[-1]) + 5 * width, NUM_POINTS)
+    y = density.evaluate(x)
+    one_eigenvalue = 1 / (num_parameters * width * math.sqrt(2 * math.pi))
+    floor = SEVERAL_EIGENVALUES * one_eigenvalue
+    error = 2 * density.standard_error(x)
+    axes.plot(x, y.clamp_min(floor), color=CURVE, linewidth=1.4, label="spectral density")
+    if bool(error.isfinite().all()):
+        lower, upper = (y - error).clamp_min(floor), (y + error).clamp_min(floor)
+        axes.fill_between(x, lower, upper, color=BAND, alpha=0.5, label="± 2 standard errors")
+    axes.axhline(one_eigenvalue, color=FAINT, linewidth=0.8, linestyle=":", label="one eigenvalue")
+    axes.set_yscale("log")
+    axes.set_ylim(floor, 3 * float(y.max()))
+    axes.set_xlim(float(x[0]), float(x[-1]))
+    return floor
+
+
+def _mark_eigenvalues(axes: Axes, report: SpectrumReport, floor: float) -> None:
+    for values, converged, colour, name in (
+        (report.eigenvalues, report.converged, LARGEST, "largest"),
+        (report.smallest_eigenvalues, report.smallest_converged, SMALLEST, "smallest"),
+    ):
+        for chosen, face, label in (
+            (values[converged], colour, f"{name} eigenvalues"),
+            (values[~converged], "none", f"{name}, not converged"),
+        ):
+            if len(chosen):
+                axes.plot(
+                    chosen,
+                    [floor * 1.5] * len(chosen),
+                    linestyle="none",
+                    marker="^",
+                    markersize=7,
+                    markerfacecolor=face,
+                    markeredgecolor=colour,
+                    label=label,
+                )

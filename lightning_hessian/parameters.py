@@ -1,0 +1,119 @@
+"""Which parameters the Hessian is taken over, and how they lie in one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from lightning_hessian.errors import RefusedError
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterSelection:
+    """Trainable parameters in a fixed order; tied ones count once.
+
+    Attributes:
+        names: The first name of each parameter.
+        tensors: The parameters themselves, not copies.
+    """
+
+    names: tuple[str, ...]
+    tensors: tuple[nn.Parameter, ...]
+
+    @classmethod
+    def of(cls, module: nn.Module, patterns: Sequence[str] | None = None) -> ParameterSelection:
+        """Select the parameters with ``requires_grad``, by name patterns if given.
+
+        Args:
+            module: Where the parameters live.
+            patterns: Shell-style patterns such as ``encoder.*``; a tied parameter is selected when
+                any of its names matches. None selects all.
+
+        Returns:
+            The selection, in the order of ``module.named_parameters()``.
+
+        Raises:
+            RefusedError: If nothing is trainable, a pattern matches nothing trainable, or a
+                parameter is complex, sparse or not yet initialised.
+        """
+        aliases: dict[int, list[str]] = {}
+        found: dict[int, nn.Parameter] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            if parameter.requires_grad:
+                aliases.setdefault(id(parameter), []).append(name)
+                found[id(parameter)] = parameter
+        if not found:
+            raise RefusedError(
+                f"{type(module).__name__} has no trainable parameter, so its loss has no Hessian. "
+                "Set `requires_grad=True` on at least one."
+            )
+        if patterns is not None:
+            for pattern in patterns:
+                if not any(_matches(names, [pattern]) for names in aliases.values()):
+                    examples = ", ".join(names[0] for names in list(aliases.values())[:5])
+                    raise RefusedError(
+                        f"`parameters` must match trainable parameters, but {pattern!r} matches "
+                        f"none. Names look like {examples}."
+                    )
+            found = {key: p for key, p in found.items() if _matches(aliases[key], patterns)}
+        names = tuple(aliases[key][0] for key in found)
+        for name, parameter in zip(names, found.values(), strict=True):
+            _check_real_and_dense(name, parameter)
+        return cls(names, tuple(found.values()))
+
+    @property
+    def size(self) -> int:
+        """Number of scalars selected."""
+        return sum(p.numel() for p in self.tensors)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each parameter begins in the flat vector, and the total at the end."""
+        return tuple(accumulate((p.numel() for p in self.tensors), initial=0))
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """View a flat vector ``(size,)`` as tensors of the parameters' shapes.
+
+        Args:
+            vector: Contiguous.
+
+        Returns:
+            One view per parameter.
+        """
+        parts = vector.split([p.numel() for p in self.tensors])
+        return [part.view(p.shape) for part, p in zip(parts, self.tensors, strict=True)]
+
+    def add_flat(self, out: Tensor, pieces: Sequence[Tensor | None], weight: float) -> None:
+        """Add ``weight`` times shaped pieces into the flat vector ``out``; None adds nothing.
+
+        Args:
+            out: ``(size,)``, changed in place.
+            pieces: One tensor of a parameter's shape, or None, for each parameter.
+            weight: Factor of every piece.
+        """
+        for offset, piece in zip(self.offsets[:-1], pieces, strict=True):
+            if piece is not None:
+                dense = piece.to_dense() if piece.layout != torch.strided else piece
+                out[offset : offset + dense.numel()].add_(dense.reshape(-1), alpha=weight)
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _check_real_and_dense(name: str, parameter: nn.Parameter) -> None:
+    if isinstance(parameter, nn.parameter.UninitializedParameter):
+        raise RefusedError(
+            f"parameter {name!r} is not initialised yet (a lazy module). Run one batch through the "
+            "module before the fit."
+        )
+    if parameter.is_complex() or parameter.layout != torch.strided:
+        raise RefusedError(
+            f"parameter {name!r} must be real and dense, got {parameter.dtype} in layout "
+            f"{parameter.layout}. Leave it out by `parameters=`."
+        )

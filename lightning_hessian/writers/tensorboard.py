@@ -1,0 +1,108 @@
+"""What only TensorBoard can show: the density over training, figures, and a page of charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from lightning_hessian.results import SpectralDensity
+
+NUM_BUCKETS = 64
+SYMLOG_UNIT = 1e-3
+
+
+def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
+    """Those whose ``experiment`` is a TensorBoard writer, of whichever namespace.
+
+    Args:
+        loggers: The Trainer's.
+
+    Returns:
+        An iterator over them.
+    """
+    return (
+        logger
+        for logger in loggers
+        if hasattr(getattr(logger, "experiment", None), "add_histogram_raw")
+    )
+
+
+def write_density(
+    experiment: Any, density: SpectralDensity, *, prefix: str, size: int, step: int
+) -> None:
+    """Write the density as two native histograms: over the eigenvalue, and over its symlog.
+
+    A linear axis is ruled by the outliers; ``u = sign(x) log10(1 + |x| / 0.001)`` opens the bulk.
+    Counts are numbers of eigenvalues. Each node is spread over about one bucket.
+
+    Args:
+        experiment: A ``SummaryWriter``.
+        density: To be written.
+        prefix: First part of the tags.
+        size: Number of eigenvalues, ``n``.
+        step: Global step.
+    """
+    symlog = density.nodes.sign() * torch.log10(1 + density.nodes.abs() / SYMLOG_UNIT)
+    for tag, positions in (("density", density.nodes), ("density_symlog", symlog)):
+        edges, masses = _buckets(positions, density.weights)
+        counts = masses * size
+        centres = 0.5 * (edges[1:] + edges[:-1])
+        experiment.add_histogram_raw(
+            f"{prefix}/{tag}",
+            min=float(edges[0]),
+            max=float(edges[-1]),
+            num=size,
+            sum=float(counts @ centres),
+            sum_squares=float(counts @ centres.square()),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+
+def write_layout(log_dir: str, *, prefix: str) -> None:
+    """Lay out a Custom Scalars page: the eigenvalues on one chart, the trace with its interval.
+
+    TensorBoard keeps one layout for each run and merges those of all runs. Ours stands in a
+    sub-run of its own, so that a layout of the user's stays.
+
+    Args:
+        log_dir: Of the user's run.
+        prefix: First part of our tags, and the sub-run's name.
+    """
+    charts = {
+        "largest eigenvalues": ["Multiline", [rf"{prefix}/eig_\d+$"]],
+        "most negative eigenvalues": ["Multiline", [rf"{prefix}/eig_min_\d+$"]],
+        "trace and its 95 % interval": [
+            "Margin",
+            [f"{prefix}/trace", f"{prefix}/trace_lower", f"{prefix}/trace_upper"],
+        ],
+        "share of negative eigenvalues": [
+            "Margin",
+            [
+                f"{prefix}/negative_fraction",
+                f"{prefix}/negative_fraction_lower",
+                f"{prefix}/negative_fraction_upper",
+            ],
+        ],
+    }
+    with SummaryWriter(str(Path(log_dir) / prefix)) as writer:
+        writer.add_custom_scalars({"Hessian of the training loss": charts})
+
+
+def _buckets(positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges ``(m + 1,)`` and the masses ``(m,)`` between them, all mass inside."""
+    low, high = float(positions[0]), float(positions[-1])
+    width = (high - low) / (NUM_BUCKETS - 6) or max(abs(high), 1.0) / NUM_BUCKETS
+    centre = 0.5 * (low + high)
+    steps = torch.arange(NUM_BUCKETS + 1, dtype=torch.float64) - NUM_BUCKETS / 2
+    edges = centre + width * steps
+    cumulative = torch.special.ndtr((edges[:, None] - positions) / (0.5 * width)) @ weights
+    masses = cumulative.diff()
+    return edges, masses / masses.sum()

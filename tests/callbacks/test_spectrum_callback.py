@@ -1,0 +1,17 @@
+"""The callback in a fit: when it measures, what it keeps."""
+
+from __future__ import annotations
+
+import torch
+
+from lightning_hessian import HessianSpectrum
+from tests.helpers.fitting import Classifier, loader, trainer
+
+
+def test_measures_at_start_after_each_epoch_and_not_twice_at_the_end() -> None:
+    callback = HessianSpectrum(on_error="raise")
+    trainer(callback, max_epochs=2).fit(Classifier(), loader())
+    assert [r.global_step for r in callback.reports] == [0, 4, 8]
+    assert all(r.num_samples == 26 and r.num_parameters == 51 for r in callback.reports)
+    assert all(bool(r.converged.all()) for r in callback.reports)
+    assert torch.all(callback.reports[0].eigenvalues.diff() <= 0)

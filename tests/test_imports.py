@@ -1,0 +1,69 @@
+"""The architecture: data flows one way, and heavy libraries stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lightning_hessian"
+RANKS = {
+    "errors": 0,
+    "types": 0,
+    "results": 0,
+    "probes": 0,
+    "parameters": 1,
+    "batches": 1,
+    "theory": 1,
+    "objective": 2,
+    "operators": 3,
+    "estimators": 4,
+    "studies": 5,
+    "panels": 6,
+    "writers": 6,
+    "callbacks": 7,
+    "cli": 8,
+    "analysis": 8,
+}
+ONLY_IN = {
+    "lightning": {"objective", "callbacks", "writers", "cli", "analysis"},
+    "matplotlib": {"panels"},
+    "torch.utils.tensorboard": {"writers"},
+}
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"
+)
+
+
+def place(path: Path) -> str:
+    """The package or module of the first level that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_file_imports_lower_ranks_or_its_own_folder_only(path: Path) -> None:
+    for module in imported(path):
+        first, _, rest = module.partition(".")
+        if first == "lightning_hessian":
+            other = rest.partition(".")[0]
+            assert other == place(path) or RANKS[other] < RANKS[place(path)], module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_host_libraries_are_imported_where_they_belong(path: Path) -> None:
+    for module in imported(path):
+        for library, places in ONLY_IN.items():
+            if module == library or module.startswith(f"{library}."):
+                assert place(path) in places, module
