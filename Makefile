@@ -1,0 +1,42 @@
+# Each target makes the virtual environment first, if it is missing or out of date.
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
+
+.PHONY: demo test slow lint types examples clean
+
+demo: $(READY)
+	$(RUN) examples/demo.py
+
+test: $(READY)
+	$(RUN) -m pytest -m "not slow and not cross_library"
+
+# what takes longer, and the comparisons with other libraries
+slow: $(PEERS)
+	$(RUN) -m pytest -m "slow or cross_library"
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(READY)
+	$(RUN) -m mypy
+
+examples: $(READY)
+	$(RUN) -m pytest -m "" tests/test_examples.py
+
+clean:
+	rm -rf $(VENV) runs
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# curvlinops pulls in torchvision through backpack, and uses it nowhere
+$(PEERS): $(READY)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,cross-library]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps curvlinops-for-pytorch backpack-for-pytorch
+	touch $@
