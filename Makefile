@@ -11,7 +11,7 @@ demo: $(READY)
 	$(RUN) examples/demo.py
 
 test: $(READY)
-	$(RUN) -m pytest -m "not slow and not cross_library"
+	$(RUN) -m pytest -m "not slow and not example and not cross_library"
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
@@ -25,7 +25,7 @@ types: $(READY)
 	$(RUN) -m mypy
 
 examples: $(READY)
-	$(RUN) -m pytest -m "" tests/test_examples.py
+	$(RUN) -m pytest -m example
 
 clean:
 	rm -rf $(VENV) runs

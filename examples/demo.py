@@ -64,10 +64,10 @@ def print_table(reports: Sequence[SpectrumReport]) -> None:
             print(f"{report.global_step:>5} {report.failure}")
             continue
         low, high = report.negative_fraction_bracket
+        largest = _with_error(report.eigenvalues[0], report.residual_bounds[0])
+        smallest = _with_error(report.smallest_eigenvalues[0], report.smallest_residual_bounds[0])
         print(
-            f"{report.global_step:>5} {report.loss:>7.4f} "
-            f"{_with_error(report.eigenvalues[0], report.residual_bounds[0]):>21} "
-            f"{_with_error(report.smallest_eigenvalues[0], report.smallest_residual_bounds[0]):>22} "
+            f"{report.global_step:>5} {report.loss:>7.4f} {largest:>21} {smallest:>22} "
             f"{_with_error(report.trace, report.trace_standard_error):>15} "
             f"{f'{low:.3f} to {high:.3f}':>16} {report.num_hvps:>5} {report.seconds:>8.2f}"
         )

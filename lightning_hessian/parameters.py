@@ -38,8 +38,8 @@ class ParameterSelection:
             The selection, in the order of ``module.named_parameters()``.
 
         Raises:
-            RefusedError: If nothing is trainable, a pattern matches nothing trainable, or a
-                parameter is complex, sparse or not yet initialised.
+            RefusedError: If nothing is trainable, no pattern is given, a pattern matches nothing
+                trainable, or a parameter is complex, sparse or not yet initialised.
         """
         aliases: dict[int, list[str]] = {}
         found: dict[int, nn.Parameter] = {}
@@ -53,6 +53,11 @@ class ParameterSelection:
                 "Set `requires_grad=True` on at least one."
             )
         if patterns is not None:
+            if not patterns:
+                raise RefusedError(
+                    "`parameters` must name at least one pattern such as 'encoder.*', or be None "
+                    "for all trainable ones, got an empty list."
+                )
             for pattern in patterns:
                 if not any(_matches(names, [pattern]) for names in aliases.values()):
                     examples = ", ".join(names[0] for names in list(aliases.values())[:5])

@@ -37,7 +37,7 @@ class TraceEstimate:
 
     Attributes:
         value: The estimate, in units of the operator's diagonal.
-        standard_error: Of ``value``, from the pilot probes; zero when the trace is exact.
+        standard_error: Of ``value``, from the probes' scatter; rounding when the trace is exact.
         interval: Two-sided 95 % confidence interval by Student's t.
         num_probes: Fresh probes drawn, each one product.
         converged: Whether ``standard_error`` meets the tolerance asked for.
@@ -74,7 +74,7 @@ class SpectralDensity:
 
     def __post_init__(self) -> None:
         mass = float(self.weights.sum())
-        if float(self.weights.min()) < 0 or abs(mass - 1) > 1e-9:
+        if not (float(self.weights.min()) >= 0 and abs(mass - 1) <= 1e-9):
             raise ValueError(
                 f"`weights` of a spectral density must be non-negative and sum to 1, got a sum of "
                 f"{mass!r} and a minimum of {float(self.weights.min())!r}. The Krylov basis has "

@@ -1,4 +1,4 @@
-"""What an estimator asks of an operator."""
+"""What the layers ask of each other."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ import torch
 from torch import Tensor
 
 
-class SymmetricOperator(Protocol):
-    """A real symmetric matrix known only by its products."""
+class Placed(Protocol):
+    """Something of ``n`` dimensions, computed on a device in a floating-point type."""
 
     @property
     def size(self) -> int:
-        """Number of rows and columns."""
+        """Number of dimensions, ``n``."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where products are computed and returned."""
+        """Where results are computed and returned."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of the products."""
+        """Of the results."""
         ...
 
+
+class SymmetricOperator(Placed, Protocol):
+    """A real symmetric ``(n, n)`` matrix known only by its products."""
+
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block ``(size, b)``; a vector is a block of one."""
+        """Multiply a block ``(n, b)``; a vector is a block of one."""
+        ...
+
+
+class TwiceDifferentiable(Placed, Protocol):
+    """A scalar function of ``n`` parameters that multiplies by its Hessian."""
+
+    def hessian_products(self, vectors: Tensor) -> Tensor:
+        """Multiply a block ``(n, b)`` by the Hessian at the present parameters."""
         ...

@@ -122,8 +122,10 @@ class FitObjective:
 
     def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
         trainer = self._trainer
-        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        loader = trainer.train_dataloader
+        data = [getattr(loader, name, None) for name in ("dataset", "collate_fn")]
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
+        schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
             self._module,
             mode=self._options.mode,
@@ -131,7 +133,7 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[dataset, trainer.datamodule, *settings],  # type: ignore[attr-defined]
+            foreign=[*data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
             copies=copies,
         )
 

@@ -17,6 +17,7 @@ from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOpt
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective.generators import global_generator_state
 
 OnError = Literal["warn", "raise"]
 
@@ -99,13 +100,6 @@ class MeasurementCallback(Callback):
         self._run(trainer, pl_module)
 
     @override
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if self._objective is not None:
-            self._objective.note_flags()
-
-    @override
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -114,6 +108,9 @@ class MeasurementCallback(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        if self._objective is not None:
+            # not earlier: the module's own hooks of the batch run after ours, and may set flags
+            self._objective.note_flags()
         if self._schedule.is_due_after_step(trainer.global_step):
             self._run(trainer, pl_module)
 
@@ -148,29 +145,34 @@ class MeasurementCallback(Callback):
     def _run(self, trainer: Trainer, module: LightningModule) -> None:
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
-        where = (trainer.global_step, *_fingerprint(module))
-        if where == self._measured_at:
-            return
-        self._measured_at = where
         self._is_measuring = True
         start = time.perf_counter()
+        # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
+        put_back = global_generator_state()
         try:
+            where = (trainer.global_step, *_fingerprint(module))
+            if where == self._measured_at:
+                return
+            self._measured_at = where
             with self._objective.opened() as loss:
                 measured = self.measure(loss, trainer)
+            seconds = time.perf_counter() - start
+            self.record(trainer, measured, seconds, notes=self._objective.check_notes)
         except Exception as error:
             if self._on_error == "raise":
                 raise
-            self._has_given_up = isinstance(error, RefusedError)
-            reason = f"{type(error).__name__}: {error}"
-            self._warn(trainer, reason)
-            self.record_failure(trainer, reason, time.perf_counter() - start)
-        else:
-            seconds = time.perf_counter() - start
-            self.record(trainer, measured, seconds, notes=self._objective.check_notes)
+            self._fail(trainer, error, time.perf_counter() - start)
         finally:
+            put_back()
             self._is_measuring = False
 
-    def _warn(self, trainer: Trainer, reason: str) -> None:
+    def _fail(self, trainer: Trainer, error: Exception, seconds: float) -> None:
+        self._has_given_up = isinstance(error, RefusedError)
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            self.record_failure(trainer, reason, seconds)
+        except Exception as second:
+            reason = f"{reason} (nor could that be logged: {type(second).__name__}: {second})"
         future = (
             "It will not be tried again in this fit."
             if self._has_given_up
@@ -185,8 +187,9 @@ class MeasurementCallback(Callback):
 def _fingerprint(module: nn.Module) -> tuple[int, ...]:
     """A sum of each parameter's bits: tells the same step apart after weights were exchanged."""
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    real = (torch.view_as_real(p) if p.is_complex() else p for p in module.parameters())
     return tuple(
         int(p.detach().view(integers[p.element_size()]).sum())
-        for p in module.parameters()
-        if p.layout == torch.strided and not isinstance(p, nn.parameter.UninitializedParameter)
+        for p in real
+        if p.layout == torch.strided and not nn.parameter.is_lazy(p)
     )

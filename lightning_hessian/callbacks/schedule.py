@@ -15,7 +15,7 @@ class Schedule:
         at_checkpoints: Measure whenever a checkpoint is saved.
 
     Raises:
-        ValueError: If an interval is below 1.
+        ValueError: If an interval is not a whole number of at least 1.
     """
 
     every_n_epochs: int | None
@@ -25,8 +25,11 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ("every_n_epochs", "every_n_train_steps"):
             interval = getattr(self, name)
-            if interval is not None and interval < 1:
-                raise ValueError(f"`{name}` must be at least 1, or None for never, got {interval}.")
+            if interval is not None and (type(interval) is not int or interval < 1):
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least 1, or None for never, got "
+                    f"{interval!r}."
+                )
 
     def is_due_after_step(self, global_step: int) -> bool:
         """Whether the number of optimiser steps done is a multiple of the interval.

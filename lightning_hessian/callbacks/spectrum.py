@@ -240,8 +240,8 @@ def _check(
     max_hvps: int,
 ) -> None:
     for name, count in (("num_eigenvalues", num_eigenvalues), ("num_smallest", num_smallest)):
-        if count < 0:
-            raise ValueError(f"`{name}` must be at least 0, got {count}.")
+        if type(count) is not int or count < 0:
+            raise ValueError(f"`{name}` must be a whole number of at least 0, got {count!r}.")
     if not (num_eigenvalues or num_smallest or trace or density):
         raise ValueError(
             "`HessianSpectrum` has nothing to measure: `num_eigenvalues` and `num_smallest` are 0, "
@@ -250,8 +250,8 @@ def _check(
     for name, tolerance in (("rtol", rtol), ("trace_rtol", trace_rtol)):
         if not 0 < tolerance < 1:
             raise ValueError(f"`{name}` must lie between 0 and 1, got {tolerance}.")
-    if max_hvps < 2 * BLOCK_SIZE:
+    if type(max_hvps) is not int or max_hvps < 2 * BLOCK_SIZE:
         raise ValueError(
-            f"`max_hvps` must be at least {2 * BLOCK_SIZE}, two blocks of {BLOCK_SIZE}, got "
-            f"{max_hvps}."
+            f"`max_hvps` must be a whole number of at least {2 * BLOCK_SIZE}, two blocks of "
+            f"{BLOCK_SIZE}, got {max_hvps!r}."
         )

@@ -50,7 +50,7 @@ def spectral_density(space: KrylovSpace, ritz: RitzPairs) -> SpectralDensity:
         nodes=ritz.values,
         weights=probe_weights.mean(dim=1),
         probe_weights=probe_weights,
-        bandwidth=_bandwidth(ritz.values),
+        bandwidth=_bandwidth(ritz.values, space.noise),
     )
 
 
@@ -94,7 +94,9 @@ def _lock(probe_weights: Tensor, simple: Tensor, size: int) -> Tensor:
     return locked
 
 
-def _bandwidth(nodes: Tensor) -> float:
-    """A hundredth of the range; of the one value when there is no range; of 1 for the zero one."""
-    extent = float(nodes[-1] - nodes[0]) or float(nodes[-1].abs())
+def _bandwidth(nodes: Tensor, noise: float) -> float:
+    """A hundredth of the range; of the one value where the range is rounding; of 1 for zero."""
+    extent = float(nodes[-1] - nodes[0])
+    if extent <= 2 * noise:
+        extent = float(nodes[-1].abs())
     return BANDWIDTH_SHARE * (extent or 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -148,7 +149,8 @@ def block_lanczos(
         end = done + block.shape[0]
         basis[done:end] = block
         images = operator.matmat(block.T).T.clone()
-        scale = float(images.norm())
+        # in float64: squares of large float32 products would overflow
+        scale = float(torch.linalg.vector_norm(images, dtype=torch.float64))
         if not scale < float("inf"):
             raise NonFiniteError(
                 "a Hessian-vector product holds NaN or infinity, while loss and gradient are "
@@ -181,8 +183,9 @@ def _space(
     skew = 0.5 * (square - square.T)
     projection = 0.5 * (square + square.T)
     # twice: the symmetric part of the error, which is not seen, is as large as the skew part
-    noise = 2 * float(torch.linalg.matrix_norm(skew, 2)) + dropped
-    noise += 4 * torch.finfo(basis.dtype).eps * float(projection.abs().max())
+    noise = 2 * _spectral_norm(skew) + dropped
+    # and the basis vectors' lengths are right to a few roundings only
+    noise += 8 * torch.finfo(basis.dtype).eps * float(projection.abs().max())
     outflow = torch.zeros(coupling.shape[0], dimension, dtype=torch.float64)
     outflow[:, dimension - coupling.shape[1] :] = coupling
     padded = torch.zeros(dimension, start.shape[1], dtype=torch.float64)
@@ -195,6 +198,15 @@ def _space(
         num_blocks=num_blocks,
         noise=noise,
     )
+
+
+def _spectral_norm(skew: Tensor) -> float:
+    """Norm of a small matrix by the eigenvalues of its Gram matrix, 5 times as fast as an SVD."""
+    largest = float(skew.abs().max())
+    if largest == 0:
+        return 0.0
+    scaled = skew / largest  # else the squares of tiny entries would underflow
+    return largest * math.sqrt(float(torch.linalg.eigvalsh(scaled.T @ scaled)[-1]))
 
 
 def _project_out(rows: Tensor, basis: Tensor) -> Tensor:
@@ -247,5 +259,8 @@ def _refill(block: Tensor, basis: Tensor, width: int, generator: torch.Generator
         _project_out(rows, known)
         q, r = torch.linalg.qr(rows.T)
         if float(r.diagonal().abs().min()) > 1e-3:
-            return torch.cat([block, q.T])
+            # rows nearly parallel to each other magnify what is left of the known ones
+            rows = q.T.contiguous()
+            _project_out(rows, known)
+            return torch.cat([block, torch.linalg.qr(rows.T)[0].T])
         rows = torch.randn(missing, size, generator=generator).to(block.device, block.dtype)

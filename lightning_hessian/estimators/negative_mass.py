@@ -11,6 +11,8 @@ from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.results import NegativeMass, SpectralDensity
 
 THRESHOLD_SHARE = 1e-3
+STANDARD_ERRORS = 2.0
+AT_POINT = 1e-6
 
 
 def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity) -> NegativeMass:
@@ -19,9 +21,11 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     The threshold is a thousandth of the operator's norm: nearer to zero a loss Hessian has a mass
     of eigenvalues whose sign is rounding. For each probe, Gauss-Radau quadrature with a node at
     ``-threshold`` bounds the probe's measure of the negative part from both sides (Chebyshev,
-    Markov, Stieltjes). The bracket is the probes' mean of these bounds, widened by two standard
-    errors ``sqrt(2 f (1 - f) / ((n + 2) b))`` of a mean over ``b`` probes. When the space is
-    the whole of R^n the share is counted.
+    Markov, Stieltjes). The bracket is the probes' mean of these bounds, widened to all shares ``f``
+    from which a mean over ``b`` probes would be at most two standard errors
+    ``sqrt(2 f (1 - f) / (n b))`` away (Wilson): a probe may miss a single negative eigenvalue. By
+    Cauchy's interlacing the Ritz values beyond ``-threshold`` on either side are counted for
+    certain, whatever the probes. When the space is the whole of R^n the share is counted.
 
     Costs no product beyond the sweep.
 
@@ -34,7 +38,8 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
         The share, its bracket, the threshold.
 
     References:
-        G. H. Golub, G. Meurant (2010), "Matrices, moments and quadrature", sections 3.1, 6.2.
+        G. H. Golub, G. Meurant (2010), "Matrices, moments and quadrature", sections 3.1, 6.2; E. B.
+        Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; B. N. Parlett (1998), theorem 10.1.1.
     """
     threshold = THRESHOLD_SHARE * ritz.scale
     fraction = float(density.weights[density.nodes < -threshold].sum())
@@ -43,13 +48,22 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     bounds = torch.tensor(
         [_radau_bounds(space, start, -threshold) for start in space.start.unbind(dim=1)]
     )
-    count, size = space.start.shape[1], space.basis.shape[1]
-    lower, upper = (
-        value + sign * 2 * math.sqrt(2 * value * (1 - value) / ((size + 2) * count))
-        for value, sign in zip(bounds.mean(dim=0).clamp(0, 1).tolist(), (-1, 1), strict=True)
-    )
-    bracket = (min(max(lower, 0.0), fraction), max(min(upper, 1.0), fraction))
+    size, count = space.basis.shape[1], space.start.shape[1]
+    means = bounds.mean(dim=0).clamp(0, 1).tolist()
+    trials = 0.5 * size * count
+    lower, upper = _wilson(means[0], trials, -1), _wilson(means[1], trials, 1)
+    below = int((ritz.values < -threshold - space.noise).sum())
+    above = int((ritz.values > -threshold + space.noise).sum())
+    lower, upper = max(lower, below / size), min(upper, 1 - above / size)
+    bracket = (min(lower, fraction), max(upper, fraction))
     return NegativeMass(fraction=fraction, bracket=bracket, threshold=threshold)
+
+
+def _wilson(share: float, trials: float, sign: int) -> float:
+    """The share ``f`` whose distance to ``share`` is two of ``sqrt(f (1 - f) / trials)``."""
+    z2 = STANDARD_ERRORS**2 / trials
+    spread = math.sqrt(z2 * share * (1 - share) + z2 * z2 / 4)
+    return min(max((share + z2 / 2 + sign * spread) / (1 + z2), 0.0), 1.0)
 
 
 def _radau_bounds(space: KrylovSpace, start: Tensor, point: float) -> tuple[float, float]:
@@ -58,7 +72,10 @@ def _radau_bounds(space: KrylovSpace, start: Tensor, point: float) -> tuple[floa
     jacobi = torch.diag(diagonal)
     jacobi += torch.diag(off_diagonal[:-1], 1) + torch.diag(off_diagonal[:-1], -1)
     steps, outflow = len(diagonal), float(off_diagonal[-1])
-    if outflow > 0:
+    nodes, vectors = torch.linalg.eigh(jacobi)
+    at_point = (nodes - point).abs() < AT_POINT * abs(point)
+    # a Gauss rule with a node at the point needs no further one; without outflow it is exact
+    if outflow > 0 and not bool(at_point.any()):
         last = torch.zeros(steps, dtype=torch.float64)
         last[-1] = outflow**2
         shifted = jacobi - point * torch.eye(steps, dtype=torch.float64)
@@ -66,11 +83,10 @@ def _radau_bounds(space: KrylovSpace, start: Tensor, point: float) -> tuple[floa
         jacobi = torch.nn.functional.pad(jacobi, (0, 1, 0, 1))
         jacobi[-1, -2] = jacobi[-2, -1] = outflow
         jacobi[-1, -1] = corner
-    nodes, vectors = torch.linalg.eigh(jacobi)
-    weights = vectors[0].square()
-    at_point = torch.zeros(len(nodes), dtype=torch.bool)
-    if outflow > 0:
+        nodes, vectors = torch.linalg.eigh(jacobi)
+        at_point = torch.zeros(len(nodes), dtype=torch.bool)
         at_point[(nodes - point).abs().argmin()] = True
+    weights = vectors[0].square()
     below = (nodes < point) & ~at_point
     lower = float(weights[below].sum())
     return lower, lower + float(weights[at_point].sum())

@@ -32,9 +32,12 @@ def estimate_trace(
     only what the sweep has not found. The estimate is unbiased for any basis, converged or not,
     because the probes are independent of it.
 
-    The number of probes is settled once, from the variance of a pilot of 8 (Stein's two-stage
-    procedure). The error bar uses the pilot's variance with its 7 degrees of freedom: it stays
-    calibrated, where stopping as soon as the running error looks small would not.
+    The number of probes is settled from the variance of a pilot of 8 (Stein's two-stage procedure),
+    and raised where all probes together show a larger one. The error bar is the deviation of all
+    probes, its interval Student's with the pilot's 7 degrees of freedom: it stays calibrated, where
+    stopping as soon as the running error looks small would not. The pilot's variance alone (Stein)
+    is not enough on spectra with outliers left, whose probes are skewed: it is small together with
+    the pilot's mean, and intervals of 95 % cover the truth in 83 %.
 
     Costs one product for each probe.
 
@@ -87,10 +90,9 @@ def estimate_trace(
     deviation = float(values.std())
     magnitudes = float(torch.linalg.eigvalsh(space.projection).abs().sum()) if space else 0.0
     target = rtol * max(abs(known + float(values.mean())), magnitudes)
-    needed = math.ceil((deviation / target) ** 2) if target > 0 else max_num_probes
-    more = min(max(needed, pilot), max_num_probes) - pilot
-    if more > 0:
+    while (more := _missing_probes(deviation, target, len(values), max_num_probes)) > 0:
         values = torch.cat([values, draw(more)])
+        deviation = float(values.std())
     value = known + float(values.mean())
     error = deviation / math.sqrt(len(values))
     margin = float(stats.t.ppf(0.975, pilot - 1)) * error
@@ -101,6 +103,14 @@ def estimate_trace(
         num_probes=len(values),
         converged=error <= target,
     )
+
+
+def _missing_probes(deviation: float, target: float, count: int, most: int) -> int:
+    """How many more probes bring ``deviation / sqrt(count)`` to the target."""
+    if deviation <= target * math.sqrt(count):
+        return 0
+    wanted = (deviation / target) ** 2 if target > 0 else math.inf
+    return math.ceil(min(wanted, most)) - count
 
 
 def _quadratic_forms(

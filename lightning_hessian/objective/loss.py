@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -158,6 +158,10 @@ class TrainingLoss:
 
         Returns:
             ``(n, b)`` in the objective's type; columns are contiguous.
+
+        Raises:
+            RefusedError: If an operation has no second derivative, or there is no loss.
+            NonFiniteError: If the loss or the gradient is not finite.
         """
         count = vectors.shape[1]
         columns = [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
@@ -172,12 +176,11 @@ class TrainingLoss:
             first = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
             curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
             for j in range(count if curved else 0):
-                second = torch.autograd.grad(
+                second = _second_derivative(
                     [first[i] for i in curved],
                     tensors,
-                    grad_outputs=[columns[j][i] for i in curved],
+                    [columns[j][i] for i in curved],
                     retain_graph=j + 1 < count,
-                    allow_unused=True,
                 )
                 self.parameters.add_flat(total[j], second, batch.size / (self._num_weighted or 1))
         return total.to(self.dtype).T
@@ -209,3 +212,21 @@ class TrainingLoss:
                 f"{', '.join(self.parameters.names[:5])}. Was it computed under `torch.no_grad()` "
                 "or from detached tensors? Otherwise select others by `parameters=`."
             )
+
+
+def _second_derivative(
+    first: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    *,
+    retain_graph: bool,
+) -> tuple[Tensor | None, ...]:
+    try:
+        return torch.autograd.grad(
+            first, tensors, vectors, retain_graph=retain_graph, allow_unused=True
+        )
+    except NotImplementedError as error:
+        raise RefusedError(
+            f"the loss uses an operation of torch without a second derivative: {error} Replace it "
+            "by differentiable operations, or leave the parameters behind it out by `parameters=`."
+        ) from error

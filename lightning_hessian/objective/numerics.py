@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+_MKLDNN_PARTS = ("matmul", "conv", "rnn")
+
 
 @contextmanager
 def exact_derivatives(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
@@ -38,30 +40,44 @@ def exact_derivatives(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(_written_out_weight_norm())
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
-        _set(stack, torch.get_default_dtype, torch.set_default_dtype, dtype)
-        _set(
-            stack,
-            torch.get_float32_matmul_precision,
-            torch.set_float32_matmul_precision,
-            "highest",
-        )
+        _set_dtype(stack, dtype)
+        _set_float32_precision(stack)
         if torch.backends.cudnn.is_available():
             _set_cudnn(stack, any(isinstance(m, nn.RNNBase) for m in module.modules()))
         yield
 
 
-def _set(stack: ExitStack, get: Any, put: Any, value: Any) -> None:
-    before = get()
-    if before != value:
-        stack.callback(put, before)
-        put(value)
+def _set_dtype(stack: ExitStack, dtype: torch.dtype) -> None:
+    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(dtype)
+
+
+def _set_float32_precision(stack: ExitStack) -> None:
+    backends: Any = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch below 2.9
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        return
+    # not `set_float32_matmul_precision`, which raises for a user of the newer switches
+    for library, operations in ((backends.cuda, ("matmul",)), (backends.mkldnn, _MKLDNN_PARTS)):
+        for part in (getattr(library, name) for name in operations):
+            if part.fp32_precision not in ("ieee", "none"):
+                _set(stack, part, "fp32_precision", "ieee")
 
 
 def _set_cudnn(stack: ExitStack, has_recurrent: bool) -> None:
     # one by one: `cudnn.flags()` would turn TF32 on for a user who had it off
+    cudnn: Any = torch.backends.cudnn
     for flag, value in (("benchmark", False), ("deterministic", True), ("enabled", False)):
         if flag != "enabled" or has_recurrent:
-            stack.enter_context(patch.object(torch.backends.cudnn, flag, value))
+            _set(stack, cudnn, flag, value)
+    for part in (cudnn.conv, cudnn.rnn) if hasattr(cudnn, "conv") else ():
+        _set(stack, part, "fp32_precision", "ieee")
+
+
+def _set(stack: ExitStack, switches: Any, name: str, value: Any) -> None:
+    stack.callback(setattr, switches, name, getattr(switches, name))
+    setattr(switches, name, value)
 
 
 def _may_hold_compiled_code() -> bool:
@@ -94,5 +110,6 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
         T. Salimans, D. P. Kingma (2016), "Weight normalization", eq. (2).
     """
     others = [d for d in range(v.dim()) if dim == -1 or d != dim % v.dim()]
-    norm = v.square().sum(dim=others, keepdim=True).sqrt()
+    # a vector along its only dimension: a sum over no dimensions would be one over all of them
+    norm = v.square().sum(dim=others, keepdim=True).sqrt() if others else v.abs()
     return v * (g / norm)

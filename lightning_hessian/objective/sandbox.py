@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
+from lightning_hessian.objective.generators import (
+    global_generator_state,
+    seed_global_generators,
+)
 from lightning_hessian.objective.numerics import exact_derivatives
+from lightning_hessian.objective.silence import mute_logging, silence_trainer, stand_ins
 from lightning_hessian.objective.state import StateSnapshot
 from lightning_hessian.results import Mode
 
@@ -69,18 +70,18 @@ class Sandbox:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(mode=False))
             stack.enter_context(torch.enable_grad())
-            stack.callback(_global_generator_state())
-            before = StateSnapshot([self.module], self._foreign)
+            stack.callback(global_generator_state())
+            before = self._snapshot()
+            _preserve_versions(stack, before)
             stack.callback(before.restore)
             _set_gradient_hooks_aside(stack, self.module)
             if self._trainer is not None:
-                _silence_trainer(stack, self._trainer)
+                silence_trainer(self._trainer)
             stack.enter_context(exact_derivatives(self.module, self.dtype))
-            own = StateSnapshot([self.module], base=before)
-            _cast_floating(own, self.dtype, all_of_them=self._copies)
+            before.replace(stand_ins(before.owned) | self._copies_of(before))
             self._set_flags()
-            _mute_logging(self.module)
-            self._inside = StateSnapshot([self.module], self._foreign, base=before)
+            mute_logging(self.module)
+            self._inside = self._snapshot(base=before)
             self._stack = stack.pop_all()
         return self
 
@@ -102,6 +103,9 @@ class Sandbox:
             index: Of the batch or sample.
         """
         self._state.restore()
+        for parameter in self.module.parameters():
+            if parameter._backward_hooks:
+                parameter._backward_hooks = None
         self.reseed(index)
 
     def reseed(self, index: int) -> None:
@@ -111,7 +115,7 @@ class Sandbox:
             index: Of the batch or sample.
         """
         seed = (self._seed * 1_000_003 + index) % 2**32
-        _seed_global_generators(seed)
+        seed_global_generators(seed)
         self._state.reseed(seed)
 
     @contextmanager
@@ -141,6 +145,39 @@ class Sandbox:
             raise RuntimeError("a `Sandbox` must be used inside its `with` block.")
         return self._inside
 
+    def _snapshot(self, base: StateSnapshot | None = None) -> StateSnapshot:
+        trainer = self._trainer
+        shallow = [] if trainer is None else [vars(trainer), vars(trainer.state)]
+        return StateSnapshot([self.module], self._foreign, shallow, base)
+
+    def _copies_of(self, before: StateSnapshot) -> dict[int, Tensor]:
+        """Copies that stand in for the module's tensors of another precision, or with a graph.
+
+        The objects are replaced, not their storage: a parameter whose type changes in place loses
+        its gradient accumulator, and with it the hooks by which data-parallel training
+        synchronises. A tensor that still holds the graph of an earlier step is a constant to this
+        one; the graph stays the user's, to be run or freed by them.
+
+        Args:
+            before: Of the state on entering.
+
+        Returns:
+            By the identity of what they stand in for.
+        """
+        copies: dict[int, Tensor] = {}
+        for tensor in before.owned:
+            if not isinstance(tensor, Tensor) or id(tensor) not in before.tensors:
+                continue
+            casts = tensor.is_floating_point() and (self._copies or tensor.dtype != self.dtype)
+            if casts or not tensor.is_leaf:
+                dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+                copies[id(tensor)] = _copy(tensor, dtype)
+        if any(before.tensors[key].tensor.dtype != self.dtype for key in copies):
+            for thing in before.modules():
+                if isinstance(thing.__dict__.get("_dtype"), torch.dtype):
+                    thing.__dict__["_dtype"] = self.dtype
+        return copies
+
     def _set_flags(self) -> None:
         # by attribute: `.train()` and `.eval()` may be overridden (frozen BatchNorm, merged LoRA)
         for part in self.module.modules():
@@ -150,79 +187,25 @@ class Sandbox:
                 part.training = self._train_flags.get(part, part.training)
 
 
-def _global_generator_state() -> Callable[[], None]:
-    torch_state = torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    numpy_state = np.random.get_state()  # noqa: NPY002 - the user's legacy generator
-    python_state = random.getstate()
+def _preserve_versions(stack: ExitStack, snapshot: StateSnapshot) -> None:
+    """Undo the counting of in-place changes, by which autograd would refuse a user's older graph.
 
-    def put_back() -> None:
-        torch.set_rng_state(torch_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-
-    return put_back
-
-
-def _seed_global_generators(seed: int) -> None:
-    # not `torch.manual_seed`: where CUDA is not initialised, it would leave a seed behind for it
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
+    The bits are put back; so a graph that the user keeps across steps is as valid as before.
+    """
+    for record in snapshot.tensors.values():
+        if not record.tensor.is_inference():
+            stack.enter_context(_unsafe_preserve_version_counter(record.tensor))
 
 
 def _set_gradient_hooks_aside(stack: ExitStack, module: nn.Module) -> None:
     """Hooks of ``p.register_hook`` (clipping, watching) would fire in our gradients."""
     for parameter in module.parameters():
-        hooks: dict[Any, Any] | None = parameter._backward_hooks
-        if hooks:
-            stack.callback(hooks.update, dict(hooks))
-            hooks.clear()
+        stack.callback(setattr, parameter, "_backward_hooks", parameter._backward_hooks)
+        parameter._backward_hooks = None
 
 
-def _silence_trainer(stack: ExitStack, trainer: Trainer) -> None:
-    stack.callback(setattr, trainer.state, "stage", trainer.state.stage)
-    stack.callback(setattr, trainer, "should_stop", trainer.should_stop)
-    stack.callback(setattr, trainer, "loggers", trainer.loggers)
-    trainer.state.stage = RunningStage.TRAINING
-    trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-
-
-def _mute_logging(module: nn.Module) -> None:
-    for part in module.modules():
-        if hasattr(part, "training_step") and hasattr(part, "log_dict"):
-            part.__dict__["log"] = part.__dict__["log_dict"] = _ignore
-            part.__dict__["_current_fx_name"] = "training_step"
-
-
-def _ignore(*_: Any, **__: Any) -> None:
-    """Take the place of ``self.log`` while a measurement runs."""
-
-
-def _cast_floating(snapshot: StateSnapshot, dtype: torch.dtype, *, all_of_them: bool) -> None:
-    """Put copies of another precision in the place of the module's floating-point tensors.
-
-    The objects are replaced, not their storage: a parameter whose type changes in place loses its
-    gradient accumulator, and with it the hooks by which data-parallel training synchronises.
-    """
-    casts: dict[int, Tensor] = {}
-    for record in snapshot.tensors.values():
-        tensor = record.tensor
-        if tensor.is_floating_point() and (all_of_them or tensor.dtype != dtype):
-            copy = tensor.detach().to(dtype, copy=True)
-            casts[id(tensor)] = (
-                nn.Parameter(copy, requires_grad=tensor.requires_grad)
-                if isinstance(tensor, nn.Parameter)
-                else copy
-            )
-    if not casts:
-        return
-    for container in snapshot.containers.values():
-        container.replace(casts)
-    for thing in snapshot.modules():
-        if isinstance(thing.__dict__.get("_dtype"), torch.dtype):
-            thing.__dict__["_dtype"] = dtype
+def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    copy = tensor.detach().to(dtype, copy=True)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(copy, requires_grad=tensor.requires_grad)
+    return copy.requires_grad_(tensor.is_leaf and tensor.requires_grad)

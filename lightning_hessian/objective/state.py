@@ -3,111 +3,58 @@
 A training step is user code: besides computing a loss it may move buffers, append to lists, count,
 draw from generators of its own or swap a teacher's weights through ``.data``. The snapshot walks
 the Python objects reachable from the module (and from the data set) and can put each back.
+
+It does not see globals, class attributes, files, and what lives inside compiled code.
 """
 
 from __future__ import annotations
 
-import copy
-import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, Dataset
 
-MAX_DEPTH = 6
+from lightning_hessian.objective.generators import generator_state, seed_generator
+from lightning_hessian.objective.records import (
+    CellRecord,
+    ContainerRecord,
+    HolderRecord,
+    SlotsRecord,
+    TensorRecord,
+    is_assigned,
+    put_back_all,
+)
+
 MAX_ELEMENTS = 10_000
 MAX_FOREIGN_BYTES = 1 << 20
 
-_OPAQUE_PACKAGES = ("torch", "lightning", "pytorch_lightning", "lightning_fabric", "logging",
-                    "threading", "multiprocessing", "concurrent", "asyncio", "tensorboard",
-                    "tqdm", "rich", "wandb", "mlflow")  # fmt: skip
-_TRANSPARENT = (nn.Module, torch.utils.data.Dataset)
-_STATELESS = (Enum, type, type(lambda: 0), type(len), type(torch))
-
-
-class _TensorRecord:
-    """One tensor: its storage, a copy of its bits, its flags and its gradient."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.storage = tensor.data
-        self.copy = self.storage.clone()
-        self.requires_grad = tensor.requires_grad
-        self.grad = tensor.grad if tensor.is_leaf else None
-
-    def moved(self, delta: Tensor) -> _TensorRecord:
-        """The same record with ``delta`` added to the bits that it puts back."""
-        record = copy.copy(self)
-        record.copy = self.copy + delta
-        return record
-
-    def put_back_handles(self) -> None:
-        """Undo ``t.data = other``, ``t.grad = other`` and ``t.requires_grad_()``."""
-        tensor, storage = self.tensor, self.storage
-        if tensor.data_ptr() != storage.data_ptr() or tensor.shape != storage.shape:
-            tensor.data = storage
-        if tensor.is_leaf:
-            if tensor.requires_grad != self.requires_grad:
-                tensor.requires_grad_(self.requires_grad)
-            if tensor.grad is not self.grad:
-                tensor.grad = self.grad
-
-
-class _ContainerRecord:
-    """One dict, list, set or deque: its elements by identity."""
-
-    def __init__(self, container: Any) -> None:
-        self.container = container
-        self.is_mapping = isinstance(container, dict)
-        self.keys = list(container) if self.is_mapping else None
-        self.values = list(container.values()) if self.is_mapping else list(container)
-
-    def put_back(self) -> None:
-        container = self.container
-        if not container and not self.values:
-            return
-        now = list(container.values()) if self.is_mapping else list(container)
-        same = len(now) == len(self.values) and all(map(_is, now, self.values))
-        if same and (self.keys is None or list(container) == self.keys):
-            return
-        if isinstance(container, list):
-            container[:] = self.values
-            return
-        container.clear()
-        if self.keys is not None:
-            container.update(zip(self.keys, self.values, strict=True))
-        elif isinstance(container, set):
-            container.update(self.values)
-        else:
-            container.extend(self.values)
-
-    def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put other objects in the place of elements, by identity; sets and deques stay."""
-        if isinstance(self.container, dict | list):
-            for key, value in zip(self.keys or range(len(self.values)), self.values, strict=True):
-                if id(value) in replacements:
-                    self.container[key] = replacements[id(value)]
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b
+_OPAQUE_PACKAGES = ("builtins", "numpy", "torch", "lightning", "pytorch_lightning",
+                    "lightning_fabric", "logging", "threading", "multiprocessing", "concurrent",
+                    "asyncio", "tensorboard", "tqdm", "rich", "wandb", "mlflow")  # fmt: skip
+_TRANSPARENT = (nn.Module, Dataset, torch.quasirandom.SobolEngine, torch.distributions.Distribution)
+_STATELESS = (str, bytes, int, float, complex, type(None), Enum, type, ModuleType,
+              BuiltinFunctionType, torch.dtype, torch.device)  # fmt: skip
 
 
 class StateSnapshot:
     """The state reachable from some root objects, at the time of construction.
 
     Containers are held by identity of their elements, tensors and arrays by their bits, generators
-    by their state. Tensors and arrays reachable only from ``foreign`` roots (a data set) are held
-    when they take at most 1 MiB: a data set's own data is not copied.
+    by their state. Tensors and arrays reachable only through a data set or from ``foreign`` roots
+    are held when they take at most 1 MiB each: a data set's own data is not copied.
 
     Args:
         roots: Modules and what else a step may change.
         foreign: Data sets, data modules, optimiser settings.
+        shallow: Dictionaries of which only the entries count, not what these hold.
         base: An earlier snapshot, whose copies of tensors and arrays are shared.
     """
 
@@ -115,29 +62,32 @@ class StateSnapshot:
         self,
         roots: Iterable[object],
         foreign: Iterable[object] = (),
+        shallow: Iterable[dict[str, Any]] = (),
         base: StateSnapshot | None = None,
     ) -> None:
         self._base = base
-        self.tensors: dict[int, _TensorRecord] = {}
-        self.containers: dict[int, _ContainerRecord] = {}
+        self.tensors: dict[int, TensorRecord] = {}
+        self.holders: dict[int, HolderRecord] = {
+            id(entries): ContainerRecord(entries) for entries in shallow
+        }
         self.generators: dict[int, tuple[Any, Callable[[], object]]] = {}
         self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
         self._seen: dict[int, object] = {}
+        self._data: list[object] = list(foreign)
         self._byte_limit: float = float("inf")
         for root in roots:
-            self._walk(root, 0)
+            self._walk(root)
+        self.owned = tuple(self._seen.values())
         self._byte_limit = MAX_FOREIGN_BYTES
-        for root in foreign:
-            self._walk(root, 0)
+        for root in self._data:
+            self._walk(root)
 
     def restore(self) -> None:
         """Put everything back, bit by bit, without touching what did not change hands.
 
-        Copies go through ``.data``, so autograd's version counters do not move and a graph that the
-        user keeps across steps stays valid.
+        Copies go through ``.data``, so that autograd's version counters do not move.
         """
-        for container in self.containers.values():
-            container.put_back()
+        put_back_all(self.holders.values())
         self.restore_tensors()
         for array, saved in self._arrays.values():
             array[...] = saved
@@ -159,6 +109,16 @@ class StateSnapshot:
             with torch.no_grad():
                 torch._foreach_copy_(ordinary, copies)
 
+    def replace(self, replacements: Mapping[int, object]) -> None:
+        """Put other objects wherever these are held; :meth:`restore` puts the old ones back.
+
+        Args:
+            replacements: By the identity of what they stand in for.
+        """
+        for holder in self.holders.values() if replacements else ():
+            if len(holder.values) <= MAX_ELEMENTS:
+                holder.replace(replacements)
+
     def modules(self) -> Iterator[nn.Module]:
         """The modules met on the walk."""
         return (thing for thing in self._seen.values() if isinstance(thing, nn.Module))
@@ -168,92 +128,107 @@ class StateSnapshot:
         for generator, _ in self.generators.values():
             seed_generator(generator, seed)
 
-    def _walk(self, thing: Any, depth: int) -> None:
-        if depth > MAX_DEPTH or isinstance(thing, str | bytes | int | float | complex | None):
-            return
-        if isinstance(thing, _STATELESS) or id(thing) in self._seen:
-            return
-        self._seen[id(thing)] = thing
+    def _walk(self, root: object) -> None:
+        pending = [root]
+        while pending:
+            thing = pending.pop()
+            if isinstance(thing, _STATELESS) or id(thing) in self._seen:
+                continue
+            if isinstance(thing, Dataset | DataLoader) and self._byte_limit > MAX_FOREIGN_BYTES:
+                self._data.append(thing)
+                continue
+            self._seen[id(thing)] = thing
+            inner = self._record(thing)
+            if len(inner) <= MAX_ELEMENTS:
+                pending.extend(inner)
+
+    def _record(self, thing: Any) -> Collection[Any]:
+        """Record one object if it can change, and say what it leads to."""
         if isinstance(thing, Tensor):
-            self._add_tensor(thing)
-        elif isinstance(thing, np.ndarray):
-            self._add_array(thing)
-        elif (put_back := _generator_state(thing)) is not None:
+            return self._record_tensor(thing)
+        if isinstance(thing, np.ndarray):
+            return self._record_array(thing)
+        if (put_back := generator_state(thing)) is not None:
             self.generators[id(thing)] = (thing, put_back)
-        elif isinstance(thing, dict | list | set | deque):
-            self.containers[id(thing)] = _ContainerRecord(thing)
-            self._walk_all(thing.values() if isinstance(thing, dict) else thing, depth)
-        elif isinstance(thing, tuple | frozenset):
-            self._walk_all(thing, depth)
-        elif _has_visible_attributes(thing):
-            attributes = vars(thing)
-            self._seen[id(attributes)] = attributes
-            self.containers[id(attributes)] = _ContainerRecord(attributes)
-            # a module nested however deep is as much part of the state as the outermost
-            self._walk_all(attributes.values(), 0 if isinstance(thing, nn.Module) else depth)
+            return ()
+        if isinstance(thing, dict | list | set | deque):
+            return self._hold(thing, ContainerRecord(thing))
+        if isinstance(thing, CellType):
+            # a variable of a closure has no content before its first assignment
+            return self._hold(thing, CellRecord(thing)) if is_assigned(thing) else ()
+        if (parts := _parts(thing)) is not None:
+            return parts
+        if not has_visible_attributes(thing):
+            return ()
+        attributes = getattr(thing, "__dict__", None)
+        slots = SlotsRecord(thing)
+        if slots.values:
+            self._hold(thing, slots)
+        return [*slots.values, attributes] if isinstance(attributes, dict) else slots.values
 
-    def _walk_all(self, things: Iterable[Any], depth: int) -> None:
-        items = list(things)
-        if len(items) <= MAX_ELEMENTS:
-            for item in items:
-                self._walk(item, depth + 1)
+    def _hold(self, thing: object, record: HolderRecord) -> Collection[Any]:
+        self.holders[id(thing)] = record
+        return record.values
 
-    def _add_tensor(self, tensor: Tensor) -> None:
-        if _owns_its_elements(tensor) and tensor.nbytes <= self._byte_limit:
-            known = self._base.tensors.get(id(tensor)) if self._base else None
-            self.tensors[id(tensor)] = known or _TensorRecord(tensor)
-            if tensor.is_leaf and tensor.grad is not None:
-                self._walk(tensor.grad, 0)
+    def _record_tensor(self, tensor: Tensor) -> Collection[Any]:
+        if not _owns_its_elements(tensor) or tensor.nbytes > self._byte_limit:
+            return ()
+        known = self._base.tensors.get(id(tensor)) if self._base else None
+        record = self.tensors[id(tensor)] = known or TensorRecord(tensor)
+        return (record.grad,)
 
-    def _add_array(self, array: np.ndarray[Any, Any]) -> None:
+    def _record_array(self, array: np.ndarray[Any, Any]) -> Collection[Any]:
         if array.nbytes <= self._byte_limit and array.flags.writeable and array.dtype != object:
             known = self._base._arrays.get(id(array)) if self._base else None
             self._arrays[id(array)] = known or (array, array.copy())
+        return ()
 
 
 def _owns_its_elements(tensor: Tensor) -> bool:
     """Whether a tensor is dense, in memory, and no two of its elements are the same place."""
-    lazy = isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)
-    if lazy or tensor.layout != torch.strided or tensor.is_meta:
+    if is_lazy(tensor) or tensor.layout != torch.strided or tensor.is_meta:
         return False
     strides = zip(tensor.stride(), tensor.shape, strict=True)
     return not any(stride == 0 and length > 1 for stride, length in strides)
 
 
-def _has_visible_attributes(thing: object) -> bool:
+def _parts(thing: Any) -> Collection[Any] | None:
+    """What an object that is itself unchangeable leads to, or None for other objects."""
+    if isinstance(thing, tuple | frozenset):
+        return thing
+    if isinstance(thing, MethodType):
+        return (thing.__self__,)
+    if isinstance(thing, partial):
+        return (thing.func, thing.args, thing.keywords)
+    if isinstance(thing, FunctionType):
+        if _is_of_opaque_package(thing.__module__):
+            return ()
+        defaults = (*(thing.__defaults__ or ()), thing.__kwdefaults__)
+        return (*(thing.__closure__ or ()), *defaults, vars(thing))
+    if isinstance(thing, DataLoader):
+        return (thing.dataset, thing.generator, thing.sampler, thing.collate_fn)
+    return None
+
+
+def has_visible_attributes(thing: object) -> bool:
+    """Whether an object's attributes are the user's state, to be walked.
+
+    Args:
+        thing: Neither a container nor a number.
+
+    Returns:
+        False for objects of torch, Lightning and other libraries that keep their own house.
+    """
     if isinstance(thing, _TRANSPARENT):
         return True
-    package = type(thing).__module__.partition(".")[0]
-    if package in _OPAQUE_PACKAGES or package in ("builtins", "numpy"):
-        return False
-    return hasattr(thing, "__dict__") and not _is_of_the_host(thing)
+    return not _is_of_opaque_package(type(thing).__module__) and not _is_of_the_host(thing)
+
+
+def _is_of_opaque_package(module_name: str | None) -> bool:
+    return (module_name or "").partition(".")[0] in _OPAQUE_PACKAGES
 
 
 def _is_of_the_host(thing: object) -> bool:
     """Whether a user's class extends one of Lightning's conductors, which are not the step's."""
-    conductors = ("Trainer", "Strategy", "Logger", "Callback", "Optimizer", "DataLoader")
+    conductors = ("Trainer", "Strategy", "Logger", "Callback", "Optimizer")
     return any(base.__name__ in conductors for base in type(thing).__mro__)
-
-
-def _generator_state(thing: object) -> Callable[[], object] | None:
-    """A function that puts a generator back into its present state, or None for other things."""
-    if isinstance(thing, torch.Generator):
-        return partial(thing.set_state, thing.get_state())
-    if isinstance(thing, np.random.Generator):
-        return partial(setattr, thing.bit_generator, "state", thing.bit_generator.state)
-    if isinstance(thing, np.random.RandomState):
-        return partial(thing.set_state, thing.get_state())
-    if isinstance(thing, random.Random):
-        return partial(thing.setstate, thing.getstate())
-    return None
-
-
-def seed_generator(generator: Any, seed: int) -> None:
-    """Seed a torch, numpy or Python generator in place."""
-    if isinstance(generator, torch.Generator):
-        generator.manual_seed(seed)
-    elif isinstance(generator, np.random.Generator):
-        bits: Any = generator.bit_generator
-        bits.state = type(bits)(seed).state
-    else:
-        generator.seed(seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 from lightning_hessian.batches import TrainingData
@@ -16,7 +18,7 @@ def training_data(trainer: Trainer, batch_size: int | None = None) -> TrainingDa
     """Find the data set, the positions, the batch size and the collation of the training loader.
 
     The loader itself is never iterated: that would reset persistent workers in the middle of an
-    epoch, and draw from its generator. A ``SubsetRandomSampler``'s indices are respected; under a
+    epoch, and draw from its generator. The ``indices`` of a subset sampler are respected; under a
     sequential sampler with ``limit_train_batches`` or ``overfit_batches`` only the samples
     that training reaches count. Any other sampler is taken to draw from the whole data set.
 
@@ -57,9 +59,9 @@ def training_data(trainer: Trainer, batch_size: int | None = None) -> TrainingDa
         )
     positions: Sequence[int] = range(len(dataset))
     sampler = getattr(loader.batch_sampler, "sampler", None)
-    subset = getattr(sampler, "indices", None)
+    subset = _subset(sampler)
     if subset is not None:
-        positions = [int(i) for i in subset]
+        positions = subset
     elif isinstance(sampler, SequentialSampler) and isinstance(step_size, int):
         positions = positions[: int(min(trainer.num_training_batches * step_size, len(dataset)))]
     return TrainingData(
@@ -69,6 +71,14 @@ def training_data(trainer: Trainer, batch_size: int | None = None) -> TrainingDa
         collate=loader.collate_fn,
         description=f"the training set ({type(dataset).__name__})",
     )
+
+
+def _subset(sampler: object) -> list[int] | None:
+    """The positions that a sampler is restricted to, where it keeps them as data."""
+    indices = getattr(sampler, "indices", None)
+    if isinstance(indices, Sequence | Tensor | np.ndarray):
+        return [int(index) for index in indices]
+    return None
 
 
 def _describe(thing: object) -> str:

@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-
-class TwiceDifferentiable(Protocol):
-    """A scalar function of ``n`` parameters that multiplies by its Hessian."""
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters live."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the derivatives."""
-        ...
-
-    def hessian_products(self, vectors: Tensor) -> Tensor:
-        """Multiply a block ``(n, b)`` by the Hessian."""
-        ...
+from lightning_hessian.types import TwiceDifferentiable
 
 
 class HessianOperator:

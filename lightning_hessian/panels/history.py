@@ -26,9 +26,12 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
     """
     good = [report for report in reports if report.failure is None]
     if not good:
-        raise ValueError(
-            f"`reports` must hold at least one without failure, got {len(reports)} with none."
+        given = (
+            f"{len(reports)} failed ones, the last by: {reports[-1].failure}"
+            if reports
+            else "an empty list. Fit first"
         )
+        raise ValueError(f"`reports` must hold at least one without failure, got {given}.")
     figure = new_figure(width=10.0, height=3.4)
     eigenvalues, trace, loss = figure.subplots(1, 3)
     _draw_eigenvalues(eigenvalues, good)

@@ -63,7 +63,9 @@ def describe(report: SpectrumReport) -> str:
 
 def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> float:
     nodes, width = density.nodes, density.bandwidth
-    x = torch.linspace(float(nodes[0]) - 5 * width, float(nodes[-1]) + 5 * width, NUM_POINTS)
+    low, high = float(nodes[0]) - 5 * width, float(nodes[-1]) + 5 * width
+    # not in the user's default type: bfloat16 would have steps wider than the kernel
+    x = torch.linspace(low, high, NUM_POINTS, dtype=torch.float64)
     y = density.evaluate(x)
     one_eigenvalue = 1 / (num_parameters * width * math.sqrt(2 * math.pi))
     floor = SEVERAL_EIGENVALUES * one_eigenvalue

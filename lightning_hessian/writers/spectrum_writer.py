@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.results import SpectrumReport
 from lightning_hessian.writers.scalars import spectrum_scalars
@@ -26,13 +27,14 @@ class SpectrumWriter:
         self._custom_scalars = custom_scalars
         self._laid_out: set[str] = set()
 
+    @rank_zero_only
     def write(
         self,
         loggers: Sequence[Logger],
         report: SpectrumReport,
         figure: npt.NDArray[np.uint8] | None,
     ) -> None:
-        """Write one report at its global step, and flush.
+        """Write one report at its global step, and flush; on the first process only.
 
         Args:
             loggers: The Trainer's.

@@ -15,6 +15,7 @@ from lightning_hessian.results import SpectralDensity
 
 NUM_BUCKETS = 64
 SYMLOG_UNIT = 1e-3
+NARROWEST = 1e-12
 
 
 def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
@@ -99,7 +100,11 @@ def write_layout(log_dir: str, *, prefix: str) -> None:
 def _buckets(positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Edges ``(m + 1,)`` and the masses ``(m,)`` between them, all mass inside."""
     low, high = float(positions[0]), float(positions[-1])
-    width = (high - low) / (NUM_BUCKETS - 6) or max(abs(high), 1.0) / NUM_BUCKETS
+    width = (high - low) / (NUM_BUCKETS - 6)
+    largest = max(abs(low), abs(high))
+    if width <= NARROWEST * largest:
+        # one value, or as good as one: edges this near to each other would fall together
+        width = (largest or 1.0) / NUM_BUCKETS
     centre = 0.5 * (low + high)
     steps = torch.arange(NUM_BUCKETS + 1, dtype=torch.float64) - NUM_BUCKETS / 2
     edges = centre + width * steps

@@ -1,9 +1,13 @@
-"""Matrices with wanted eigenvalues."""
+"""Matrices with wanted eigenvalues, and sweeps over them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from lightning_hessian.estimators import KrylovSpace, block_lanczos
+from lightning_hessian.operators import DenseOperator
+from lightning_hessian.probes import rademacher
 
 
 def symmetric_with(
@@ -33,3 +37,40 @@ def power_law(size: int = 500) -> Tensor:
 def symmetric_indefinite(size: int = 500) -> Tensor:
     """As much negative as positive, most of it near zero; the trace cancels."""
     return torch.linspace(-1, 1, size, dtype=torch.float64) ** 3
+
+
+def rank_deficient(size: int = 200, rank: int = 6) -> Tensor:
+    """Simple eigenvalues 1, 2, ... and zeros."""
+    values = torch.zeros(size, dtype=torch.float64)
+    values[:rank] = torch.arange(1, rank + 1, dtype=torch.float64)
+    return values
+
+
+def various(seed: int) -> Tensor:
+    """One of six kinds of spectrum in turn, of random size, ascending."""
+    generator = torch.Generator().manual_seed(seed)
+    size = int(torch.randint(20, 120, (1,), generator=generator))
+    normal = torch.randn(size, generator=generator, dtype=torch.float64)
+    kinds = (
+        normal,
+        normal**3,
+        normal.round(),  # multiplicities far above the block's width
+        torch.cat([1 + 1e-6 * normal[:7], 0.1 * normal[7:]]),  # a nearly degenerate cluster
+        torch.cat([normal[:6], torch.zeros(size - 6, dtype=torch.float64)]),
+        normal.sign() * 10.0 ** (-8 * torch.linspace(0, 1, size, dtype=torch.float64)),
+    )
+    return kinds[seed % len(kinds)].sort().values
+
+
+def sweep(matrix: Tensor, *, dimension: int, block_size: int = 4, seed: int = 0) -> KrylovSpace:
+    """A Krylov space of a fixed dimension, grown from Rademacher probes."""
+    generator = torch.Generator().manual_seed(seed)
+    size = len(matrix)
+    probes = rademacher(size, min(block_size, size), generator=generator, dtype=matrix.dtype)
+    return block_lanczos(
+        DenseOperator(matrix),
+        probes,
+        max_dimension=dimension,
+        generator=generator,
+        should_stop=lambda space: False,
+    )

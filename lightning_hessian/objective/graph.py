@@ -1,0 +1,79 @@
+"""The autograd graph behind a loss, searched for what has no second derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# the decorator's wrapper has the same code object around every function
+_ONCE = once_differentiable(lambda *_: None).__code__
+
+
+def nodes_behind(outputs: Iterable[Tensor]) -> set[Any]:
+    """Every node of the graph that some tensors hang on.
+
+    Args:
+        outputs: With or without a graph.
+
+    Returns:
+        The nodes, as ``grad_fn`` shows them.
+    """
+    stack: list[Any] = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    seen = set(stack)
+    while stack:
+        for parent, _ in stack.pop().next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
+
+
+def node_names(outputs: Iterable[Tensor]) -> set[str]:
+    """Names of all nodes behind some tensors, such as ``AddmmBackward0``.
+
+    Args:
+        outputs: With or without a graph.
+
+    Returns:
+        The names, without the namespace of C++.
+    """
+    return {node.name().rpartition("::")[2] for node in nodes_behind(outputs)}
+
+
+def once_differentiable_functions(output: Tensor, leaves: Sequence[Tensor]) -> set[str]:
+    """Custom functions marked ``once_differentiable`` on a way from ``output`` to some leaves.
+
+    Where such a function gets a constant gradient, its backward leaves no trace in the graph of the
+    gradient: the second derivative would be missing in silence.
+
+    Args:
+        output: With a graph.
+        leaves: Only what lies before one of these counts.
+
+    Returns:
+        The names of the functions' classes.
+    """
+    users: dict[Any, list[Any]] = {}
+    reached = []
+    wanted = {id(leaf) for leaf in leaves}
+    for node in nodes_behind([output]):
+        if id(getattr(node, "variable", None)) in wanted:
+            reached.append(node)
+        for parent, _ in node.next_functions:
+            users.setdefault(parent, []).append(node)
+    between = set(reached)
+    while reached:
+        for user in users.get(reached.pop(), []):
+            if user not in between:
+                between.add(user)
+                reached.append(user)
+    functions: list[Any] = [getattr(node, "_forward_cls", None) for node in between]
+    return {function.__name__ for function in functions if _is_marked(function)}
+
+
+def _is_marked(function: Any) -> bool:
+    methods = (getattr(function, name, None) for name in ("backward", "vjp"))
+    return any(getattr(method, "__code__", None) is _ONCE for method in methods)

@@ -1,0 +1,132 @@
+"""The callback beside the user's own loggers, in a fit."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from lightning_hessian import HessianSpectrum
+from lightning_hessian.writers.scalars import spectrum_scalars
+from tests.helpers import hard_modules as hard
+from tests.helpers.events import Events
+from tests.helpers.fitting import loader, trainer
+
+
+class Recording(Logger):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int | None, dict[str, float]]] = []
+
+    @property
+    def name(self) -> str:
+        return "recording"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Not of interest."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.points.append((step, dict(metrics)))
+
+
+def fit(*loggers: Logger, with_callback: bool = True, **options: Any) -> HessianSpectrum:
+    callback = HessianSpectrum(max_hvps=24, on_error="raise", **options)
+    module = hard.seeded(lambda: hard.mlp())
+    callbacks = [callback] if with_callback else []
+    trainer(*callbacks, max_epochs=2, logger=list(loggers) or False, log_every_n_steps=1).fit(
+        module, loader()
+    )
+    return callback
+
+
+def board(directory: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(directory, name=None, version="run")
+
+
+def wanted(callback: HessianSpectrum) -> dict[str, list[tuple[int, float]]]:
+    points: dict[str, list[tuple[int, float]]] = {}
+    for report in callback.reports:
+        for tag, value in spectrum_scalars(report, prefix="hessian").items():
+            points.setdefault(tag, []).append((report.global_step, value))
+    return points
+
+
+def assert_same_points(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for tag, pairs in expected.items():
+        # TensorBoard keeps float32
+        np.testing.assert_allclose(found[tag], pairs, rtol=1e-6)
+
+
+def test_tensorboard_holds_every_number_at_the_optimisers_step(tmp_path: Path) -> None:
+    callback = fit(board(tmp_path))
+    events = Events(tmp_path / "run")
+    assert_same_points(events.scalars("hessian/"), wanted(callback))
+    assert [step for step, _ in events.histograms("hessian/density")] == [0, 4, 8]
+    assert [step for step, _ in events.images("hessian/spectrum")] == [0, 4, 8]
+    assert events.texts("hessian/failure") == []
+    for (_, histogram), report in zip(
+        events.histograms("hessian/density"), callback.reports, strict=True
+    ):
+        assert sum(histogram.bucket) == pytest.approx(report.num_parameters)
+
+
+def test_the_users_own_points_are_untouched(tmp_path: Path) -> None:
+    fit(board(tmp_path / "with"))
+    fit(board(tmp_path / "without"), with_callback=False)
+    beside = Events(tmp_path / "with" / "run").scalars()
+    alone = Events(tmp_path / "without" / "run").scalars()
+    own = {tag: points for tag, points in beside.items() if not tag.startswith("hessian/")}
+    assert own == alone
+    assert own.keys() == {"train_loss", "epoch"}
+
+
+def test_two_boards_hold_the_same(tmp_path: Path) -> None:
+    callback = fit(board(tmp_path / "a"), board(tmp_path / "b"))
+    for name in ("a", "b"):
+        assert_same_points(Events(tmp_path / name / "run").scalars("hessian/"), wanted(callback))
+        assert Events(tmp_path / name / "run" / "hessian").layout().category
+
+
+def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
+    logger = Recording()
+    callback = fit(logger)
+    ours = [
+        (step, metrics)
+        for step, metrics in logger.points
+        if any(tag.startswith("hessian/") for tag in metrics)
+    ]
+    assert ours == [
+        (report.global_step, spectrum_scalars(report, prefix="hessian"))
+        for report in callback.reports
+    ]
+
+
+def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
+    callback = fit(CSVLogger(tmp_path, name=None, version="run"))
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["hessian/eig_1"]]
+    assert [int(row["step"]) for row in rows] == [0, 4, 8]
+    for row, report in zip(rows, callback.reports, strict=True):
+        for tag, value in spectrum_scalars(report, prefix="hessian").items():
+            assert float(row[tag]) == value
+
+
+def test_no_logger_means_reports_only() -> None:
+    assert [report.global_step for report in fit().reports] == [0, 4, 8]
+
+
+def test_custom_scalars_can_be_left_out(tmp_path: Path) -> None:
+    fit(board(tmp_path), custom_scalars=False)
+    assert not (tmp_path / "run" / "hessian").exists()

@@ -1,0 +1,203 @@
+"""The callback's options, what it tells, and the bookkeeping of its reports."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from torch import nn
+
+from lightning_hessian import HessianSpectrum
+from tests.helpers import hard_modules as hard
+from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.spectrum import spectrum
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"num_eigenvalues": -1}, "`num_eigenvalues` must be a whole .* at least 0, got -1"),
+        ({"num_smallest": -2}, "`num_smallest` must be a whole number of at least 0, got -2"),
+        (
+            {"num_eigenvalues": 1.5},
+            "`num_eigenvalues` must be a whole .*, got 1.5",
+        ),
+        ({"rtol": 0.0}, "`rtol` must lie between 0 and 1, got 0.0"),
+        ({"rtol": math.nan}, "`rtol` must lie between 0 and 1, got nan"),
+        ({"trace_rtol": 1.0}, "`trace_rtol` must lie between 0 and 1, got 1.0"),
+        (
+            {"max_hvps": 7},
+            "`max_hvps` must be .* at least 8, two blocks of 4, got 7",
+        ),
+        ({"max_hvps": 1e2}, "`max_hvps` must be a whole number of at least 8.* got 100.0"),
+        ({"num_samples": 0}, "`num_samples` must be at least 1 or 'all', got 0"),
+        ({"num_samples": "some"}, "`num_samples` must be at least 1 or 'all', got 'some'"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1 or None, got 0"),
+        ({"mode": "test"}, "`mode` must be 'eval' or 'train', got 'test'"),
+        ({"precision": 16}, "`precision` must be 32, 64 or None, got 16"),
+        (
+            {"parameters": "net.*"},
+            r"must be a list .* Write `parameters=\['net.\*'\]`",
+        ),
+        ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
+        ({"on_error": "ignore"}, "`on_error` must be 'warn' or 'raise', got 'ignore'"),
+        (
+            {"num_eigenvalues": 0, "num_smallest": 0, "trace": False, "density": False},
+            "has nothing to measure: .*Ask for at least one",
+        ),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        HessianSpectrum(**options)
+
+
+def test_the_cost_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.INFO):
+            trainer(spectrum(max_hvps=12), max_epochs=2).fit(Classifier(), loader())
+    finally:
+        logger.removeHandler(caplog.handler)
+    lines = {r.getMessage() for r in caplog.records if r.getMessage().startswith("HessianSp")}
+    (line,) = lines
+    assert "51 parameters, all 26 samples of the training set (TensorDataset), eval mode" in line
+    assert "at most 12 Hessian-vector products" in line
+
+
+def bar_options() -> list[Any]:
+    return [TQDMProgressBar, RichProgressBar]
+
+
+@pytest.mark.parametrize("kind", bar_options())
+def test_progress_shows_beside_lightnings_own_bar(kind: Any, capsys: Any) -> None:
+    if kind is RichProgressBar:
+        pytest.importorskip("rich")
+    callback = spectrum()
+    trainer(kind(), callback, enable_progress_bar=True).fit(Classifier(), loader())
+    shown = capsys.readouterr().err
+    assert "Hessian" in shown
+    assert "HVP" in shown
+    assert len(callback.reports) == 2
+
+
+@pytest.mark.parametrize("switched_off", ["by the trainer", "by the bar"])
+def test_progress_is_silent_where_lightnings_bar_is(switched_off: str, capsys: Any) -> None:
+    callback = spectrum()
+    if switched_off == "by the trainer":
+        trainer(callback).fit(Classifier(), loader())
+    else:
+        bar = TQDMProgressBar(refresh_rate=0)
+        trainer(callback, bar, enable_progress_bar=True).fit(Classifier(), loader())
+    assert "HVP/s" not in capsys.readouterr().err
+
+
+def full_reports(epochs: int = 2, **options: Any) -> list[Any]:
+    callback = spectrum(
+        **{"trace": True, "density": True, "max_hvps": 60, "num_samples": 20, "mode": "train"}
+        | options
+    )
+    module = hard.seeded(lambda: hard.mlp(nn.Dropout(0.1)))
+    trainer(callback, max_epochs=epochs).fit(module, loader())
+    return callback.reports
+
+
+def test_reports_say_when_where_and_at_what_cost() -> None:
+    reports = full_reports()
+    assert [(r.epoch, r.global_step) for r in reports] == [(0, 0), (0, 4), (1, 8)]
+    for report in reports:
+        assert report.mode == "train"
+        assert report.data == "20 of 26 samples of the training set (TensorDataset)"
+        assert (report.num_samples, report.num_parameters) == (20, 43)
+        assert 0 < report.num_hvps <= 60
+        assert 0 < report.gradient_seconds < report.seconds < 60
+        assert report.failure is None
+        assert report.ckpt_path is None
+        assert report.unused_parameters == ()
+        assert report.gradient_norm > 0
+        assert report.eigenvalues.dtype == torch.float64
+
+
+def test_unused_parameters_are_named_in_the_report() -> None:
+    callback = spectrum()
+    trainer(callback, max_steps=1).fit(hard.seeded(hard.WithUnused), loader())
+    assert callback.reports[0].unused_parameters == ("network.never.weight", "network.never.bias")
+
+
+def only_primitives(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and only_primitives(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(only_primitives, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def test_a_report_as_a_dictionary_survives_json_and_a_safe_load() -> None:
+    for report in full_reports(1):
+        plain = report.to_dict()
+        assert only_primitives(plain)
+        assert json.loads(json.dumps(plain)) == plain
+        buffer = io.BytesIO()
+        torch.save(plain, buffer)
+        buffer.seek(0)
+        assert torch.load(buffer, weights_only=True) == plain
+        assert plain["eigenvalues"] == report.eigenvalues.tolist()
+        assert plain["density"]["weights"] == report.density.weights.tolist()
+
+
+def test_a_failed_report_as_a_dictionary_has_no_numbers() -> None:
+    callback = spectrum(parameters=["nothing"], on_error="warn")
+    with pytest.warns(UserWarning, match="matches none"):
+        trainer(callback, max_steps=1).fit(Classifier(), loader())
+    plain = callback.reports[0].to_dict()
+    assert only_primitives(plain)
+    assert plain["eigenvalues"] == []
+    assert plain["density"] is None
+    assert math.isnan(plain["trace"])
+    assert plain["failure"].startswith("RefusedError: `parameters` must match")
+
+
+def test_the_same_seed_gives_the_same_report_and_another_one_other_probes() -> None:
+    first, again, other = (full_reports(1, seed=seed)[0] for seed in (0, 0, 1))
+    assert first.density.nodes.equal(again.density.nodes)
+    assert first.eigenvalues.equal(again.eigenvalues)
+    assert not first.density.nodes.equal(other.density.nodes)
+
+
+def test_a_bfloat16_default_type_reaches_no_figure_and_no_number() -> None:
+    module, data = Classifier(), loader()
+    wanted, callback = (spectrum(trace=True, density=True, max_hvps=51) for _ in range(2))
+    trainer(wanted, max_steps=1).fit(module, data)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        trainer(callback, max_steps=1).fit(module, data)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert callback.reports[0].eigenvalues.equal(wanted.reports[1].eigenvalues)
+    assert callback.reports[0].failure is None
+
+
+def test_one_parameter_is_measured_exactly() -> None:
+    class Parabola(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(1, 1, bias=False)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return 1.5 * self.network.weight.square().sum()
+
+    callback = spectrum(num_eigenvalues=5, trace=True, density=True)
+    trainer(callback, max_steps=1).fit(Parabola(), loader())
+    report = callback.reports[0]
+    assert report.eigenvalues.tolist() == report.smallest_eigenvalues.tolist() == [3.0]
+    assert report.trace == 3.0
+    assert report.trace_standard_error < 1e-5  # what the arithmetic of float32 leaves open
+    assert report.density.nodes.tolist() == [3.0]
+    assert report.num_hvps == 1

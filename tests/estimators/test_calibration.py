@@ -1,0 +1,96 @@
+"""Do the stated 95 % intervals hold the truth as often as they say?
+
+200 independent seeds: a true 95 % gives 190 hits with a deviation of 3, so 180 to 198 (90 to 99 %)
+is more than 2.5 deviations either way. A normal in the place of Student's t, or an error bar of the
+pilot where later probes contradict it, falls below.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.operators import DenseOperator
+from lightning_hessian.results import Spectrum, TraceEstimate
+from tests.helpers.spectra import (
+    outliers_and_bulk,
+    power_law,
+    symmetric_indefinite,
+    symmetric_with,
+)
+
+SEEDS = 200
+SIZE = 240
+SPECTRA = {
+    "outliers and bulk": outliers_and_bulk(SIZE),
+    "power law": power_law(SIZE),
+    "indefinite": symmetric_indefinite(SIZE),
+    "identity": torch.ones(SIZE, dtype=torch.float64),
+}
+
+
+def _measured(values: Tensor, count: int, **options: int | float | bool) -> list[Spectrum]:
+    operator = DenseOperator(symmetric_with(values))
+    return [
+        measure_spectrum(
+            operator,
+            generator=torch.Generator().manual_seed(seed),
+            **options,  # type: ignore[arg-type]
+        )
+        for seed in range(count)
+    ]
+
+
+def _hits(traces: list[TraceEstimate | None], truth: float) -> int:
+    return sum(t is not None and t.interval[0] <= truth <= t.interval[1] for t in traces)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("max_hvps", [16, pytest.param(40, marks=pytest.mark.slow)])
+def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
+    name: str, max_hvps: int
+) -> None:
+    values = SPECTRA[name]
+    found = _measured(values, SEEDS, max_hvps=max_hvps, trace_rtol=1e-3)
+    assert 0.90 * SEEDS <= _hits([s.trace for s in found], float(values.sum())) <= 0.99 * SEEDS
+    # a bracket of two standard errors and the Lanczos resolution
+    brackets = [s.negative_mass for s in found]
+    share = [float((values < -b.threshold).double().mean()) for b in brackets if b is not None]
+    inside = [
+        b is not None and b.bracket[0] - 1e-12 <= f <= b.bracket[1] + 1e-12
+        for b, f in zip(brackets, share, strict=True)
+    ]
+    assert sum(inside) >= 0.93 * SEEDS
+
+
+@pytest.mark.parametrize("name", ["outliers and bulk", "power law", "indefinite"])
+def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(name: str) -> None:
+    # without the density the sweep is short: the second stage draws the most of the probes
+    values = SPECTRA[name]
+    found = _measured(
+        values, SEEDS, density=False, num_eigenvalues=1, num_smallest=0, rtol=0.1, trace_rtol=0.01
+    )
+    traces = [s.trace for s in found]
+    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.99 * SEEDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPECTRA)
+def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(name: str) -> None:
+    values = SPECTRA[name]
+    traces = [s.trace for s in _measured(values, SEEDS)]
+    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.99 * SEEDS
+    # and without bias: the mean error is within 4 of its own standard errors
+    errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])
+    assert abs(float(errors.mean())) < 4 * float(errors.std()) / SEEDS**0.5
+
+
+def test_eigenvalues_lie_within_their_bounds_for_every_seed() -> None:
+    values = SPECTRA["outliers and bulk"]
+    exact = values.sort().values
+    for found in _measured(values, 40, max_hvps=40, trace=False, density=False):
+        distance = (found.largest.values[:, None] - exact).abs().min(dim=1).values
+        assert bool((distance <= found.largest.residual_bounds + 1e-12).all())
+        assert bool((found.largest.values[:1] <= exact[-1] + 1e-12).all())

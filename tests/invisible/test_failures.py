@@ -1,0 +1,246 @@
+"""A measurement that fails in its middle changes nothing, says why, and lets training go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from lightning_hessian import HessianSpectrum
+from lightning_hessian.operators import HessianOperator
+from tests.helpers.fingerprint import fingerprint
+from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.hostile import HostileCollate, HostileData, HostileModule
+from tests.helpers.recording import Recorder, Run, differences, run, spectrum
+
+MESSAGE = "the disk of the augmentation server is full"
+quiet = pytest.mark.filterwarnings("ignore:HessianSpectrum has no numbers")
+
+
+class Faulty(HostileModule):
+    """Breaks in the k-th step inside measurements, after leaving all its traces."""
+
+    countdown = 0  # of the class: no snapshot puts it back
+
+    def __init__(self, fault: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if "log" in vars(self):  # shadowed inside measurements
+            Faulty.countdown -= 1
+            if Faulty.countdown == 0:
+                return self.fault(loss)
+        return loss
+
+
+def broken(loss: Tensor) -> Tensor:
+    raise RuntimeError(MESSAGE)
+
+
+class Uncopyable(dict[str, Any]):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise MemoryError("no second batch fits")
+
+
+class UncopyableCollate(HostileCollate):
+    def __call__(self, samples: Any) -> Any:
+        return Uncopyable(super().__call__(samples))
+
+
+class UncopyableData(HostileData):
+    def __init__(self) -> None:
+        super().__init__()
+        self.collate = UncopyableCollate()
+
+
+def pair(directory: Path, **setting: Any) -> tuple[Run, list[Any]]:
+    """The run with a failing callback, after checking that it is the run without one."""
+    without = run(directory / "without", **setting)
+    with_ours = run(directory / "with", spectrum(on_error="warn"), **setting)
+    assert differences(without, with_ours) == []
+    assert with_ours.callback is not None
+    return with_ours, with_ours.callback.reports
+
+
+# in the search of the graph, the self-check in float64, the gradient, the products, at other steps
+@quiet
+@pytest.mark.parametrize("call", [1, 3, 8, 10, 30])
+def test_step_that_raises_inside_a_measurement_changes_nothing(call: int, tmp_path: Path) -> None:
+    Faulty.countdown = call
+    _, reports = pair(tmp_path, module=partial(Faulty, broken))
+    assert len(reports) == 9
+    failures = [report.failure for report in reports if report.failure is not None]
+    notes = [note for report in reports for note in report.notes if "the disk" in note]
+    # without its self-check a measurement still has its numbers, and says so
+    assert failures == ([] if notes else [f"RuntimeError: {MESSAGE}"])
+    assert bool(notes) == (call == 3)
+    assert reports[-1].failure is None
+
+
+@quiet
+@pytest.mark.parametrize("call", [8, 12])
+def test_loss_that_is_not_a_number_changes_nothing_and_is_named(call: int, tmp_path: Path) -> None:
+    Faulty.countdown = call
+    _, reports = pair(tmp_path, module=partial(Faulty, lambda loss: loss * torch.nan))
+    failures = [report.failure for report in reports if report.failure is not None]
+    assert len(failures) == 1
+    assert "NonFiniteError" in failures[0]
+    assert len(reports) == 9
+
+
+@quiet
+@pytest.mark.parametrize("product", [1, 2, 5])
+def test_estimator_that_raises_changes_nothing(
+    product: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+    original = HessianOperator.matmat
+
+    def matmat(self: HessianOperator, vectors: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        if count == product:
+            raise torch.OutOfMemoryError("no memory for this block")
+        return original(self, vectors)
+
+    monkeypatch.setattr(HessianOperator, "matmat", matmat)
+    _, reports = pair(tmp_path)
+    failures = [report.failure for report in reports if report.failure is not None]
+    assert failures == ["OutOfMemoryError: no memory for this block"]
+
+
+@quiet
+def test_batch_that_cannot_be_copied_changes_nothing(tmp_path: Path) -> None:
+    _, reports = pair(tmp_path, data=UncopyableData)
+    assert [report.failure for report in reports] == ["MemoryError: no second batch fits"] * 9
+
+
+def test_failure_is_visible_as_warning_scalar_and_text(tmp_path: Path) -> None:
+    Faulty.countdown = 1
+    fit = trainer(
+        spectrum(on_error="warn"), logger=TensorBoardLogger(str(tmp_path), name="", version="")
+    )
+    with pytest.warns(UserWarning, match="no numbers at step 0.*the disk of.*Training goes on"):
+        fit.fit(Faulty(broken), HostileData())
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    failed = {event.step: event.value for event in events.Scalars("hessian/failed")}
+    assert failed == {0: 1.0, 1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0}
+    text = events.Tensors("hessian/failure/text_summary")
+    assert [event.step for event in text] == [0]
+    assert b"the disk of the augmentation server is full" in text[0].tensor_proto.string_val[0]
+
+
+def test_error_is_raised_when_asked_for_and_the_state_is_put_back() -> None:
+    Faulty.countdown = 1
+    module = Faulty(broken)
+    with pytest.raises(RuntimeError, match="the disk of"):
+        trainer(spectrum(), num_sanity_val_steps=0).fit(module, HostileData())
+    assert (module.calls, module.outputs, module.training) == (0, [], True)
+
+
+class Stop(BaseException):
+    """Neither an Exception nor a KeyboardInterrupt, for which Lightning sets signal handlers."""
+
+
+def stop(loss: Tensor) -> Tensor:
+    raise Stop
+
+
+class StopsItself(pl.Callback):
+    """Interrupts the fit where the measurement after the second step would."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            raise Stop
+
+
+class ArmsTheFault(pl.Callback):
+    """Lets the measurement after the second step fail."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 1:
+            Faulty.countdown = 3
+
+
+class LastState(pl.Callback):
+    """The module as it is when an exception has ended the fit."""
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: Any) -> None:
+        recorder = Recorder()
+        recorder.note(trainer, pl_module, "exception")
+        self.state = recorder.records[0][1]
+
+
+class MeasuresUnderInterrupt(pl.Callback):
+    """Measures after the second step, is interrupted, and compares the state."""
+
+    def __init__(self, callback: HessianSpectrum, kind: type[BaseException]) -> None:
+        self.callback, self.kind, self.is_done = callback, kind, False
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step == 2:
+            before = dict(fingerprint(pl_module))
+            Faulty.countdown = 6
+            with pytest.raises(self.kind):
+                self.callback._run(trainer, pl_module)
+            assert dict(fingerprint(pl_module)) == before
+            self.is_done = True
+
+
+@pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt, SystemExit])
+def test_interrupt_passes_through_with_the_state_put_back(kind: type[BaseException]) -> None:
+    def interrupt(loss: Tensor) -> Tensor:
+        raise kind
+
+    ours = spectrum(on_error="warn", every_n_train_steps=None, every_n_epochs=None)
+    judge = MeasuresUnderInterrupt(ours, kind)
+    trainer(judge, ours).fit(Faulty(interrupt), HostileData())
+    assert judge.is_done
+    assert [report.global_step for report in ours.reports] == [0, 4]
+
+
+def test_fit_that_is_interrupted_inside_a_measurement_ends_in_the_state_of_the_last_step() -> None:
+    ends = []
+    for stoppers in ((StopsItself(),), (ArmsTheFault(), spectrum(every_n_train_steps=2))):
+        pl.seed_everything(3, verbose=False)
+        last = LastState()
+        with pytest.raises(Stop):
+            trainer(*stoppers, last, num_sanity_val_steps=0).fit(Faulty(stop), HostileData())
+        ends.append(last.state)
+    assert ends[0] == ends[1]
+
+
+class BrokenLogger(DummyLogger):
+    """Its disk is full, for our numbers only."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if any(key.startswith("hessian/") for key in metrics):
+            raise OSError("no space left on device")
+
+
+def test_logger_that_fails_does_not_end_the_training() -> None:
+    callback = spectrum(on_error="warn", every_n_train_steps=None, every_n_epochs=None)
+    fit = trainer(callback, logger=BrokenLogger())
+    with pytest.warns(UserWarning, match="no space left on device"):
+        fit.fit(Classifier(), loader())
+    assert fit.global_step == 4
+    assert callback.reports[0].failure is None
+    assert callback.reports[1].failure == "OSError: no space left on device"
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_is_left() -> Iterator[None]:
+    yield
+    Faulty.countdown = 0

@@ -1,0 +1,105 @@
+"""Twice the same product gives twice the same bits, and each protection behind that is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
+from lightning_hessian.objective import records, sandbox, training_step
+from lightning_hessian.objective.sandbox import Sandbox
+from lightning_hessian.objective.state import StateSnapshot
+from tests.helpers.fitting import trainer
+from tests.helpers.hostile import HostileData, HostileModule
+
+Removal = Callable[[pytest.MonkeyPatch], None]
+
+
+class Products(pl.Callback):
+    """Multiplies the same block by the Hessian, in two measurements of two times each."""
+
+    def __init__(self, mode: Any) -> None:
+        self.mode, self.found = mode, []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        options = ObjectiveOptions(
+            num_samples=8, batch_size=None, mode=self.mode, precision=None, parameters=None, seed=0
+        )
+        objective = FitObjective(options, trainer, pl_module)
+        objective.note_flags()
+        for _ in range(2):
+            with objective.opened() as loss:
+                vectors = torch.ones(loss.size, 2, dtype=loss.dtype)
+                self.found += [loss.hessian_products(vectors) for _ in range(2)]
+
+
+def products(mode: str = "train") -> list[Tensor]:
+    pl.seed_everything(5, verbose=False)
+    callback = Products(mode)
+    trainer(callback, max_steps=1, num_sanity_val_steps=0).fit(HostileModule(), HostileData())
+    return callback.found
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_products_of_a_hostile_module_are_repeated_bit_by_bit(mode: str) -> None:
+    first, *others = products(mode)
+    assert first.abs().max() > 0
+    assert all(torch.equal(first, other) for other in others)
+
+
+def removed(owner: Any, name: str, put: Any = lambda *_, **__: None) -> Removal:
+    return lambda patch: patch.setattr(owner, name, put)
+
+
+def reseed_globals_only(self: Sandbox, index: int) -> None:
+    sandbox.seed_global_generators(index)
+
+
+REMOVALS = {
+    "deep copy of the batch": removed(
+        training_step, "copy", SimpleNamespace(deepcopy=lambda batch: batch)
+    ),
+    "reset before each evaluation": removed(Sandbox, "reset", Sandbox.reseed),
+    "tensors in the reset": removed(StateSnapshot, "restore_tensors"),
+    "containers in the reset": removed(records.ContainerRecord, "put_back"),
+    "reseeding of the global generators": removed(sandbox, "seed_global_generators"),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_without_protection_the_products_change(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    REMOVALS[name](monkeypatch)
+    try:
+        first, *others = products()
+    except Exception as error:  # a step that runs into what it left behind
+        assert name == "containers in the reset", error
+        return
+    assert not all(torch.equal(first, other) for other in others)
+
+
+def test_owned_generators_are_seeded_so_that_history_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def with_history(draws: int) -> Tensor:
+        pl.seed_everything(5, verbose=False)
+        module, callback = HostileModule(), Products("eval")
+        module.numpy_generator.normal(size=draws)
+        trainer(callback, max_steps=1, num_sanity_val_steps=0).fit(module, HostileData())
+        return callback.found[0]
+
+    assert torch.equal(with_history(0), with_history(3))
+    monkeypatch.setattr(StateSnapshot, "reseed", lambda *_: None)
+    assert not torch.equal(with_history(0), with_history(3))
+
+
+def test_gradient_hooks_would_change_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = products("eval")[0]
+    monkeypatch.setattr(sandbox, "_set_gradient_hooks_aside", lambda *_: None)
+    monkeypatch.setattr(Sandbox, "reset", lambda self, i: (self._state.restore(), self.reseed(i)))
+    assert not torch.equal(guarded, products("eval")[0])

@@ -1,0 +1,264 @@
+"""What the self-check refuses, what it notes, and that it asks once per fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function, once_differentiable
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from lightning_hessian import HessianSpectrum
+from lightning_hessian.callbacks import fit_objective
+from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective import TrainingLoss, compare_products, numerics
+from lightning_hessian.objective.graph import once_differentiable_functions
+from tests.helpers import hard_modules as hard
+from tests.helpers.fitting import Classifier, loader, trainer
+
+
+class SquareOnce(Function):
+    """A right first derivative, and a promise that there is no second one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+class SquareDetached(Function):
+    """Its backward is differentiable in the gradient, but not in the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.x = x.detach()
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.x * grad
+
+
+class WrongSecond(Function):
+    """``2 x g`` whose own derivative is wrong in ``x``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(x, grad)
+        return 2 * x * grad
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:
+        x, grad = ctx.saved_tensors
+        return (outer * grad).flip(-1), 2 * outer * x
+
+
+class SquareWrong(Function):
+    """A right first derivative with a wrong second one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return WrongSecond.apply(ctx.saved_tensors[0], grad)
+
+
+class SquareRight(Function):
+    """Differentiable as often as you like."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+class Applied(nn.Module):
+    """A custom function as a layer."""
+
+    def __init__(self, function: type[Function]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function.apply(x)  # type: ignore[no-any-return]
+
+
+class SumsItsOutputs(Classifier):
+    """Its loss hands a constant gradient to the last layer."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.network(batch[0]).sum(dim=1).mean()  # type: ignore[no-any-return]
+
+
+def with_function(function: type[Function]) -> Classifier:
+    return hard.seeded(lambda: hard.mlp(Applied(function)))
+
+
+def test_a_custom_function_with_its_second_derivative_is_exact() -> None:
+    measured = hard.measure(with_function(SquareRight))
+    assert hard.off_by(measured.matrix, hard.hessian_by_differences(with_function(SquareRight))) < (
+        3e-5
+    )
+    assert measured.notes == ()
+
+
+def test_a_function_that_is_differentiable_once_is_refused_by_name() -> None:
+    with pytest.raises(RefusedError, match="uses `SquareOnce`, which is differentiable once only"):
+        hard.measure(with_function(SquareOnce))
+
+
+def test_it_is_refused_also_where_its_gradient_is_constant_and_no_error_node_shows() -> None:
+    module = SumsItsOutputs(nn.Sequential(nn.Linear(4, 3), Applied(SquareOnce)))
+    weight = module.network[0].weight
+    scalar = module.training_step([torch.ones(2, 4)], 0)
+    (first,) = torch.autograd.grad(scalar, weight, create_graph=True)
+    assert not first.requires_grad  # what autograd says: curvature zero; in truth 2 x x^T
+    with pytest.raises(RefusedError, match="SquareOnce"):
+        hard.measure(module)
+
+
+def test_it_does_not_matter_behind_the_selected_parameters() -> None:
+    selected = ["network.3.*"]
+    measured = hard.measure(with_function(SquareOnce), parameters=selected)
+    wanted = hard.measure(with_function(SquareRight), parameters=selected)
+    assert measured.matrix.equal(wanted.matrix)
+    leaf = torch.ones(2, requires_grad=True)
+    assert once_differentiable_functions(SquareOnce.apply(leaf).sum(), [leaf]) == {"SquareOnce"}
+    assert once_differentiable_functions(SquareOnce.apply(leaf).sum(), []) == set()
+
+
+def test_an_operation_of_torch_without_second_derivative_is_refused() -> None:
+    class Ctc(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            scores = self.network(batch[0]).log_softmax(-1)
+            lengths = torch.tensor([len(scores)]), torch.tensor([2])
+            return F.ctc_loss(scores[:, None], torch.tensor([[1, 2]]), *lengths)
+
+    with pytest.raises(RefusedError, match="uses an operation, which is differentiable once only"):
+        hard.measure(Ctc())
+
+
+def test_reentrant_checkpointing_is_refused() -> None:
+    module = hard.seeded(lambda: hard.Checkpointed(use_reentrant=True))
+    with pytest.raises(RefusedError, match=r"reentrant activation checkpointing.*_reentrant=F"):
+        hard.measure(module)
+
+
+def test_a_wrong_second_derivative_is_refused_as_asymmetric() -> None:
+    reason = r"not symmetric: .* where rounding allows 1e-06.*gradgradcheck"
+    with pytest.raises(RefusedError, match=reason):
+        hard.measure(with_function(SquareWrong))
+
+
+def test_the_weight_norm_of_torch_is_caught_where_ours_is_taken_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = torch._weight_norm
+    monkeypatch.setattr(numerics, "weight_norm", lambda *args: theirs(*args))
+    normed = hard.seeded(lambda: hard.mlp(wrap=parametrizations.weight_norm))
+    with pytest.raises(RefusedError, match="not symmetric"):
+        hard.measure(normed)
+
+
+def test_detached_values_in_a_custom_function_are_noted() -> None:
+    (note,) = hard.measure(with_function(SquareDetached)).notes
+    assert "products differ by" in note
+    assert "custom autograd function saves detached values" in note
+
+
+class StraightThrough(nn.Module):
+    """Rounds, and passes the gradient on as if it did not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (x.round() - x).detach()
+
+
+class StopsGradient(nn.Module):
+    """Scales by its own norm, taken as a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.norm(dim=1, keepdim=True).detach()
+
+
+@pytest.mark.parametrize("layer", [StraightThrough, StopsGradient])
+def test_a_gradient_stopped_on_purpose_is_noted_not_refused(layer: type[nn.Module]) -> None:
+    measured = hard.measure(hard.seeded(lambda: hard.mlp(layer())))
+    (note,) = measured.notes
+    assert "stops gradients on purpose" in note
+    assert measured.matrix.isfinite().all()
+
+
+def test_an_infinite_curvature_is_not_taken_for_a_passed_check() -> None:
+    class Power(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.network[2].bias.abs().pow(1.5).sum()
+
+    module = Power()
+    nn.init.zeros_(module.network[2].bias)
+    with pytest.raises(NonFiniteError, match="Hessian-vector product holds NaN or infinity"):
+        hard.measure(module)
+
+
+def test_the_check_runs_once_in_each_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = fit_objective.compare_products
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(fit_objective, "compare_products", counted)
+    callback = HessianSpectrum(max_hvps=8, trace=False, density=False, on_error="raise")
+    module = Classifier()
+    for fits in (1, 2):
+        trainer(callback, max_epochs=2).fit(module, loader())
+        assert len(calls) == fits
+    assert len(callback.reports) == 6
+
+
+def test_a_wrong_symmetry_shows_in_float32_too() -> None:
+    module = with_function(SquareWrong)
+
+    def compare(loss: TrainingLoss) -> None:
+        compare_products(loss, generator=torch.Generator().manual_seed(0))
+
+    class InFloat32(hard.DenseHessian):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            objective = FitObjective(self._options, trainer, pl_module)
+            objective._is_checked = True
+            with objective.opened() as loss:
+                assert loss.dtype == torch.float32
+                compare(loss)
+
+    with pytest.raises(RefusedError, match="where rounding allows 1e-04"):
+        trainer(InFloat32(), max_steps=1).fit(module, loader(batch_size=26))
+    trainer(InFloat32(), max_steps=1).fit(with_function(SquareRight), loader(batch_size=26))
+
+
+def test_an_operation_of_torch_whose_backward_stops_at_once_is_refused() -> None:
+    class Bag(Classifier):
+        def __init__(self) -> None:
+            super().__init__(nn.EmbeddingBag(8, 3, mode="sum"))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            words = (batch[0] > 0).long() + 2 * torch.arange(4)
+            return F.cross_entropy(self.network(words).tanh(), batch[1])
+
+    with pytest.raises(RefusedError, match=r"without a second deriv.*_embedding_bag_ba"):
+        hard.measure(Bag())

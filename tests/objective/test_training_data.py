@@ -1,0 +1,236 @@
+"""Which samples a fit trains on, found without touching its loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    random_split,
+)
+
+from lightning_hessian.errors import RefusedError
+from tests.helpers import hard_modules as hard
+from tests.helpers.fitting import Classifier, classification_data, trainer
+
+
+class Numbered(Dataset[Any]):
+    """Sample ``i`` carries its own number as first feature."""
+
+    def __init__(self, count: int = 26) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        features = torch.tensor([float(index), 1.0, -1.0, 0.5])
+        return features, torch.tensor(int(index) % 3)
+
+
+def frozen(loader: Any, *, fit: dict[str, Any] | None = None, **options: Any) -> list[list[int]]:
+    """The numbers of the samples in each frozen batch."""
+    probe = hard.DenseHessian(**options)
+    trainer(probe, **({"max_steps": 1} | (fit or {}))).fit(Classifier(), loader)
+    assert [len(batch.data[0]) for batch in probe.batches] == [b.size for b in probe.batches]
+    return [batch.data[0][:, 0].long().tolist() for batch in probe.batches]
+
+
+def numbers(loader: Any, **options: Any) -> list[int]:
+    return sorted(chain(*frozen(loader, **options)))
+
+
+def test_all_samples_are_drawn_once_in_batches_of_the_loaders_size() -> None:
+    batches = frozen(DataLoader(Numbered(), batch_size=5, shuffle=True))
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 5, 1]
+    assert sorted(chain(*batches)) == list(range(26))
+
+
+def test_the_choice_depends_on_the_seed_only() -> None:
+    loader = DataLoader(Numbered(), batch_size=5, shuffle=True)
+    torch.manual_seed(1)
+    first = list(chain(*frozen(loader, num_samples=7)))
+    torch.manual_seed(2)
+    assert list(chain(*frozen(loader, num_samples=7, batch_size=3))) == first
+    assert list(chain(*frozen(DataLoader(Numbered(), batch_size=2), num_samples=7))) == first
+    assert list(chain(*frozen(loader, num_samples=7, seed=1))) != first
+    assert len(set(first)) == 7
+
+
+def test_more_samples_than_there_are_mean_all() -> None:
+    assert numbers(DataLoader(Numbered(9), batch_size=5), num_samples=2048) == list(range(9))
+
+
+def test_a_split_is_indexed_through_itself() -> None:
+    part, _ = random_split(Numbered(), [9, 17], generator=torch.Generator().manual_seed(0))
+    assert numbers(DataLoader(part, batch_size=5, shuffle=True)) == sorted(part.indices)
+
+
+def test_a_subset_samplers_indices_are_all_there_is() -> None:
+    sampler = SubsetRandomSampler([3, 1, 4, 15, 9, 2, 6])
+    loader = DataLoader(Numbered(), batch_size=5, sampler=sampler)
+    assert numbers(loader) == [1, 2, 3, 4, 6, 9, 15]
+    tensor = SubsetRandomSampler(torch.tensor([3, 1, 4]))  # type: ignore[arg-type]
+    assert numbers(DataLoader(Numbered(), batch_size=2, sampler=tensor)) == [1, 3, 4]
+
+
+class OddSampler(Sampler[int]):
+    """Has a method of the name that a subset sampler gives its indices."""
+
+    def indices(self) -> list[int]:
+        return [1, 3, 5, 7]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices())
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_samplers_of_unknown_kind_are_taken_to_draw_from_everything() -> None:
+    assert numbers(DataLoader(Numbered(), batch_size=2, sampler=OddSampler())) == list(range(26))
+    weighted = WeightedRandomSampler([1.0] * 26, 26)
+    assert numbers(DataLoader(Numbered(), batch_size=2, sampler=weighted)) == list(range(26))
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit.*")
+@pytest.mark.parametrize(
+    ("limits", "shuffle", "count"),
+    [
+        ({"limit_train_batches": 3}, False, 12),
+        ({"limit_train_batches": 0.5}, False, 12),  # of 7 batches, rounded down to 3
+        ({"limit_train_batches": 3}, True, 26),
+        ({"overfit_batches": 2}, False, 8),
+        ({"overfit_batches": 2}, True, 8),
+        ({}, False, 26),
+    ],
+)
+def test_only_samples_that_training_reaches_count(
+    limits: dict[str, Any], shuffle: bool, count: int
+) -> None:
+    loader = DataLoader(Numbered(), batch_size=4, shuffle=shuffle)
+    assert numbers(loader, fit={"max_epochs": 1, **limits}) == list(range(count))
+    # however the frozen batches are cut
+    assert numbers(loader, fit={"max_epochs": 1, **limits}, batch_size=5) == list(range(count))
+
+
+def test_the_last_samples_dropped_by_a_sequential_loader_are_never_reached() -> None:
+    assert numbers(DataLoader(Numbered(), batch_size=4, drop_last=True)) == list(range(24))
+    shuffled = DataLoader(Numbered(), batch_size=4, drop_last=True, shuffle=True)
+    assert numbers(shuffled) == list(range(26))
+
+
+class Pairs(Sampler[list[int]]):
+    """Batches without a batch size."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([[2 * i, 2 * i + 1] for i in range(13)])
+
+    def __len__(self) -> int:
+        return 13
+
+
+def test_a_custom_batch_sampler_needs_a_batch_size() -> None:
+    with pytest.raises(RefusedError, match=r"its Pairs has no integer `batch_size`. Give `batch_s"):
+        frozen(DataLoader(Numbered(), batch_sampler=Pairs()))
+    given = frozen(DataLoader(Numbered(), batch_sampler=Pairs()), batch_size=20)
+    assert [len(batch) for batch in given] == [20, 6]
+
+
+def test_a_batch_sampler_that_tells_its_size_is_believed() -> None:
+    sampler = BatchSampler(RandomSampler(range(26)), batch_size=10, drop_last=False)
+    assert len(frozen(DataLoader(Numbered(), batch_sampler=sampler))[0]) == 10
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return (Numbered()[i] for i in range(26))
+
+
+class BatchesItself(Numbered):
+    """Yields ready batches."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.ones(2, 4), torch.zeros(2, dtype=torch.long)
+
+
+class TakesList(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch[0], batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("loader", "reason"),
+    [
+        (DataLoader(Stream(), batch_size=4), "must have a length and an index, got Stream"),
+        (DataLoader(BatchesItself(), batch_size=None), r"got `DataLoader\(batch_size=None\)`"),
+        ([DataLoader(Numbered())], "must be one `torch.utils.data.DataLoader`, got a list of 1"),
+        ({"a": DataLoader(Numbered())}, "got a dict of 1. Collections of loaders are not"),
+    ],
+    ids=["stream", "no batching", "list", "dict"],
+)
+def test_data_without_a_fixed_sample_is_refused(loader: Any, reason: str) -> None:
+    module = TakesList() if isinstance(loader, list) else Classifier()
+    with pytest.raises(RefusedError, match=reason):
+        trainer(hard.DenseHessian(), max_steps=1).fit(module, loader)
+
+
+class CountingSampler(SequentialSampler):
+    """Counts how often a loader begins to iterate."""
+
+    begun = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.begun += 1
+        return super().__iter__()
+
+
+class CountingLoader(DataLoader[Any]):
+    begun = 0
+
+    def __iter__(self) -> Any:
+        self.begun += 1
+        return super().__iter__()
+
+
+def test_the_loader_and_its_sampler_are_never_iterated() -> None:
+    sampler = CountingSampler(Numbered())
+    loader = CountingLoader(Numbered(), batch_size=5, sampler=sampler)
+    probe = hard.DenseHessian()
+    trainer(probe, max_epochs=2).fit(Classifier(), loader)
+    assert (loader.begun, sampler.begun) == (2, 2)
+    assert len(probe.batches) == 6
+
+
+def test_the_mean_over_samples_does_not_depend_on_the_batches() -> None:
+    wanted = hard.hessian_by_differences(Classifier(hard.seeded(lambda: hard.mlp()).network))
+    for size in (1, 5, 25, 26):
+        module = hard.seeded(lambda: hard.mlp())
+        measured = hard.measure(module, classification_data(), batch_size=size, precision=64)
+        assert hard.off_by(measured.matrix, wanted) < 1e-8
+
+
+def test_a_second_fit_on_other_data_measures_the_other_data() -> None:
+    probe = hard.DenseHessian()
+    first, second = classification_data(26), TensorDataset(torch.ones(4, 4), torch.zeros(4).long())
+    module = hard.seeded(lambda: hard.mlp(), lr=0.0)
+    trainer(probe, max_steps=1).fit(module, DataLoader(first, batch_size=26))
+    before = probe.matrix
+    trainer(probe, max_steps=1).fit(module, DataLoader(second, batch_size=26))
+    wanted = hard.hessian_by_differences(hard.seeded(lambda: hard.mlp()), [second.tensors])
+    assert hard.off_by(probe.matrix, wanted) < 3e-5
+    assert hard.off_by(before, wanted) > 0.1

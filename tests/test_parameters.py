@@ -1,0 +1,112 @@
+"""Which parameters are selected, under which names, in which order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.parameters import ParameterSelection
+from tests.helpers import hard_modules as hard
+
+
+def test_all_trainable_parameters_in_the_modules_order() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    selection = ParameterSelection.of(module)
+    assert selection.names == ("0.weight", "0.bias", "1.weight", "1.bias")
+    assert selection.size == 13
+    assert selection.offsets == (0, 6, 9, 12, 13)
+    assert all(a is b for a, b in zip(selection.tensors, module.parameters(), strict=True))
+
+
+def test_frozen_parameters_and_buffers_are_left_out() -> None:
+    assert ParameterSelection.of(hard.LowRank()).names == ("down", "up")
+    norm = nn.BatchNorm1d(3)
+    norm.bias.requires_grad_(False)
+    assert ParameterSelection.of(norm).names == ("weight",)
+
+
+def test_tied_parameters_count_once_and_go_by_either_name() -> None:
+    tied = hard.Tied()
+    assert ParameterSelection.of(tied).names == ("first.weight",)
+    by_alias = ParameterSelection.of(tied, ["second.*"])
+    assert by_alias.names == ("first.weight",)
+    assert by_alias.size == 16
+
+
+def test_patterns_are_joined_and_keep_the_modules_order() -> None:
+    module = hard.mlp()
+    assert ParameterSelection.of(module, ["2.bias", "0.*"]).names == (
+        "0.weight",
+        "0.bias",
+        "2.bias",
+    )
+    assert ParameterSelection.of(module, ["*"]).names == ParameterSelection.of(module).names
+    assert ParameterSelection.of(module, ["[02].bias"]).names == ("0.bias", "2.bias")
+
+
+def test_flat_and_shaped_are_each_others_inverse() -> None:
+    selection = ParameterSelection.of(hard.mlp())
+    vector = torch.arange(selection.size, dtype=torch.float64)
+    pieces = selection.split(vector)
+    assert [piece.shape for piece in pieces] == [p.shape for p in selection.tensors]
+    out = torch.zeros_like(vector)
+    selection.add_flat(out, pieces, 2.0)
+    assert out.equal(2 * vector)
+
+
+def test_missing_pieces_add_nothing_and_sparse_and_permuted_ones_their_values() -> None:
+    module = nn.Linear(2, 2)
+    selection = ParameterSelection.of(module)
+    out = torch.ones(6)
+    selection.add_flat(out, [torch.eye(2).to_sparse(), None], 3.0)
+    assert out.tolist() == [4, 1, 1, 4, 1, 1]
+    selection.add_flat(out, [torch.tensor([[0.0, 1.0], [2.0, 3.0]]).T, torch.ones(2)], 1.0)
+    assert out.tolist() == [4, 3, 2, 7, 2, 2]
+
+
+def with_complex() -> nn.Module:
+    module = nn.Linear(2, 1)
+    module.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "patterns", "reason"),
+    [
+        (nn.Linear(2, 2).requires_grad_(False), None, "Linear has no trainable parameter.*Set `re"),
+        (nn.Tanh(), None, "Tanh has no trainable parameter"),
+        (hard.mlp(), ["0.*", "head.*"], "'head.*' matches none. Names look like 0.weight, 0.bias"),
+        (hard.LowRank(), ["base.*"], "'base.*' matches none. Names look like down, up"),
+        (hard.mlp(), [], r"`parameters` must name at least one pattern.*got an empty"),
+        (with_complex(), None, "'phase' must be real and dense, got torch.complex64.*Leave it out"),
+        (nn.LazyLinear(2), None, "'weight' is not initialised yet .*Run one batch"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_what_cannot_be_selected_is_refused(
+    module: nn.Module, patterns: list[str] | None, reason: str
+) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        ParameterSelection.of(module, patterns)
+
+
+def test_a_complex_parameter_can_be_left_out() -> None:
+    assert ParameterSelection.of(with_complex(), ["weight"]).names == ("weight",)
+
+
+def test_the_hessian_over_selected_parameters_is_a_block_of_the_whole() -> None:
+    whole = hard.measure(hard.seeded(lambda: hard.mlp()))
+    part = hard.measure(hard.seeded(lambda: hard.mlp()), parameters=["network.2.*"])
+    assert part.names == ("network.2.weight", "network.2.bias")
+    torch.testing.assert_close(part.matrix, whole.matrix[25:, 25:])
+    assert part.gradient.equal(whole.gradient[25:])
+
+
+def test_parameters_that_the_loss_ignores_are_named_and_zero() -> None:
+    measured = hard.measure(hard.seeded(hard.WithUnused))
+    assert measured.unused == ("network.never.weight", "network.never.bias")
+    assert measured.matrix[15:].eq(0).all()
+    assert measured.matrix[:, 15:].eq(0).all()
+    assert measured.gradient[15:].eq(0).all()

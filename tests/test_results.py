@@ -1,0 +1,90 @@
+"""The records: what they refuse, what they compute, and their form in primitives."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+
+import pytest
+import torch
+
+from lightning_hessian import SpectrumReport
+from lightning_hessian.results import SpectralDensity
+
+
+def _density(weights: list[float], nodes: list[float] | None = None) -> SpectralDensity:
+    probe_weights = torch.tensor(weights, dtype=torch.float64)[:, None]
+    return SpectralDensity(
+        nodes=torch.tensor(nodes or list(range(len(weights))), dtype=torch.float64),
+        weights=probe_weights[:, 0],
+        probe_weights=probe_weights,
+        bandwidth=0.1,
+    )
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.4], [1.1, -0.1], [math.nan, 1.0], [0.0, 0.0]])
+def test_weights_that_are_no_shares_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="must be non-negative and sum to 1, got a sum of"):
+        _density(weights)
+
+
+def test_moments_and_curve_of_two_nodes() -> None:
+    density = _density([0.25, 0.75], [-1.0, 3.0])
+    assert density.mean == pytest.approx(2.0)
+    assert density.second_moment == pytest.approx(7.0)
+    peak = 0.75 / (0.1 * math.sqrt(2 * math.pi))
+    assert density.evaluate(torch.tensor([[3.0]])).tolist() == [[pytest.approx(peak)]]
+
+
+def test_report_in_primitives_holds_every_field() -> None:
+    report = SpectrumReport(
+        eigenvalues=torch.tensor([2.0, 1.0]),
+        converged=torch.tensor([True, False]),
+        density=_density([0.5, 0.5]),
+        trace_interval=(1.0, 2.0),
+        notes=("a", "b"),
+    )
+    found = report.to_dict()
+    assert list(found) == [f.name for f in dataclasses.fields(SpectrumReport)]
+    assert found["eigenvalues"] == [2.0, 1.0]
+    assert found["converged"] == [True, False]
+    assert found["trace_interval"] == [1.0, 2.0]
+    assert found["notes"] == ["a", "b"]
+    assert found["density"] == {
+        "nodes": [0.0, 1.0],
+        "weights": [0.5, 0.5],
+        "probe_weights": [[0.5], [0.5]],
+        "bandwidth": 0.1,
+    }
+    assert found["failure"] is None
+    json.dumps(found)
+
+
+def test_report_in_primitives_is_loaded_with_weights_only() -> None:
+    report = SpectrumReport(eigenvalues=torch.tensor([2.0]), density=_density([1.0]))
+    file = io.BytesIO()
+    torch.save(report.to_dict(), file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert loaded["eigenvalues"] == [2.0]
+    assert math.isnan(loaded["trace"])
+
+
+def test_empty_report_says_nothing_rather_than_zero() -> None:
+    report = SpectrumReport(failure="why")
+    assert math.isnan(report.trace)
+    assert len(report.eigenvalues) == 0
+    assert report.density is None
+    assert report.to_dict()["failure"] == "why"
+
+
+def test_what_has_no_primitive_form_is_refused() -> None:
+    with pytest.raises(TypeError, match="a report holds a set, which has no primitive form"):
+        SpectrumReport(data={1}).to_dict()  # type: ignore[arg-type]
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SpectrumReport().trace = 1.0  # type: ignore[misc]

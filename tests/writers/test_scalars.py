@@ -1,0 +1,61 @@
+"""The names under which a report's numbers are logged."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lightning_hessian.writers.scalars import spectrum_scalars
+from tests.helpers.reports import failed_at, report_at
+
+
+def test_a_full_report_has_exactly_these_scalars() -> None:
+    assert spectrum_scalars(report_at(), prefix="hessian") == {
+        "hessian/failed": 0.0,
+        "hessian/seconds": 1.5,
+        "hessian/eig_1": 4.0,
+        "hessian/eig_1_bound": 0.01,
+        "hessian/eig_2": 2.0,
+        "hessian/eig_2_bound": 0.5,
+        "hessian/eig_min_1": -1.0,
+        "hessian/eig_min_1_bound": 0.02,
+        "hessian/trace": 12.0,
+        "hessian/trace_standard_error": 0.5,
+        "hessian/trace_lower": 11.0,
+        "hessian/trace_upper": 13.0,
+        "hessian/negative_fraction": 0.1,
+        "hessian/negative_fraction_lower": 0.05,
+        "hessian/negative_fraction_upper": 0.2,
+        "hessian/negative_threshold": 1e-4,
+        "hessian/loss": 0.7,
+        "hessian/gradient_norm": 0.3,
+        "hessian/num_hvps": 40.0,
+    }
+
+
+def test_a_failed_report_has_two() -> None:
+    assert spectrum_scalars(failed_at(), prefix="h") == {"h/failed": 1.0, "h/seconds": 0.1}
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    none = torch.empty(0, dtype=torch.float64)
+    report = report_at(
+        smallest_eigenvalues=none,
+        smallest_residual_bounds=none,
+        trace=math.nan,
+        trace_standard_error=math.nan,
+        trace_interval=(math.nan, math.nan),
+    )
+    tags = spectrum_scalars(report, prefix="h")
+    assert not [tag for tag in tags if "trace" in tag or "eig_min" in tag]
+    assert len(tags) == 19 - 6
+
+
+@pytest.mark.parametrize("unknown", [math.nan, math.inf])
+def test_an_unknown_error_leaves_the_trace_itself(unknown: float) -> None:
+    report = report_at(trace_standard_error=unknown, trace_interval=(-unknown, unknown))
+    tags = spectrum_scalars(report, prefix="h")
+    assert [tag for tag in tags if "trace" in tag] == ["h/trace"]
+    assert all(isinstance(value, float) and math.isfinite(value) for value in tags.values())
