@@ -11,11 +11,11 @@ demo: $(READY)
 	$(RUN) examples/demo.py
 
 test: $(READY)
-	$(RUN) -m pytest -m "not slow and not example and not cross_library"
+	$(RUN) -m pytest --numprocesses auto -m "not slow and not example and not cross_library"
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
-	$(RUN) -m pytest -m "slow or cross_library"
+	$(RUN) -m pytest --numprocesses auto -m "slow or cross_library"
 
 lint: $(READY)
 	$(RUN) -m ruff check .

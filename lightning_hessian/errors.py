@@ -11,5 +11,9 @@ class RefusedError(RuntimeError):
     """
 
 
+class RestorationError(RuntimeError):
+    """The state from before a measurement could not be put back: the run must not go on."""
+
+
 class NonFiniteError(ArithmeticError):
     """The loss, its gradient or a Hessian-vector product holds NaN or infinity at this point."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
-from lightning_hessian.errors import RefusedError
+from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective import (
     Sandbox,
     TrainingLoss,
@@ -51,23 +51,36 @@ class ObjectiveOptions:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.num_samples != "all" and not (
-            isinstance(self.num_samples, int) and self.num_samples >= 1
-        ):
+        if self.num_samples != "all" and not _is_whole(self.num_samples, 1):
             raise ValueError(
-                f"`num_samples` must be at least 1 or 'all', got {self.num_samples!r}."
+                "`num_samples` must be a whole number of at least 1, or 'all', got "
+                f"{self.num_samples!r}."
             )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1 or None, got {self.batch_size}.")
+        if self.batch_size is not None and not _is_whole(self.batch_size, 1):
+            raise ValueError(
+                "`batch_size` must be a whole number of at least 1, or None for the training "
+                f"loader's, got {self.batch_size!r}."
+            )
         if self.mode not in ("eval", "train"):
             raise ValueError(f"`mode` must be 'eval' or 'train', got {self.mode!r}.")
         if self.precision not in (32, 64, None):
             raise ValueError(f"`precision` must be 32, 64 or None, got {self.precision!r}.")
+        if not _is_whole(self.seed, 0):
+            raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed!r}.")
         if isinstance(self.parameters, str):
             raise ValueError(
                 f"`parameters` must be a list of name patterns, got the string "
                 f"{self.parameters!r}. Write `parameters=[{self.parameters!r}]`."
             )
+        if self.parameters is not None and not self.parameters:
+            raise ValueError(
+                f"`parameters` must hold at least one name pattern, got {self.parameters!r}. Give "
+                "None for all trainable parameters."
+            )
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
 
 
 class FitObjective:
@@ -158,13 +171,24 @@ class FitObjective:
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""
         with self._sandbox(self._dtype) as sandbox:
-            refuse_silent_errors(self._loss(frozen, sandbox))
-        first = FrozenBatches(frozen.batches[:1], frozen.batches[0].size, frozen.description)
-        generator = torch.Generator().manual_seed(self._options.seed)
+            index = refuse_silent_errors(self._loss(frozen, sandbox))
+        if index is None:
+            return ()
+        # up to the first batch with a loss, which keeps its index
+        single = replace(frozen, batches=frozen.batches[: index + 1])
         try:
-            with self._sandbox(torch.float64, copies=True) as sandbox:
-                return compare_products(self._loss(first, sandbox), generator=generator).notes
-        except RefusedError:
+            return self._compare(single, torch.float64)
+        except (RefusedError, NonFiniteError):
             raise
-        except (RuntimeError, TypeError) as error:
-            return (f"Self-check: not possible in float64 ({error}).",)
+        except Exception as error:
+            # constants of the module in float32, or a step that insists on it
+            return (
+                f"Self-check: not possible in float64 ({type(error).__name__}: {error}); only the "
+                "symmetry of the products was checked, in float32.",
+                *self._compare(single, torch.float32),
+            )
+
+    def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> tuple[str, ...]:
+        generator = torch.Generator().manual_seed(self._options.seed)
+        with self._sandbox(dtype, copies=True) as sandbox:
+            return compare_products(self._loss(single, sandbox), generator=generator).notes

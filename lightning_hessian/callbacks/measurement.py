@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
-from lightning_hessian.errors import RefusedError
+from lightning_hessian.errors import RefusedError, RestorationError
 from lightning_hessian.objective import TrainingLoss
 from lightning_hessian.objective.generators import global_generator_state
 
@@ -25,8 +25,8 @@ OnError = Literal["warn", "raise"]
 class MeasurementCallback(Callback):
     """Measures the training loss at the start, at due moments and at the end of each fit.
 
-    A subclass says what: :meth:`measure` runs inside the sandbox, :meth:`record` outside. Nothing
-    of the run changes. A measurement that fails is recorded with its reason and training goes on,
+    A subclass says what: :meth:`measure` runs inside the sandbox, :meth:`record` and
+    :meth:`publish` outside. Nothing of the run changes. A measurement that fails is recorded with its reason and training goes on,
     unless ``on_error="raise"``; after a refusal, which would repeat itself, the fit goes on without
     further attempts.
 
@@ -66,7 +66,7 @@ class MeasurementCallback(Callback):
     def record(
         self, trainer: Trainer, measured: Any, seconds: float, notes: tuple[str, ...]
     ) -> None:
-        """Keep and publish what was measured; called outside the sandbox.
+        """Keep what was measured; called outside the sandbox.
 
         Args:
             trainer: Running the fit.
@@ -77,12 +77,20 @@ class MeasurementCallback(Callback):
 
     @abstractmethod
     def record_failure(self, trainer: Trainer, reason: str, seconds: float) -> None:
-        """Keep and publish that there are no numbers, and why.
+        """Keep that there are no numbers, and why.
 
         Args:
             trainer: Running the fit.
             reason: The exception in words.
             seconds: Wall time until it was raised.
+        """
+
+    @abstractmethod
+    def publish(self, trainer: Trainer) -> None:
+        """Write what was recorded last to the loggers.
+
+        Args:
+            trainer: Running the fit.
         """
 
     @override
@@ -146,42 +154,58 @@ class MeasurementCallback(Callback):
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
         self._is_measuring = True
-        start = time.perf_counter()
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
         put_back = global_generator_state()
         try:
-            where = (trainer.global_step, *_fingerprint(module))
-            if where == self._measured_at:
-                return
-            self._measured_at = where
-            with self._objective.opened() as loss:
-                measured = self.measure(loss, trainer)
-            seconds = time.perf_counter() - start
-            self.record(trainer, measured, seconds, notes=self._objective.check_notes)
-        except Exception as error:
-            if self._on_error == "raise":
-                raise
-            self._fail(trainer, error, time.perf_counter() - start)
+            if self._has_recorded(self._objective, trainer, module):
+                self._publish(trainer)
         finally:
             put_back()
             self._is_measuring = False
 
-    def _fail(self, trainer: Trainer, error: Exception, seconds: float) -> None:
-        self._has_given_up = isinstance(error, RefusedError)
-        reason = f"{type(error).__name__}: {error}"
+    def _has_recorded(
+        self, objective: FitObjective, trainer: Trainer, module: LightningModule
+    ) -> bool:
+        """Measure and record, unless these weights have been measured already."""
+        start = time.perf_counter()
         try:
-            self.record_failure(trainer, reason, seconds)
-        except Exception as second:
-            reason = f"{reason} (nor could that be logged: {type(second).__name__}: {second})"
-        future = (
-            "It will not be tried again in this fit."
-            if self._has_given_up
-            else "It will be tried again when next due."
-        )
-        rank_zero_warn(
-            f"{type(self).__name__} has no numbers at step {trainer.global_step}. {reason} "
-            f"Training goes on unchanged. {future}"
-        )
+            where = (trainer.global_step, *_fingerprint(module))
+            if where == self._measured_at:
+                return False
+            self._measured_at = where
+            with objective.opened() as loss:
+                measured = self.measure(loss, trainer)
+            seconds = time.perf_counter() - start
+            self.record(trainer, measured, seconds, notes=objective.check_notes)
+        except RestorationError:
+            raise
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            self._has_given_up = isinstance(error, RefusedError)
+            reason = f"{type(error).__name__}: {error}"
+            self.record_failure(trainer, reason, time.perf_counter() - start)
+            future = (
+                "not be tried again in this fit"
+                if self._has_given_up
+                else "be tried again when next due"
+            )
+            rank_zero_warn(
+                f"{type(self).__name__} has no numbers at step {trainer.global_step}. {reason} "
+                f"Training goes on unchanged. It will {future}."
+            )
+        return True
+
+    def _publish(self, trainer: Trainer) -> None:
+        try:
+            self.publish(trainer)
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            rank_zero_warn(
+                f"{type(self).__name__} could not write its report of step {trainer.global_step}: "
+                f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
+            )
 
 
 def _fingerprint(module: nn.Module) -> tuple[int, ...]:

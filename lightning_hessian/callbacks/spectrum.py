@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -160,29 +158,28 @@ class HessianSpectrum(MeasurementCallback):
         notes: tuple[str, ...],
     ) -> None:
         report = dataclasses.replace(measured, notes=(*measured.notes, *notes))
-        figure = None if report.density is None else rasterize(spectrum_figure(report))
-        self._keep(trainer, report, seconds, figure)
+        self._keep(trainer, report, seconds)
 
     @override
     def record_failure(self, trainer: Trainer, reason: str, seconds: float) -> None:
-        self._keep(trainer, SpectrumReport(failure=reason), seconds, figure=None)
+        self._keep(trainer, SpectrumReport(failure=reason), seconds)
 
-    def _keep(
-        self,
-        trainer: Trainer,
-        report: SpectrumReport,
-        seconds: float,
-        figure: npt.NDArray[np.uint8] | None,
-    ) -> None:
-        report = dataclasses.replace(
-            report,
-            mode=self._mode,
-            seconds=seconds,
-            epoch=trainer.current_epoch,
-            global_step=trainer.global_step,
-        )
-        self.reports.append(report)
+    @override
+    def publish(self, trainer: Trainer) -> None:
+        report = self.reports[-1]
+        figure = None if report.density is None else rasterize(spectrum_figure(report))
         self._writer.write(trainer.loggers, report, figure)
+
+    def _keep(self, trainer: Trainer, report: SpectrumReport, seconds: float) -> None:
+        self.reports.append(
+            dataclasses.replace(
+                report,
+                mode=self._mode,
+                seconds=seconds,
+                epoch=trainer.current_epoch,
+                global_step=trainer.global_step,
+            )
+        )
 
     def _tell_cost(self, loss: TrainingLoss, gradient_seconds: float, max_hvps: int) -> None:
         if self._has_told_cost:

@@ -45,7 +45,6 @@ def spectral_density(space: KrylovSpace, ritz: RitzPairs) -> SpectralDensity:
         probe_weights = torch.full_like(probe_weights, 1 / size)
     else:
         probe_weights = _lock(probe_weights, _simple_eigenvalues(probe_weights, ritz, size), size)
-    probe_weights = probe_weights / probe_weights.sum(dim=0)
     return SpectralDensity(
         nodes=ritz.values,
         weights=probe_weights.mean(dim=1),

@@ -13,6 +13,13 @@ from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.probes import rademacher
 from lightning_hessian.types import SymmetricOperator
 
+ROUNDINGS = 64
+"""Share of the operator's norm, in machine epsilons, added to every bound.
+
+A loss evaluated with rounding has a Hessian slightly off, yet symmetric, so that no product shows
+it. It was seen to move the eigenvalues of a trained classifier by up to 13 epsilons of float32.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KrylovSpace:
@@ -29,7 +36,8 @@ class KrylovSpace:
         start: ``(k, b)`` float64, coordinates of the probes that the sweep started from.
         num_blocks: Block steps done.
         noise: Norm of what rounding adds to ``T``: twice the measured antisymmetric part, which
-            exact products would not have, and what was dropped as dependent.
+            exact products would not have, 64 roundings of the norm, and what was dropped as
+            dependent.
     """
 
     basis: Tensor
@@ -184,8 +192,7 @@ def _space(
     projection = 0.5 * (square + square.T)
     # twice: the symmetric part of the error, which is not seen, is as large as the skew part
     noise = 2 * _spectral_norm(skew) + dropped
-    # and the basis vectors' lengths are right to a few roundings only
-    noise += 8 * torch.finfo(basis.dtype).eps * float(projection.abs().max())
+    noise += ROUNDINGS * torch.finfo(basis.dtype).eps * float(projection.abs().max())
     outflow = torch.zeros(coupling.shape[0], dimension, dtype=torch.float64)
     outflow[:, dimension - coupling.shape[1] :] = coupling
     padded = torch.zeros(dimension, start.shape[1], dtype=torch.float64)

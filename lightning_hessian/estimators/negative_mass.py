@@ -42,7 +42,8 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
         Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; B. N. Parlett (1998), theorem 10.1.1.
     """
     threshold = THRESHOLD_SHARE * ritz.scale
-    fraction = float(density.weights[density.nodes < -threshold].sum())
+    # the weights' sum may pass one by a rounding
+    fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
     if space.is_whole:
         return NegativeMass(fraction=fraction, bracket=(fraction, fraction), threshold=threshold)
     bounds = torch.tensor(

@@ -93,6 +93,8 @@ class ContainerRecord:
     def put_back(self) -> None:
         """Make the container hold what it held."""
         container, values = self.container, self.values
+        if not values and not container:  # as most dictionaries of a module: hooks
+            return
         now = self._values()
         same = len(now) == len(values) and all(map(operator.is_, now, values))
         if same and (self.keys is None or list(container) == self.keys):

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
+from lightning_hessian.errors import RestorationError
 from lightning_hessian.objective.generators import (
     global_generator_state,
     seed_global_generators,
@@ -65,6 +66,7 @@ class Sandbox:
         self._copies = copies
         self._stack = ExitStack()
         self._inside: StateSnapshot | None = None
+        self._parameters: tuple[nn.Parameter, ...] = ()
 
     def __enter__(self) -> Sandbox:
         with ExitStack() as stack:
@@ -73,7 +75,7 @@ class Sandbox:
             stack.callback(global_generator_state())
             before = self._snapshot()
             _preserve_versions(stack, before)
-            stack.callback(before.restore)
+            stack.callback(_put_back, before)
             _set_gradient_hooks_aside(stack, self.module)
             if self._trainer is not None:
                 silence_trainer(self._trainer)
@@ -82,6 +84,7 @@ class Sandbox:
             self._set_flags()
             mute_logging(self.module)
             self._inside = self._snapshot(base=before)
+            self._parameters = tuple(self.module.parameters())
             self._stack = stack.pop_all()
         return self
 
@@ -91,7 +94,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._inside = None
+        self._inside, self._parameters = None, ()
         self._stack.__exit__(kind, error, traceback)
 
     def reset(self, index: int) -> None:
@@ -103,8 +106,8 @@ class Sandbox:
             index: Of the batch or sample.
         """
         self._state.restore()
-        for parameter in self.module.parameters():
-            if parameter._backward_hooks:
+        for parameter in self._parameters:
+            if parameter._backward_hooks:  # registered by the step itself
                 parameter._backward_hooks = None
         self.reseed(index)
 
@@ -185,6 +188,16 @@ class Sandbox:
                 part.training = False
             elif self._train_flags is not None:
                 part.training = self._train_flags.get(part, part.training)
+
+
+def _put_back(before: StateSnapshot) -> None:
+    try:
+        before.restore()
+    except Exception as error:
+        raise RestorationError(
+            f"the state from before the measurement could not be put back ({error}), so the run "
+            "would go on from another one. Resume it from its last checkpoint without the callback."
+        ) from error
 
 
 def _preserve_versions(stack: ExitStack, snapshot: StateSnapshot) -> None:

@@ -34,7 +34,7 @@ class SelfCheck:
     notes: tuple[str, ...]
 
 
-def refuse_silent_errors(loss: TrainingLoss) -> None:
+def refuse_silent_errors(loss: TrainingLoss) -> int | None:
     """Search the loss's graph for constructions whose second derivative is silently missing.
 
     Costs one gradient of the first batch that has a loss.
@@ -42,13 +42,16 @@ def refuse_silent_errors(loss: TrainingLoss) -> None:
     Args:
         loss: Inside its sandbox.
 
+    Returns:
+        The index of that batch, or None if no batch has a loss with a graph.
+
     Raises:
         RefusedError: If the graph holds reentrant checkpointing, or a function that is
             differentiable once only.
     """
-    scalar = _first_loss(loss)
-    if scalar is None:
-        return
+    index, scalar = _first_loss(loss)
+    if index is None or scalar is None:
+        return None
     if any("CheckpointFunction" in name for name in node_names([scalar])):
         raise RefusedError(
             "the loss uses reentrant activation checkpointing, through which autograd gives no "
@@ -67,6 +70,7 @@ def refuse_silent_errors(loss: TrainingLoss) -> None:
             "silence. Write that backward in differentiable operations, or leave the parameters "
             "behind it out by `parameters=`."
         )
+    return index
 
 
 def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfCheck:
@@ -81,7 +85,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
 
     Args:
-        loss: Inside its sandbox, of a single batch.
+        loss: Inside its sandbox; one of its batches, and no other, has a loss.
         generator: Source of the two test vectors.
 
     Returns:
@@ -91,8 +95,8 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         RefusedError: If the products are not symmetric.
         NonFiniteError: If a product holds NaN or infinity.
     """
-    scalar = _first_loss(loss)
-    if scalar is None:
+    index, scalar = _first_loss(loss)
+    if index is None or scalar is None:
         return SelfCheck(asymmetry=0.0, difference=0.0, notes=())
     # a step that casts to a lower type inside computes with that type's roundings
     casts = any("ToCopy" in name for name in node_names([scalar]))
@@ -118,7 +122,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = _relative_difference(loss, v, hv, eps)
+    difference = _relative_difference(loss, index, v, hv, eps)
     notes: tuple[str, ...] = ()
     if difference > DIFFERENCE_LIMIT:
         notes = (
@@ -129,20 +133,22 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
 
 
-def _first_loss(loss: TrainingLoss) -> Tensor | None:
+def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:
     for index in range(len(loss.batches.batches)):
         scalar = loss.evaluate_batch(index)
         if scalar is not None and scalar.requires_grad:
-            return scalar
-    return None
+            return index, scalar
+    return None, None
 
 
-def _relative_difference(loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float) -> float:
+def _relative_difference(
+    loss: TrainingLoss, index: int, v: Tensor, hv: Tensor, eps: float
+) -> float:
     parameters = loss.parameters
     norm = float(torch.cat([p.detach().reshape(-1) for p in parameters.tensors]).norm())
     step = 1e-6 * max(norm, 1.0)
-    forward = _gradient_at(loss, v, step)
-    backward = _gradient_at(loss, v, -step)
+    forward = _gradient_at(loss, index, v, step)
+    backward = _gradient_at(loss, index, v, -step)
     quotient = (forward - backward) / (2 * step)
     # a gradient carries about sqrt(operations) roundings; 100 of them are generous
     rounding = 100 * eps * float(forward.norm() + backward.norm()) / (2 * step)
@@ -151,11 +157,11 @@ def _relative_difference(loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float) 
     return max(excess, 0.0) / larger if larger > 0 else 0.0
 
 
-def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
-    """Gradient of the first batch at ``w + step v``, by ``backward()`` as training takes it."""
+def _gradient_at(loss: TrainingLoss, index: int, v: Tensor, step: float) -> Tensor:
+    """Gradient of one batch at ``w + step v``, by ``backward()`` as training takes it."""
     tensors = loss.parameters.tensors
     with loss.displaced(v, step):
-        scalar = loss.evaluate_batch(0)
+        scalar = loss.evaluate_batch(index)
         if scalar is None:
             raise RefusedError(
                 "`training_step` returned None for a batch at slightly moved parameters, but a "
@@ -163,7 +169,7 @@ def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
             )
         for parameter in tensors:
             parameter.grad = None
-        scalar.backward()
+        scalar.backward(inputs=list(tensors))
         out = torch.zeros(loss.size, dtype=torch.float64, device=loss.device)
         loss.parameters.add_flat(out, [p.grad for p in tensors], 1.0)
     return out

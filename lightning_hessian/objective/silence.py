@@ -35,7 +35,8 @@ def silence_trainer(trainer: Trainer) -> None:
 def mute_logging(module: nn.Module) -> None:
     """Shadow ``self.log`` and its like on every LightningModule in a module.
 
-    The shadows are attributes of the instances, to be put back by the caller.
+    Each is also told that its ``training_step`` is running, as the loop does. The shadows are
+    attributes of the instances, to be put back by the caller.
 
     Args:
         module: Of the user's.
@@ -43,6 +44,7 @@ def mute_logging(module: nn.Module) -> None:
     for part in module.modules():
         if hasattr(part, "training_step") and hasattr(part, "log_dict"):
             part.__dict__.update(dict.fromkeys(_MUTED, _ignore))
+            part.__dict__["_current_fx_name"] = "training_step"
 
 
 def stand_ins(things: Iterable[object]) -> dict[int, object]:

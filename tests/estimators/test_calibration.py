@@ -1,7 +1,8 @@
 """Do the stated 95 % intervals hold the truth as often as they say?
 
-200 independent seeds: a true 95 % gives 190 hits with a deviation of 3, so 180 to 198 (90 to 99 %)
-is more than 2.5 deviations either way. A normal in the place of Student's t, or an error bar of the
+200 independent seeds: a true 95 % gives 190 hits with a deviation of 3. 180 to 199 are accepted:
+Student's t with the pilot's 7 degrees of freedom holds 98 % of a mean over many normal probes, on
+purpose, and less of a skewed one. A normal in the place of Student's t, or an error bar of the
 pilot where later probes contradict it, falls below.
 """
 
@@ -54,7 +55,7 @@ def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
 ) -> None:
     values = SPECTRA[name]
     found = _measured(values, SEEDS, max_hvps=max_hvps, trace_rtol=1e-3)
-    assert 0.90 * SEEDS <= _hits([s.trace for s in found], float(values.sum())) <= 0.99 * SEEDS
+    assert 0.90 * SEEDS <= _hits([s.trace for s in found], float(values.sum())) <= 0.995 * SEEDS
     # a bracket of two standard errors and the Lanczos resolution
     brackets = [s.negative_mass for s in found]
     share = [float((values < -b.threshold).double().mean()) for b in brackets if b is not None]
@@ -73,7 +74,7 @@ def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(n
         values, SEEDS, density=False, num_eigenvalues=1, num_smallest=0, rtol=0.1, trace_rtol=0.01
     )
     traces = [s.trace for s in found]
-    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.99 * SEEDS
+    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
 
 
 @pytest.mark.slow
@@ -81,7 +82,7 @@ def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(n
 def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(name: str) -> None:
     values = SPECTRA[name]
     traces = [s.trace for s in _measured(values, SEEDS)]
-    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.99 * SEEDS
+    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
     # and without bias: the mean error is within 4 of its own standard errors
     errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])
     assert abs(float(errors.mean())) < 4 * float(errors.std()) / SEEDS**0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from lightning_hessian.estimators import (
     negative_mass,
     spectral_density,
 )
-from lightning_hessian.estimators.negative_mass import _radau_bounds
+from lightning_hessian.estimators.negative_mass import _radau_bounds, _wilson
 from lightning_hessian.results import NegativeMass
 from tests.helpers.spectra import (
     outliers_and_bulk,
@@ -86,6 +88,16 @@ def test_bracket_holds_the_true_share_of_many_random_matrices(dimension: int) ->
         missed += not lower - 1e-12 <= share <= upper + 1e-12
     # two standard errors alone would miss 3 of 60; Lanczos resolution only widens
     assert missed <= 3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 1.0])
+def test_widening_ends_at_the_shares_two_of_their_own_errors_away(share: float) -> None:
+    for sign in (-1, 1):
+        end = _wilson(share, 500.0, sign)
+        error = math.sqrt(end * (1 - end) / 500)
+        assert end - share == pytest.approx(sign * 2 * error, abs=1e-12)
+    # probes that saw nothing do not prove that there is nothing
+    assert _wilson(0.0, 500.0, 1) == pytest.approx(4 / 504)
 
 
 def test_bracket_covers_a_single_negative_eigenvalue_that_probes_may_miss() -> None:

@@ -16,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from lightning_hessian import HessianSpectrum
+from lightning_hessian.errors import RestorationError
+from lightning_hessian.objective.state import StateSnapshot
 from lightning_hessian.operators import HessianOperator
 from tests.helpers.fingerprint import fingerprint
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -64,21 +66,43 @@ class UncopyableData(HostileData):
         self.collate = UncopyableCollate()
 
 
-def pair(directory: Path, **setting: Any) -> tuple[Run, list[Any]]:
-    """The run with a failing callback, after checking that it is the run without one."""
-    without = run(directory / "without", **setting)
-    with_ours = run(directory / "with", spectrum(on_error="warn"), **setting)
-    assert differences(without, with_ours) == []
-    assert with_ours.callback is not None
-    return with_ours, with_ours.callback.reports
+Measured = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def reports_of(tmp_path: Path, undisturbed: dict[Any, Run]) -> Measured:
+    """The reports of a failing callback, after checking that the run is the one without it."""
+
+    def measure(data: Any = HostileData, **setting: Any) -> list[Any]:
+        if data not in undisturbed:
+            countdown, Faulty.countdown = Faulty.countdown, 0
+            undisturbed[data] = run(tmp_path / "base", module=partial(Faulty, broken), data=data)
+            Faulty.countdown = countdown
+        callback = spectrum(on_error="warn")
+        setting = {"module": partial(Faulty, broken)} | setting
+        assert (
+            differences(undisturbed[data], run(tmp_path / "ours", callback, data=data, **setting))
+            == []
+        )
+        return callback.reports
+
+    return measure
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[Any, Run]:
+    """Runs without the callback."""
+    return {}
 
 
 # in the search of the graph, the self-check in float64, the gradient, the products, at other steps
 @quiet
 @pytest.mark.parametrize("call", [1, 3, 8, 10, 30])
-def test_step_that_raises_inside_a_measurement_changes_nothing(call: int, tmp_path: Path) -> None:
+def test_step_that_raises_inside_a_measurement_changes_nothing(
+    call: int, reports_of: Measured
+) -> None:
     Faulty.countdown = call
-    _, reports = pair(tmp_path, module=partial(Faulty, broken))
+    reports = reports_of()
     assert len(reports) == 9
     failures = [report.failure for report in reports if report.failure is not None]
     notes = [note for report in reports for note in report.notes if "the disk" in note]
@@ -90,9 +114,11 @@ def test_step_that_raises_inside_a_measurement_changes_nothing(call: int, tmp_pa
 
 @quiet
 @pytest.mark.parametrize("call", [8, 12])
-def test_loss_that_is_not_a_number_changes_nothing_and_is_named(call: int, tmp_path: Path) -> None:
+def test_loss_that_is_not_a_number_changes_nothing_and_is_named(
+    call: int, reports_of: Measured
+) -> None:
     Faulty.countdown = call
-    _, reports = pair(tmp_path, module=partial(Faulty, lambda loss: loss * torch.nan))
+    reports = reports_of(module=partial(Faulty, lambda loss: loss * torch.nan))
     failures = [report.failure for report in reports if report.failure is not None]
     assert len(failures) == 1
     assert "NonFiniteError" in failures[0]
@@ -102,7 +128,7 @@ def test_loss_that_is_not_a_number_changes_nothing_and_is_named(call: int, tmp_p
 @quiet
 @pytest.mark.parametrize("product", [1, 2, 5])
 def test_estimator_that_raises_changes_nothing(
-    product: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    product: int, reports_of: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 0
     original = HessianOperator.matmat
@@ -115,14 +141,14 @@ def test_estimator_that_raises_changes_nothing(
         return original(self, vectors)
 
     monkeypatch.setattr(HessianOperator, "matmat", matmat)
-    _, reports = pair(tmp_path)
+    reports = reports_of()
     failures = [report.failure for report in reports if report.failure is not None]
     assert failures == ["OutOfMemoryError: no memory for this block"]
 
 
 @quiet
-def test_batch_that_cannot_be_copied_changes_nothing(tmp_path: Path) -> None:
-    _, reports = pair(tmp_path, data=UncopyableData)
+def test_batch_that_cannot_be_copied_changes_nothing(reports_of: Measured) -> None:
+    reports = reports_of(data=UncopyableData)
     assert [report.failure for report in reports] == ["MemoryError: no second batch fits"] * 9
 
 
@@ -233,11 +259,24 @@ class BrokenLogger(DummyLogger):
 def test_logger_that_fails_does_not_end_the_training() -> None:
     callback = spectrum(on_error="warn", every_n_train_steps=None, every_n_epochs=None)
     fit = trainer(callback, logger=BrokenLogger())
-    with pytest.warns(UserWarning, match="no space left on device"):
+    reason = r"could not write its report of step 0: OSError: no space left on device\. It is kept"
+    with pytest.warns(UserWarning, match=reason):
         fit.fit(Classifier(), loader())
     assert fit.global_step == 4
-    assert callback.reports[0].failure is None
-    assert callback.reports[1].failure == "OSError: no space left on device"
+    assert [report.failure for report in callback.reports] == [None, None]
+
+
+def test_state_that_cannot_be_put_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: StateSnapshot) -> None:
+        raise OSError("gone")
+
+    class BreaksInside(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            monkeypatch.setattr(StateSnapshot, "restore", broken)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(RestorationError, match=r"could not be put back \(gone\).*last checkpoint"):
+        trainer(spectrum(on_error="warn")).fit(BreaksInside(), loader())
 
 
 @pytest.fixture(autouse=True)

@@ -57,10 +57,6 @@ def removed(owner: Any, name: str, put: Any = lambda *_, **__: None) -> Removal:
     return lambda patch: patch.setattr(owner, name, put)
 
 
-def reseed_globals_only(self: Sandbox, index: int) -> None:
-    sandbox.seed_global_generators(index)
-
-
 REMOVALS = {
     "deep copy of the batch": removed(
         training_step, "copy", SimpleNamespace(deepcopy=lambda batch: batch)
@@ -77,8 +73,7 @@ def test_without_protection_the_products_change(name: str, monkeypatch: pytest.M
     REMOVALS[name](monkeypatch)
     try:
         first, *others = products()
-    except Exception as error:  # a step that runs into what it left behind
-        assert name == "containers in the reset", error
+    except RuntimeError:  # of a step that runs into what it left behind
         return
     assert not all(torch.equal(first, other) for other in others)
 

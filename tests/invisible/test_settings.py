@@ -48,6 +48,10 @@ def weighted() -> HostileData:
     return HostileData(sampler=WeightedRandomSampler([float(i + 1) for i in range(16)], 12))
 
 
+def in_order() -> HostileData:
+    return HostileData(shuffle=False)
+
+
 def workers() -> HostileData:
     return HostileData(num_workers=1, persistent_workers=True)
 
@@ -72,12 +76,12 @@ def case(name: str, *, marks: Any = (), ours: Setting | None = None, **setting: 
 
 SETTINGS = [
     case("plain"),
-    case("sgd-without-data-module-options", module=partial(HostileModule, optimizer="sgd")),
+    case("sgd-with-momentum", module=partial(HostileModule, optimizer="sgd"), marks=SLOW),
     case("train-mode", ours={"mode": "train"}),
-    case("everything-measured", ours={"trace": True, "density": True, "max_hvps": 16}),
-    case("float64-on-request", ours={"precision": 64, "mode": "train"}),
+    case("everything-measured", ours={"trace": True, "density": True, "max_hvps": 16}, marks=SLOW),
+    case("float64-on-request", ours={"precision": 64, "mode": "train"}, marks=SLOW),
     case("accumulate", accumulate_grad_batches=3),
-    case("accumulate-by-schedule", callbacks=scheduled_accumulation),
+    case("accumulate-by-schedule", callbacks=scheduled_accumulation, marks=SLOW),
     case("clip-norm", gradient_clip_val=0.1, marks=SLOW),
     case("clip-value", gradient_clip_val=0.1, gradient_clip_algorithm="value"),
     case("validation-inside-epoch", val_check_interval=2),
@@ -85,7 +89,7 @@ SETTINGS = [
          ours={"at_checkpoints": True, "every_n_train_steps": None, "mode": "train"}),
     case("persistent-workers", data=workers),
     case("loader-with-generator", data=own_generator),
-    case("weighted-sampler", data=weighted),
+    case("weighted-sampler", data=weighted, marks=SLOW),
     case("bf16-mixed", precision="bf16-mixed"),
     case("bf16-true", precision="bf16-true"),
     case("64-true", precision="64-true"),
@@ -93,14 +97,14 @@ SETTINGS = [
     case("stop-from-step", module=partial(HostileModule, stop_at_step=5)),
     case("schedule-from-step", module=AnnealedInStep),
     case("weight-averaging", callbacks=averaging),
-    case("moving-average", callbacks=moving_average),
-    case("overfit-batches", data=partial(HostileData, shuffle=False), overfit_batches=2),
+    case("moving-average", callbacks=moving_average, marks=SLOW),
+    case("overfit-batches", data=in_order, overfit_batches=2, marks=SLOW),
     case("limit-train-batches", limit_train_batches=2, marks=SLOW),
-    case("reload-each-epoch", reload_dataloaders_every_n_epochs=1),
+    case("reload-each-epoch", reload_dataloaders_every_n_epochs=1, marks=SLOW),
     case("deterministic", deterministic=True, marks=SLOW),
     case("detect-anomaly", detect_anomaly=True,
          marks=[SLOW, pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")]),
-    case("profiler", profiler="simple"),
+    case("profiler", profiler="simple", marks=SLOW),
     case("compiled", module=partial(HostileModule, compiled=True)),
     case("no-inference-mode", inference_mode=False, val_check_interval=2, marks=SLOW),
     case("without-validation", limit_val_batches=0, marks=SLOW),
@@ -118,7 +122,7 @@ def test_run_with_callback_is_bit_identical(
     setting: Setting, ours: dict[str, Any], tmp_path: Path
 ) -> None:
     without = run(tmp_path / "without", **setting)
-    with_ours = run(tmp_path / "with", spectrum(**ours), **setting)
+    with_ours = run(tmp_path / "with", spectrum(**({"every_n_train_steps": 2} | ours)), **setting)
     assert differences(without, with_ours) == []
     reports = with_ours.callback.reports
     assert len(reports) >= 3

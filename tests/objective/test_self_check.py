@@ -13,9 +13,8 @@ from torch.nn.utils import parametrizations
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.callbacks import fit_objective
-from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective import TrainingLoss, compare_products, numerics
+from lightning_hessian.objective import numerics
 from lightning_hessian.objective.graph import once_differentiable_functions
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -232,23 +231,32 @@ def test_the_check_runs_once_in_each_fit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(callback.reports) == 6
 
 
-def test_a_wrong_symmetry_shows_in_float32_too() -> None:
-    module = with_function(SquareWrong)
+class InsistsOnFloat32(Classifier):
+    """Refuses any other type, with an error of its own."""
 
-    def compare(loss: TrainingLoss) -> None:
-        compare_products(loss, generator=torch.Generator().manual_seed(0))
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if batch[0].dtype != torch.float32:
+            raise ValueError("only float32 is supported")
+        return super().training_step(batch, batch_idx)
 
-    class InFloat32(hard.DenseHessian):
-        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-            objective = FitObjective(self._options, trainer, pl_module)
-            objective._is_checked = True
-            with objective.opened() as loss:
-                assert loss.dtype == torch.float32
-                compare(loss)
 
+def test_a_step_that_insists_on_float32_is_checked_for_symmetry_there() -> None:
+    right = InsistsOnFloat32(with_function(SquareRight).network)
+    (note,) = hard.measure(right).notes
+    assert "not possible in float64 (ValueError: only float32 is supported)" in note
+    wrong = InsistsOnFloat32(with_function(SquareWrong).network)
     with pytest.raises(RefusedError, match="where rounding allows 1e-04"):
-        trainer(InFloat32(), max_steps=1).fit(module, loader(batch_size=26))
-    trainer(InFloat32(), max_steps=1).fit(with_function(SquareRight), loader(batch_size=26))
+        hard.measure(wrong)
+
+
+def test_the_first_batch_that_has_a_loss_is_checked() -> None:
+    class SkipsTheFirst(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+            return super().training_step(batch, batch_idx) if batch_idx > 0 else None
+
+    module = SkipsTheFirst(with_function(SquareWrong).network)
+    with pytest.raises(RefusedError, match="not symmetric"):
+        hard.measure(module)
 
 
 def test_an_operation_of_torch_whose_backward_stops_at_once_is_refused() -> None:

@@ -40,6 +40,16 @@ class TakesNoIndex(Classifier):
         return cross_entropy(self, batch)
 
 
+class AsksWhereItIs(Classifier):
+    """Takes another loss where it is not in its training step, or not in training."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return (
+            loss if self._current_fx_name == "training_step" and self.trainer.training else 2 * loss
+        )
+
+
 class LogsEverywhere(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         loss = cross_entropy(self, batch)
@@ -84,6 +94,7 @@ class OwnLossWithoutIndex(Classifier):
     [
         ReturnsDict,
         ReturnsOneElement,
+        AsksWhereItIs,
         TakesNoIndex,
         LogsEverywhere,
         EditsItsBatch,

@@ -95,6 +95,21 @@ def test_spectrum_of_a_trained_classifier_of_3466_parameters(digits: TensorDatas
     _check(report, dense_hessian(module, digits))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [5, 20])
+def test_density_of_a_classifier_of_all_digits_is_within_a_thousandth_of_its_range(
+    all_digits: TensorDataset, epochs: int
+) -> None:
+    torch.manual_seed(0)
+    report, module = _trained(mlp(64, 32, 32, 10), all_digits, epochs=epochs)
+    dense = dense_hessian(module, all_digits)
+    _check(report, dense)
+    exact = torch.linalg.eigvalsh(dense)
+    assert report.density is not None
+    moved = stats.wasserstein_distance(report.density.nodes, exact, report.density.weights)
+    assert moved < 1e-3 * float(exact[-1] - exact[0])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_spectrum_of_a_network(name: str, digits: TensorDataset) -> None:
     data = TensorDataset(*digits[:65])  # 2 * 32 + 1
