@@ -26,9 +26,9 @@ class MeasurementCallback(Callback):
     """Measures the training loss at the start, at due moments and at the end of each fit.
 
     A subclass says what: :meth:`measure` runs inside the sandbox, :meth:`record` and
-    :meth:`publish` outside. Nothing of the run changes. A measurement that fails is recorded with its reason and training goes on,
-    unless ``on_error="raise"``; after a refusal, which would repeat itself, the fit goes on without
-    further attempts.
+    :meth:`publish` outside. Nothing of the run changes. A measurement that fails is recorded with
+    its reason and training goes on, unless ``on_error="raise"``; after a refusal, which would
+    repeat itself, the fit goes on without further attempts.
 
     Args:
         objective: What the loss is measured on.

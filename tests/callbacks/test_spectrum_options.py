@@ -201,6 +201,6 @@ def test_one_parameter_is_measured_exactly() -> None:
     report = callback.reports[0]
     assert report.eigenvalues.tolist() == report.smallest_eigenvalues.tolist() == [3.0]
     assert report.trace == 3.0
-    assert report.trace_standard_error < 1e-5  # what the arithmetic of float32 leaves open
+    assert report.trace_standard_error < 3e-5  # 64 roundings of float32
     assert report.density.nodes.tolist() == [3.0]
     assert report.num_hvps == 1

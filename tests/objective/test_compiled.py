@@ -22,6 +22,12 @@ class Quiet(Classifier):
         return F.cross_entropy(self.network(inputs), targets)
 
 
+@pytest.fixture(autouse=True)
+def _forget_compiled_code() -> None:
+    # after many recompilations of one forward, torch would go on eagerly
+    torch.compiler.reset()
+
+
 def compiled(thing: Any) -> Any:
     return torch.compile(thing, backend="aot_eager")
 
