@@ -25,6 +25,9 @@ from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.results import Mode
 
 FAST_DEV_RUN_SAMPLES = 8
+SHARDING = frozenset(
+    {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,17 @@ def _is_whole(value: object, least: int) -> bool:
     return type(value) is int and value >= least
 
 
+def _refuse_sharded(trainer: Trainer) -> None:
+    """To autograd sharded parameters look unused: their curvature would be zero in silence."""
+    for base in type(trainer.strategy).__mro__:
+        if base.__name__ in SHARDING:
+            raise RefusedError(
+                f"`Trainer(strategy=...)` must keep whole parameters on each device, got a "
+                f"{base.__name__}, which may shard them. Train under a single device or DDP, or "
+                "measure the consolidated checkpoint there."
+            )
+
+
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
@@ -118,6 +132,7 @@ class FitObjective:
             The loss; not to be used after the block.
         """
         if self._frozen is None:
+            _refuse_sharded(self._trainer)
             self._frozen = self._freeze()
         if not self._is_checked:
             self.check_notes = self._check(self._frozen)

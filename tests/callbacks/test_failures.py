@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -190,3 +191,14 @@ def test_a_failure_reaches_the_event_file_and_later_numbers_too(tmp_path: Path) 
     assert [step for step, _ in points["hessian/eig_1"]] == [8]
     assert [step for step, _ in events.texts("hessian/failure")] == [0, 4]
     assert events.texts("hessian/failure")[0][1] == callback.reports[0].failure
+
+
+class ModelParallelStrategy(SingleDeviceStrategy):
+    """Shards, by its name."""
+
+
+def test_a_strategy_that_shards_parameters_is_refused() -> None:
+    strategy = ModelParallelStrategy(torch.device("cpu"))
+    callback = spectrum(on_error="raise")
+    with pytest.raises(RefusedError, match=r"must keep whole parameters.*ModelParallelStr.*or DDP"):
+        trainer(callback, strategy=strategy).fit(Classifier(), loader())
