@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -118,7 +120,8 @@ def main() -> None:
     for name, figure in figures.items():
         figure.savefig(options.out / f"{name}.png")
         print(f"saved {options.out / name}.png")
-    print(f"\nopen it:  tensorboard --logdir {options.out}")
+    tensorboard = os.path.relpath(Path(sys.executable).with_name("tensorboard"))
+    print(f"\nopen it:  {tensorboard} --logdir {options.out}")
 
 
 if __name__ == "__main__":
