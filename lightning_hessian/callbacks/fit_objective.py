@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import NonFiniteError, RefusedError, RestorationError
 from lightning_hessian.objective import (
     Sandbox,
     TrainingLoss,
@@ -193,7 +193,7 @@ class FitObjective:
         single = replace(frozen, batches=frozen.batches[: index + 1])
         try:
             return self._compare(single, torch.float64)
-        except (RefusedError, NonFiniteError):
+        except (RefusedError, NonFiniteError, RestorationError):
             raise
         except Exception as error:
             # constants of the module in float32, or a step that insists on it

@@ -62,7 +62,8 @@ class TrainingLoss:
         self.parameters = parameters
         self._batch_loss = batch_loss
         self._sandbox = sandbox
-        self._num_weighted: int | None = None
+        # samples in batches that are not skipped: not known before the first gradient
+        self._num_weighted = 0
 
     @property
     def size(self) -> int:
@@ -166,7 +167,7 @@ class TrainingLoss:
         count = vectors.shape[1]
         columns = [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
         total = torch.zeros(count, self.size, dtype=torch.float64, device=self.device)
-        if self._num_weighted is None:
+        if self._num_weighted == 0:
             self.gradient()
         for index, batch in enumerate(self.batches.batches):
             loss = self.evaluate_batch(index)
@@ -182,7 +183,7 @@ class TrainingLoss:
                     [columns[j][i] for i in curved],
                     retain_graph=j + 1 < count,
                 )
-                self.parameters.add_flat(total[j], second, batch.size / (self._num_weighted or 1))
+                self.parameters.add_flat(total[j], second, batch.size / self._num_weighted)
         return total.to(self.dtype).T
 
     @contextmanager

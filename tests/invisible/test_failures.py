@@ -268,13 +268,25 @@ def test_logger_that_fails_does_not_end_the_training() -> None:
     assert [report.failure for report in callback.reports] == [None, None]
 
 
-def test_state_that_cannot_be_put_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_state_that_cannot_be_put_back_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    calls = []
+    restore = StateSnapshot.restore
+
     def broken(self: StateSnapshot) -> None:
-        raise OSError("gone")
+        calls.append(1)
+        if len(calls) <= 2:  # before the next evaluation, and on leaving
+            raise OSError("gone")
+        restore(self)
 
     class BreaksInside(Classifier):
+        """In the measurement proper, or in the self-check in float64."""
+
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            monkeypatch.setattr(StateSnapshot, "restore", broken)
+            if batch[0].dtype == dtype:
+                monkeypatch.setattr(StateSnapshot, "restore", broken)
             return super().training_step(batch, batch_idx)
 
     with pytest.raises(RestorationError, match=r"could not be put back \(gone\).*last checkpoint"):

@@ -82,6 +82,18 @@ def test_hessian_of_a_module_of_one_parameter() -> None:
     assert report.num_hvps == 1
 
 
+def test_reported_loss_and_gradient_norm_are_those_of_least_squares_for_unequal_batches() -> None:
+    x = torch.linspace(-1, 2, 14, dtype=torch.float64).view(7, 2)
+    y = torch.linspace(3, -1, 7, dtype=torch.float64)[:, None]
+    torch.manual_seed(0)
+    network = nn.Linear(2, 1, bias=False).double()
+    residual = x @ network.weight.detach().T - y
+    report = measured(Supervised(network, F.mse_loss), TensorDataset(x, y), batch_size=3)
+    assert report.loss == pytest.approx(float(residual.square().mean()), rel=1e-12)
+    gradient = 2 * (residual * x).mean(dim=0)
+    assert report.gradient_norm == pytest.approx(float(gradient.norm()), rel=1e-12)
+
+
 def test_minimised_loss_has_the_hessian_of_its_quadratic_bowl_in_float32() -> None:
     # the parameter itself is the output: L = 1/2 w^T D w, so that H = D
     diagonal = torch.tensor([100.0, 3.0, 0.5, 0.0, -2.0])
