@@ -37,10 +37,13 @@ class FrozenBatch:
     Attributes:
         data: What the collate function made, before any transfer to a device.
         size: Number of samples in it: its weight in the mean.
+        index: Its number in the frozen sample: the step's ``batch_idx``, and the seed of its random
+            numbers.
     """
 
     data: Any
     size: int
+    index: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +98,12 @@ def freeze_batches(
     generator = torch.Generator().manual_seed(seed)
     chosen = [data.indices[i] for i in torch.randperm(population, generator=generator)[:count]]
     size = batch_size or data.batch_size
-    batches = []
+    batches: list[FrozenBatch] = []
     for start in range(0, count, size):
         group = []
         for index in chosen[start : start + size]:
             reseed(int(index))
             group.append(data.dataset[int(index)])
-        batches.append(FrozenBatch(data.collate(group), len(group)))
+        batches.append(FrozenBatch(data.collate(group), len(group), index=len(batches)))
     share = f"all {count:,}" if count == population else f"{count:,} of {population:,}"
     return FrozenBatches(tuple(batches), count, f"{share} samples of {data.description}")

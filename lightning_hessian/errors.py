@@ -11,6 +11,14 @@ class RefusedError(RuntimeError):
     """
 
 
+class NoExactProductsError(RefusedError):
+    """The loss has no second derivative by autograd, or a wrong one; its gradient is right."""
+
+
+class InterruptedMeasurementError(RuntimeError):
+    """A signal arrived: the measurement was abandoned so that the run can answer it."""
+
+
 class RestorationError(RuntimeError):
     """The state from before a measurement could not be put back: the run must not go on."""
 

@@ -12,6 +12,7 @@ import torch
 
 from lightning_hessian import SpectrumReport
 from lightning_hessian.results import SpectralDensity
+from tests.helpers.reports import failed_at, report_at
 
 
 def _density(weights: list[float], nodes: list[float] | None = None) -> SpectralDensity:
@@ -88,3 +89,22 @@ def test_what_has_no_primitive_form_is_refused() -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         SpectrumReport().trace = 1.0  # type: ignore[misc]
+
+
+def test_a_report_comes_back_from_its_primitives_and_from_json() -> None:
+    report = report_at(7, unused_parameters=("a", "b"), ckpt_path="x.ckpt")
+    for plain in (report.to_dict(), json.loads(json.dumps(report.to_dict()))):
+        again = SpectrumReport.from_dict({**plain, "of_a_later_version": 1})
+        assert again.to_dict() == report.to_dict()
+        assert again.converged.dtype == torch.bool
+        assert again.density is not None
+        assert again.density.probe_weights.equal(report.density.probe_weights)
+
+
+def test_a_report_without_numbers_comes_back() -> None:
+    again = SpectrumReport.from_dict(failed_at(3).to_dict() | {"trace": None})
+    assert again.failure == "ValueError: no"
+    assert math.isnan(again.trace)
+    assert again.converged.dtype == torch.bool
+    assert again.eigenvalues.dtype == torch.float64
+    assert again.density is None

@@ -72,7 +72,9 @@ def digits_batches() -> FrozenBatches:
     images, labels = load_digits(return_X_y=True)
     inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
     parts = zip(inputs.split(599), targets.split(599), strict=True)
-    return FrozenBatches(tuple(FrozenBatch(p, len(p[1])) for p in parts), 1797, "digits")
+    return FrozenBatches(
+        tuple(FrozenBatch(p, len(p[1]), index=i) for i, p in enumerate(parts)), 1797, "digits"
+    )
 
 
 def image_batches() -> FrozenBatches:
@@ -80,7 +82,7 @@ def image_batches() -> FrozenBatches:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(128, 3, 32, 32, generator=generator)
     targets = inputs.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // 128
-    return FrozenBatches((FrozenBatch((inputs, targets), 128),), 128, "synthetic images")
+    return FrozenBatches((FrozenBatch((inputs, targets), 128, index=0),), 128, "synthetic images")
 
 
 def train(network: nn.Module, batches: FrozenBatches, steps: int) -> None:

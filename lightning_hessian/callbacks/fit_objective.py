@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import NonFiniteError, RefusedError, RestorationError
 from lightning_hessian.objective import (
     Sandbox,
@@ -22,68 +22,11 @@ from lightning_hessian.objective import (
     training_data,
 )
 from lightning_hessian.parameters import ParameterSelection
-from lightning_hessian.results import Mode
 
 FAST_DEV_RUN_SAMPLES = 8
 SHARDING = frozenset(
     {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveOptions:
-    """What the loss is measured on.
-
-    Attributes:
-        num_samples: Frozen training samples, or ``"all"``.
-        batch_size: Samples per frozen batch; the training loader's when None.
-        mode: ``eval`` or ``train``.
-        precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64.
-        parameters: Name patterns; None for all trainable ones.
-        seed: Of the choice of samples, the probes and the random numbers inside the step.
-
-    Raises:
-        ValueError: If an option is out of its range.
-    """
-
-    num_samples: int | Literal["all"]
-    batch_size: int | None
-    mode: Mode
-    precision: Literal[32, 64] | None
-    parameters: Sequence[str] | None
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.num_samples != "all" and not _is_whole(self.num_samples, 1):
-            raise ValueError(
-                "`num_samples` must be a whole number of at least 1, or 'all', got "
-                f"{self.num_samples!r}."
-            )
-        if self.batch_size is not None and not _is_whole(self.batch_size, 1):
-            raise ValueError(
-                "`batch_size` must be a whole number of at least 1, or None for the training "
-                f"loader's, got {self.batch_size!r}."
-            )
-        if self.mode not in ("eval", "train"):
-            raise ValueError(f"`mode` must be 'eval' or 'train', got {self.mode!r}.")
-        if self.precision not in (32, 64, None):
-            raise ValueError(f"`precision` must be 32, 64 or None, got {self.precision!r}.")
-        if not _is_whole(self.seed, 0):
-            raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed!r}.")
-        if isinstance(self.parameters, str):
-            raise ValueError(
-                f"`parameters` must be a list of name patterns, got the string "
-                f"{self.parameters!r}. Write `parameters=[{self.parameters!r}]`."
-            )
-        if self.parameters is not None and not self.parameters:
-            raise ValueError(
-                f"`parameters` must hold at least one name pattern, got {self.parameters!r}. Give "
-                "None for all trainable parameters."
-            )
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
 
 
 def _refuse_sharded(trainer: Trainer) -> None:

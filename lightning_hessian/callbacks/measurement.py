@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from typing_extensions import override
 
-from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
+from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.errors import RefusedError, RestorationError
 from lightning_hessian.objective import TrainingLoss

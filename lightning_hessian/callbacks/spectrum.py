@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from lightning_hessian.callbacks.fit_objective import ObjectiveOptions
 from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
+from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
 from lightning_hessian.objective import TrainingLoss
@@ -59,7 +59,14 @@ class HessianSpectrum(MeasurementCallback):
         parameters: Patterns of parameter names such as "encoder.*"; all trainable ones when None.
         precision: Bits of the arithmetic; when None 32, or 64 where the module is in 64.
         seed: Of the samples, the probes, and the random numbers inside the step.
-        custom_scalars: Write a Custom Scalars page into the sub-run "hessian".
+        hvp: "auto" takes exact products, and differences of gradients where there are none; "exact"
+            and "finite_difference" insist on one of the two.
+        loss: None for the loss of training_step; the name of a method (batch, batch_idx) of the
+            module; or the number (from 0) of a manual_backward call in the step.
+        dataloader: Batches to measure on instead of samples of the training set.
+        weight_fn: Weight of a batch of a stream or of `dataloader`; its number of samples if None.
+        name: First part of all tags, and what tells two of these callbacks apart.
+        custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
 
     Raises:
@@ -84,6 +91,11 @@ class HessianSpectrum(MeasurementCallback):
         parameters: Sequence[str] | None = None,
         precision: Literal[32, 64] | None = None,
         seed: int = 0,
+        hvp: Literal["auto", "exact", "finite_difference"] = "auto",
+        loss: str | int | None = None,
+        dataloader: Iterable[Any] | None = None,
+        weight_fn: Callable[[Any], float] | None = None,
+        name: str = "hessian",
         custom_scalars: bool = True,
         on_error: OnError = "warn",
     ) -> None:
@@ -95,6 +107,10 @@ class HessianSpectrum(MeasurementCallback):
                 precision=precision,
                 parameters=parameters,
                 seed=seed,
+                hvp=hvp,
+                loss=loss,
+                dataloader=dataloader,
+                weight_fn=weight_fn,
             ),
             schedule=Schedule(
                 every_n_epochs=every_n_epochs,
@@ -114,7 +130,7 @@ class HessianSpectrum(MeasurementCallback):
         self._max_hvps = max_hvps
         self._seed = seed
         self._mode: Mode = mode
-        self._writer = SpectrumWriter(custom_scalars=custom_scalars)
+        self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
 
     @override

@@ -84,7 +84,7 @@ class TrainingLoss:
         """Loss of one frozen batch with its graph, from the state on entering the sandbox.
 
         Args:
-            index: Of the batch.
+            index: Position among the frozen batches.
 
         Returns:
             A scalar, or None for a batch that training would skip.
@@ -93,8 +93,9 @@ class TrainingLoss:
             RefusedError: If the step returns a loss of more than one element.
             NonFiniteError: If the loss is NaN or infinite.
         """
-        self._sandbox.reset(index)
-        loss = self._batch_loss(self.batches.batches[index].data, index)
+        batch = self.batches.batches[index]
+        self._sandbox.reset(batch.index)
+        loss = self._batch_loss(batch.data, batch.index)
         if loss is None:
             return None
         if loss.numel() != 1:
@@ -105,8 +106,8 @@ class TrainingLoss:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NonFiniteError(
-                f"the training loss must be finite, got {value} on frozen batch {index}. At such "
-                "a point there is no Hessian; look for the first step with a non-finite loss."
+                f"the training loss must be finite, got {value} on frozen batch {batch.index}. "
+                "At such a point there is no Hessian; look for the first step with such a loss."
             )
         return loss.reshape(())
 

@@ -25,7 +25,7 @@ def written(
     directory: Path, *reports: Any, custom_scalars: bool = False, figures: bool = False
 ) -> Events:
     logger = TensorBoardLogger(directory, name=None, version="run")
-    writer = SpectrumWriter(custom_scalars=custom_scalars)
+    writer = SpectrumWriter(prefix="hessian", custom_scalars=custom_scalars)
     for report in reports:
         drawn = figures and report.density is not None
         figure = rasterize(spectrum_figure(report)) if drawn else None
@@ -145,7 +145,7 @@ def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
 def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     logger.experiment.add_custom_scalars({"mine": {"a": ["Multiline", ["train_loss"]]}})
-    SpectrumWriter(custom_scalars=True).write([logger], report_at(), None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), None)
     logger.experiment.flush()
     assert Events(tmp_path / "run").layout().category[0].title == "mine"
     assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("Hessian")
@@ -163,7 +163,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
     seen: list[Any] = []
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    SpectrumWriter(custom_scalars=True).write([Recording(), csv], report, None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, None)
     assert seen == [(spectrum_scalars(report, prefix="hessian"), 3)]
     assert list(tensorboard_loggers([Recording(), csv])) == []
 
@@ -171,7 +171,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    SpectrumWriter(custom_scalars=True).write([logger], report_at(), None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), None)
     assert not (tmp_path / "run").exists()
 
 

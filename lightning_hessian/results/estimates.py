@@ -1,19 +1,12 @@
-"""Frozen records of what was measured: values with their errors, plain floats and CPU tensors."""
+"""What the estimators give: values with their errors, plain floats and CPU float64 tensors."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-Mode = Literal["eval", "train"]
-"""``eval``: dropout off, running statistics. ``train``: fixed dropout masks, batch statistics."""
-
-JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,100 +151,3 @@ class Spectrum:
     negative_mass: NegativeMass | None
     num_hvps: int
     notes: tuple[str, ...]
-
-
-def _no_numbers() -> Tensor:
-    return torch.empty(0, dtype=torch.float64)
-
-
-def _no_flags() -> Tensor:
-    return torch.empty(0, dtype=torch.bool)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SpectrumReport:
-    """One measurement of the training loss's Hessian: the numbers, their errors, and of what.
-
-    Eigenvalues are in units of loss per squared parameter unit. A quantity that was not asked for,
-    or of which ``failure`` tells why it is missing, is ``nan``, empty or None.
-
-    Attributes:
-        eigenvalues: ``(k,)`` float64, largest first (algebraically).
-        residual_bounds: ``(k,)`` an eigenvalue lies within this distance.
-        converged: ``(k,)`` bool, whether the bound meets ``rtol``.
-        smallest_eigenvalues: ``(k',)`` float64, most negative first.
-        smallest_residual_bounds: ``(k',)``.
-        smallest_converged: ``(k',)`` bool.
-        trace: Sum of all eigenvalues.
-        trace_standard_error: Of the trace.
-        trace_interval: 95 % confidence interval of the trace.
-        density: Distribution of the eigenvalues, or None.
-        negative_fraction: Share of eigenvalues below ``-negative_threshold``.
-        negative_fraction_bracket: Its lower and upper bound.
-        negative_threshold: In eigenvalue units.
-        loss: Mean training loss on the frozen samples.
-        gradient_norm: Euclidean norm of its gradient.
-        num_parameters: Number of selected parameters, ``n``.
-        num_samples: Frozen training samples that the loss averages.
-        data: Where the samples come from, in words.
-        mode: ``eval`` or ``train``.
-        num_hvps: Hessian-vector products spent.
-        gradient_seconds: One gradient over the frozen samples: the unit of cost.
-        seconds: Wall time of the whole measurement.
-        epoch: ``trainer.current_epoch``.
-        global_step: ``trainer.global_step``, the number of optimiser steps behind the weights.
-        ckpt_path: The checkpoint that holds these weights, if one is known.
-        unused_parameters: Names of selected parameters that the loss does not depend on.
-        notes: What was not reached and what to beware of, in sentences.
-        failure: None, or why there are no numbers.
-    """
-
-    eigenvalues: Tensor = field(default_factory=_no_numbers)
-    residual_bounds: Tensor = field(default_factory=_no_numbers)
-    converged: Tensor = field(default_factory=_no_flags)
-    smallest_eigenvalues: Tensor = field(default_factory=_no_numbers)
-    smallest_residual_bounds: Tensor = field(default_factory=_no_numbers)
-    smallest_converged: Tensor = field(default_factory=_no_flags)
-    trace: float = math.nan
-    trace_standard_error: float = math.nan
-    trace_interval: tuple[float, float] = (math.nan, math.nan)
-    density: SpectralDensity | None = None
-    negative_fraction: float = math.nan
-    negative_fraction_bracket: tuple[float, float] = (math.nan, math.nan)
-    negative_threshold: float = math.nan
-    loss: float = math.nan
-    gradient_norm: float = math.nan
-    num_parameters: int = 0
-    num_samples: int = 0
-    data: str = ""
-    mode: Mode = "eval"
-    num_hvps: int = 0
-    gradient_seconds: float = math.nan
-    seconds: float = math.nan
-    epoch: int = 0
-    global_step: int = 0
-    ckpt_path: str | None = None
-    unused_parameters: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    failure: str | None = None
-
-    def to_dict(self) -> dict[str, JsonValue]:
-        """The report in primitives, fit for JSON and for a checkpoint's callback state.
-
-        Returns:
-            Only ``str``, ``int``, ``float``, ``bool``, ``None``, ``list`` and ``dict``.
-        """
-        return {f.name: _primitive(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
-
-def _primitive(value: object) -> JsonValue:
-    if isinstance(value, Tensor):
-        listed: list[Any] = value.tolist()
-        return listed
-    if isinstance(value, tuple):
-        return [_primitive(item) for item in value]
-    if isinstance(value, SpectralDensity):
-        return {f.name: _primitive(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"a report holds a {type(value).__name__}, which has no primitive form.")

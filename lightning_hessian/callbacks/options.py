@@ -1,0 +1,83 @@
+"""What a training loss is measured on, as the user asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lightning_hessian.results import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveOptions:
+    """What the loss is measured on.
+
+    Attributes:
+        num_samples: Frozen training samples, or ``"all"``.
+        batch_size: Samples per frozen batch; the training loader's when None.
+        mode: ``eval`` or ``train``.
+        precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64.
+        parameters: Name patterns; None for all trainable ones.
+        seed: Of the choice of samples, the probes and the random numbers inside the step.
+        hvp: ``auto`` takes exact products, and differences of gradients where there are none.
+        loss: Which loss of the module: None for that of ``training_step``, the name of a method
+            ``(batch, batch_idx)``, or the number of a ``manual_backward`` call in the step.
+        dataloader: Where the frozen batches come from; the Trainer's training set when None.
+        weight_fn: Weight of a batch from ``dataloader`` or a stream; its number of samples if None.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    num_samples: int | Literal["all"]
+    batch_size: int | None
+    mode: Mode
+    precision: Literal[32, 64] | None
+    parameters: Sequence[str] | None
+    seed: int
+    hvp: Literal["auto", "exact", "finite_difference"] = "auto"
+    loss: str | int | None = None
+    dataloader: Iterable[Any] | None = None
+    weight_fn: Callable[[Any], float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples != "all" and not _is_whole(self.num_samples, 1):
+            raise ValueError(
+                "`num_samples` must be a whole number of at least 1, or 'all', got "
+                f"{self.num_samples!r}."
+            )
+        if self.batch_size is not None and not _is_whole(self.batch_size, 1):
+            raise ValueError(
+                "`batch_size` must be a whole number of at least 1, or None for the training "
+                f"loader's, got {self.batch_size!r}."
+            )
+        if self.mode not in ("eval", "train"):
+            raise ValueError(f"`mode` must be 'eval' or 'train', got {self.mode!r}.")
+        if self.precision not in (32, 64, None):
+            raise ValueError(f"`precision` must be 32, 64 or None, got {self.precision!r}.")
+        if not _is_whole(self.seed, 0):
+            raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed!r}.")
+        if isinstance(self.parameters, str):
+            raise ValueError(
+                f"`parameters` must be a list of name patterns, got the string "
+                f"{self.parameters!r}. Write `parameters=[{self.parameters!r}]`."
+            )
+        if self.parameters is not None and not self.parameters:
+            raise ValueError(
+                f"`parameters` must hold at least one name pattern, got {self.parameters!r}. Give "
+                "None for all trainable parameters."
+            )
+        if self.hvp not in ("auto", "exact", "finite_difference"):
+            raise ValueError(
+                f"`hvp` must be 'auto', 'exact' or 'finite_difference', got {self.hvp!r}."
+            )
+        if not (self.loss is None or isinstance(self.loss, str) or _is_whole(self.loss, 0)):
+            raise ValueError(
+                "`loss` must be the name of a method of the module, the number of a "
+                f"`manual_backward` call (from 0), or None, got {self.loss!r}."
+            )
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
