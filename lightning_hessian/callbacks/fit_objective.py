@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,7 +12,12 @@ from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
 from lightning_hessian.callbacks.options import ObjectiveOptions
-from lightning_hessian.errors import NonFiniteError, RefusedError, RestorationError
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    NonFiniteError,
+    RefusedError,
+    RestorationError,
+)
 from lightning_hessian.objective import (
     Sandbox,
     TrainingLoss,
@@ -47,18 +52,25 @@ class FitObjective:
         options: What the loss is measured on.
         trainer: Running the fit.
         module: Attached to it.
+        poll: Called before each batch; raises if the measurement is to be abandoned.
     """
 
     def __init__(
-        self, options: ObjectiveOptions, trainer: Trainer, module: LightningModule
+        self,
+        options: ObjectiveOptions,
+        trainer: Trainer,
+        module: LightningModule,
+        *,
+        poll: Callable[[], None] | None = None,
     ) -> None:
         self._options = options
         self._trainer = trainer
         self._module = module
+        self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
-        self.check_notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -78,7 +90,7 @@ class FitObjective:
             _refuse_sharded(self._trainer)
             self._frozen = self._freeze()
         if not self._is_checked:
-            self.check_notes = self._check(self._frozen)
+            self.notes = self._check(self._frozen)
             self._is_checked = True
         with self._sandbox(self._dtype) as sandbox:
             yield self._loss(self._frozen, sandbox)
@@ -111,7 +123,7 @@ class FitObjective:
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
         step = TrainingStep(self._module, self._trainer, sandbox.dtype)
         selection = ParameterSelection.of(self._module, self._options.parameters)
-        return TrainingLoss(step, frozen, selection, sandbox)
+        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll)
 
     def _freeze(self) -> FrozenBatches:
         options = self._options
@@ -136,7 +148,7 @@ class FitObjective:
         single = replace(frozen, batches=frozen.batches[: index + 1])
         try:
             return self._compare(single, torch.float64)
-        except (RefusedError, NonFiniteError, RestorationError):
+        except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
             raise
         except Exception as error:
             # constants of the module in float32, or a step that insists on it

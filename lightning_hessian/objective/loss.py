@@ -49,6 +49,7 @@ class TrainingLoss:
         batches: The frozen sample.
         parameters: What to differentiate by.
         sandbox: Entered by the caller; reset before each evaluation.
+        poll: Called before each evaluation; raises if the measurement is to be abandoned.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class TrainingLoss:
         batches: FrozenBatches,
         parameters: ParameterSelection,
         sandbox: Sandbox,
+        poll: Callable[[], None] | None = None,
     ) -> None:
         self.batches = batches
         self.parameters = parameters
         self._batch_loss = batch_loss
         self._sandbox = sandbox
+        self._poll = poll
         # samples in batches that are not skipped: not known before the first gradient
         self._num_weighted = 0
 
@@ -93,6 +96,8 @@ class TrainingLoss:
             RefusedError: If the step returns a loss of more than one element.
             NonFiniteError: If the loss is NaN or infinite.
         """
+        if self._poll is not None:
+            self._poll()
         batch = self.batches.batches[index]
         self._sandbox.reset(batch.index)
         loss = self._batch_loss(batch.data, batch.index)
