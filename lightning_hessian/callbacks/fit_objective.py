@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,20 +11,9 @@ from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
 from lightning_hessian.callbacks.options import ObjectiveOptions
-from lightning_hessian.errors import (
-    InterruptedMeasurementError,
-    NonFiniteError,
-    RefusedError,
-    RestorationError,
-)
-from lightning_hessian.objective import (
-    Sandbox,
-    TrainingLoss,
-    TrainingStep,
-    compare_products,
-    refuse_silent_errors,
-    training_data,
-)
+from lightning_hessian.callbacks.products import Products
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective import Sandbox, TrainingLoss, TrainingStep, training_data
 from lightning_hessian.parameters import ParameterSelection
 
 FAST_DEV_RUN_SAMPLES = 8
@@ -69,7 +57,7 @@ class FitObjective:
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
-        self._is_checked = False
+        self._products: Products | None = None
         self.notes: tuple[str, ...] = ()
 
     def note_flags(self) -> None:
@@ -81,7 +69,7 @@ class FitObjective:
     def opened(self) -> Iterator[TrainingLoss]:
         """The loss at the present parameters, inside a sandbox.
 
-        The first time in a fit, the batches are fetched and the products are checked.
+        The first time in a fit, the batches are fetched and the kind of products is chosen.
 
         Yields:
             The loss; not to be used after the block.
@@ -89,11 +77,23 @@ class FitObjective:
         if self._frozen is None:
             _refuse_sharded(self._trainer)
             self._frozen = self._freeze()
-        if not self._is_checked:
-            self.notes = self._check(self._frozen)
-            self._is_checked = True
-        with self._sandbox(self._dtype) as sandbox:
-            yield self._loss(self._frozen, sandbox)
+        if self._products is None:
+            self._products = Products(self._options, self._open, self._dtype, self._frozen)
+            self.notes = self._products.notes
+        with self._products.opened() as loss:
+            yield loss
+
+    @contextmanager
+    def _open(
+        self,
+        frozen: FrozenBatches,
+        dtype: torch.dtype,
+        *,
+        kind: type[TrainingLoss] = TrainingLoss,
+        copies: bool = False,
+    ) -> Iterator[TrainingLoss]:
+        with self._sandbox(dtype, copies=copies) as sandbox:
+            yield self._loss(frozen, sandbox, kind)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -120,10 +120,12 @@ class FitObjective:
             copies=copies,
         )
 
-    def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
+    def _loss(
+        self, frozen: FrozenBatches, sandbox: Sandbox, kind: type[TrainingLoss]
+    ) -> TrainingLoss:
         step = TrainingStep(self._module, self._trainer, sandbox.dtype)
         selection = ParameterSelection.of(self._module, self._options.parameters)
-        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll)
+        return kind(step, frozen, selection, sandbox, poll=self._poll)
 
     def _freeze(self) -> FrozenBatches:
         options = self._options
@@ -137,28 +139,3 @@ class FitObjective:
                 seed=options.seed,
                 reseed=sandbox.reseed,
             )
-
-    def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
-        """Are the products exact? Refuses what is not, returns what to beware of."""
-        with self._sandbox(self._dtype) as sandbox:
-            index = refuse_silent_errors(self._loss(frozen, sandbox))
-        if index is None:
-            return ()
-        # up to the first batch with a loss, which keeps its index
-        single = replace(frozen, batches=frozen.batches[: index + 1])
-        try:
-            return self._compare(single, torch.float64)
-        except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
-            raise
-        except Exception as error:
-            # constants of the module in float32, or a step that insists on it
-            return (
-                f"Self-check: not possible in float64 ({type(error).__name__}: {error}); only the "
-                "symmetry of the products was checked, in float32.",
-                *self._compare(single, torch.float32),
-            )
-
-    def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> tuple[str, ...]:
-        generator = torch.Generator().manual_seed(self._options.seed)
-        with self._sandbox(dtype, copies=True) as sandbox:
-            return compare_products(self._loss(single, sandbox), generator=generator).notes

@@ -1,13 +1,19 @@
 """The training loss of a Lightning module as a pure function of its parameters."""
 
+from lightning_hessian.objective.difference_error import Probes
+from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import training_data
 from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
+    "DifferencedLoss",
     "Gradient",
+    "Probes",
+    "ProductQuality",
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatches
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
+from lightning_hessian.objective.products import EXACT, ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.parameters import ParameterSelection
 
@@ -83,6 +84,11 @@ class TrainingLoss:
         """Of the derivatives."""
         return self._sandbox.dtype
 
+    @property
+    def products(self) -> ProductQuality:
+        """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
+        return EXACT
+
     def evaluate_batch(self, index: int) -> Tensor | None:
         """Loss of one frozen batch with its graph, from the state on entering the sandbox.
 
@@ -136,7 +142,7 @@ class TrainingLoss:
             num_weighted += batch.size
             total += batch.size * float(loss.detach())
             if loss.requires_grad:
-                pieces = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
+                pieces = self._first_derivatives(loss)
                 self.parameters.add_flat(vector, pieces, batch.size)
                 used = [u or piece is not None for u, piece in zip(used, pieces, strict=True)]
         self._check_usable(num_weighted, used)
@@ -167,7 +173,8 @@ class TrainingLoss:
             ``(n, b)`` in the objective's type; columns are contiguous.
 
         Raises:
-            RefusedError: If an operation has no second derivative, or there is no loss.
+            NoExactProductsError: If an operation has no second derivative.
+            RefusedError: If there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
         count = vectors.shape[1]
@@ -207,6 +214,10 @@ class TrainingLoss:
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
 
+    def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
+        """By the selected parameters, of a batch's loss whose graph is not needed any more."""
+        return torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
+
     def _check_usable(self, num_weighted: int, used: list[bool]) -> None:
         if num_weighted == 0:
             raise RefusedError(
@@ -233,7 +244,7 @@ def _second_derivative(
             first, tensors, vectors, retain_graph=retain_graph, allow_unused=True
         )
     except NotImplementedError as error:
-        raise RefusedError(
+        raise NoExactProductsError(
             f"the loss uses an operation of torch without a second derivative: {error} Replace it "
             "by differentiable operations, or leave the parameters behind it out by `parameters=`."
         ) from error
