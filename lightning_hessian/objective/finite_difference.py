@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_hessian.objective.casts import CastWatch
 from lightning_hessian.objective.difference_error import Probes, Quotient, kinked_operations
-from lightning_hessian.objective.graph import node_names
+from lightning_hessian.objective.graph import is_custom, node_names
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.probes import rademacher
@@ -44,11 +46,11 @@ class DifferencedLoss(TrainingLoss):
 
     In float32 (*rough*) the step, 3e-4 of the norm, crosses thousands of kinks. Their part of the
     difference does not shrink with the step (it is the curvature of the kinks themselves, which the
-    Hessian does not have), so comparing steps does not show all of it; a product in float64 does.
-    Float64 gradients that turn out to carry roundings of float32 are treated in the same way.
+    Hessian does not have), so comparing steps does not show all of it. The two sides of a
+    difference do as long as kinks are few, and a product in float64 always. A step that computes in
+    float32 inside, whatever it is given, is treated in the same way.
 
-    A product costs two gradients, and one more pair for each further step. Rounding of ``w + h u``
-    itself is part of all errors seen.
+    A product costs two gradients, and one more pair for each further step.
 
     Args:
         arguments: As :class:`TrainingLoss`.
@@ -84,11 +86,11 @@ class DifferencedLoss(TrainingLoss):
             RefusedError: If the products are not symmetric, or there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        self._base = None
         self._base = self.gradient().vector
+        self._is_fine = self._is_fine and not self._casts_inside()
         probes = self._probe(generator, reference)
         if self._is_fine and probes.error > ROUGH_LIMIT * probes.scale:
-            # a step that casts to float32 inside, or a Hessian of zero
+            # gradients noisier than float64, or a Hessian of zero
             self._is_fine = False
             probes = self._probe(generator, reference)
         probes.refuse_asymmetry()
@@ -103,13 +105,10 @@ class DifferencedLoss(TrainingLoss):
     def products(self) -> ProductQuality:
         if self._probes is None:
             raise RuntimeError("a `DifferencedLoss` must be calibrated before it is asked.")
-        along_random = self._probes.quotients[0].is_off_by
         return ProductQuality(
             method="finite_difference",
             error=self._largest_error,
-            trace_error=self._probes.trace_error(
-                self._largest_error if self._is_fine else along_random
-            ),
+            trace_error=self._probes.trace_error(self._largest_error),
             notes=self._notes,
         )
 
@@ -124,33 +123,40 @@ class DifferencedLoss(TrainingLoss):
             ``(n, b)`` in the objective's type; columns are contiguous.
         """
         columns = []
-        for vector in vectors.T.double():
+        for vector in vectors.T.contiguous().double():
             norm = float(vector.norm())
             if norm == 0:
                 columns.append(torch.zeros_like(vector))
                 continue
             quotient = self._quotient(vector / norm)
-            if self._is_fine:
+            if self._shows_its_error:
                 self._largest_error = max(self._largest_error, quotient.is_off_by)
             columns.append(norm * quotient.product)
         return torch.stack(columns).to(self.dtype).T
+
+    @property
+    def _shows_its_error(self) -> bool:
+        """Whether the two sides of a difference disagree by what it is off by, not by far more.
+
+        In float32 a smooth function's sides disagree in proportion to the step, while the errors of
+        their mean go with its square.
+        """
+        return self._is_fine or bool(kinked_operations(self._operations))
 
     def _probe(self, generator: torch.Generator, reference: Probes | None) -> Probes:
         if self._is_fine or reference is None:
             start = rademacher(self.size, 1, generator=generator, dtype=torch.float64)[:, 0]
             return Probes.along_powers(self._checked_quotient, start.to(self.device))
-        quotients = (self._quotient(direction) for direction in reference.directions)
-        return reference.compared_with(tuple(quotient.product for quotient in quotients))
+        return reference.compared_with(tuple(map(self._quotient, reference.directions)))
 
     def _quotient(self, direction: Tensor) -> Quotient:
-        scale = self._length_of_parameters()
         if not self._is_fine:
-            return self._difference(direction, ROUGH_STEP * scale)
-        best = self._difference(direction, FINE_STEPS[0] * scale)
+            return self._difference(direction, ROUGH_STEP)
+        best = self._difference(direction, FINE_STEPS[0])
         for step in FINE_STEPS[1:]:
             if best.is_off_by <= (self._limit or ENOUGH * float(best.product.norm())):
                 break
-            best = min(best, self._difference(direction, step * scale), key=_length_of_error)
+            best = min(best, self._difference(direction, step), key=_length_of_error)
         return best
 
     def _checked_quotient(self, direction: Tensor) -> Quotient:
@@ -158,30 +164,44 @@ class DifferencedLoss(TrainingLoss):
         quotient = self._quotient(direction)
         if self._is_fine:
             # at a kink that passes through `w` itself the two sides agree, but on 1/h
-            step = FINE_STEPS[0] * self._length_of_parameters() / 2
-            other = self._difference(direction, step)
-            moved = Quotient(product=quotient.product, error=quotient.product - other.product)
+            other = self._difference(direction, FINE_STEPS[0] / 2)
+            moved = replace(quotient, error=quotient.product - other.product)
             is_explained = moved.is_off_by <= 4 * (quotient.is_off_by + other.is_off_by)
             return quotient if is_explained else moved
-        other = self._difference(direction, 2 * ROUGH_STEP * self._length_of_parameters())
+        other = self._difference(direction, 2 * ROUGH_STEP)
         # twice, as two steps have some of the kinks and roundings in common
-        moved = Quotient(product=quotient.product, error=2 * (quotient.product - other.product))
-        if kinked_operations(self._operations):
-            return max(moved, quotient, key=_length_of_error)
-        return moved
+        moved = replace(quotient, error=2 * (quotient.product - other.product))
+        return max(moved, quotient, key=_length_of_error) if self._shows_its_error else moved
 
-    def _difference(self, direction: Tensor, step: float) -> Quotient:
+    def _difference(self, direction: Tensor, relative_step: float) -> Quotient:
         """The central difference, and as its error the disagreement of its two sides."""
+        step = relative_step * self._length_of_parameters()
         ahead, behind = (self._gradient_at(direction, sign * step) for sign in (1, -1))
         assert self._base is not None
+        eps = torch.finfo(torch.float64 if self._is_fine else torch.float32).eps
         return Quotient(
             product=(ahead - behind) / (2 * step),
             error=(ahead + behind - 2 * self._base) / (2 * step),
+            # entries of `w` and of the gradients are rounded by up to half their last digit
+            rounding=eps * float(ahead.norm() + behind.norm()) / (4 * step),
+            lost_share=eps / (2 * relative_step),
         )
 
     def _gradient_at(self, direction: Tensor, step: float) -> Tensor:
         with self.displaced(direction, step):
             return self.gradient().vector
+
+    def _casts_inside(self) -> bool:
+        """Whether the step computes in a lower type, to whose digits a fine step is nothing."""
+        if any("ToCopy" in name for name in self._operations):
+            return True
+        if not any(is_custom(name) for name in self._operations):
+            return False
+        # what happens inside a custom function leaves no node
+        watch = CastWatch()
+        with watch:
+            self.gradient()
+        return watch.has_seen
 
     def _length_of_parameters(self) -> float:
         squares = sum(float(p.detach().double().square().sum()) for p in self.parameters.tensors)

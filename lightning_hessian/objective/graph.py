@@ -43,6 +43,18 @@ def node_names(outputs: Iterable[Tensor]) -> set[str]:
     return {node.name().rpartition("::")[2] for node in nodes_behind(outputs)}
 
 
+def is_custom(name: str) -> bool:
+    """Whether a node is of a function that is not torch's own.
+
+    Args:
+        name: As :func:`node_names` gives it; torch's own end with a number.
+
+    Returns:
+        True for functions written in Python or registered from C++.
+    """
+    return name.endswith("Backward") or name.startswith("CppNode")
+
+
 def once_differentiable_functions(output: Tensor, leaves: Sequence[Tensor]) -> set[str]:
     """Custom functions marked ``once_differentiable`` on a way from ``output`` to some leaves.
 
