@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import (
     Checkpoint,
+    EMAWeightAveraging,
     LearningRateFinder,
     ModelCheckpoint,
     OnExceptionCheckpoint,
@@ -305,3 +306,44 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     path.write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"`path` must be a report .*other.json has no 'format_ve"):
         read_sidecar(path)
+
+
+def test_of_averaged_and_raw_weights_in_one_file_the_raw_ones_are_measured(tmp_path: Path) -> None:
+    callback = at_saves()
+    averaging = EMAWeightAveraging(decay=0.99)
+    fit(callback, averaging, ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1))
+    for name, checkpoint in saved(tmp_path).items():
+        beside = read_sidecar(tmp_path / f"{name}.hessian.json")
+        raw, averaged = (
+            true_eigenvalue(checkpoint[key]) for key in ("current_model_state", "state_dict")
+        )
+        assert beside["weights"] == "current"
+        assert beside["eigenvalues"][0] == pytest.approx(raw, rel=1e-5)
+        assert beside["eigenvalues"][0] != pytest.approx(averaged, rel=1e-4)
+
+
+def test_weights_averaged_at_the_end_are_measured_for_the_checkpoint_that_holds_them(
+    tmp_path: Path,
+) -> None:
+    class Averages(pl.Callback):
+        """As stochastic weight averaging does, after our own end of training."""
+
+        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            for parameter in pl_module.parameters():
+                parameter.data.mul_(0.5)
+
+    callback = at_saves()
+    fit(callback, Averages(), SavesAtTheEnd(tmp_path / "end.ckpt"))
+    assert steps(callback) == [0, 8, 8]
+    checkpoint = torch.load(tmp_path / "end.ckpt", weights_only=True)
+    wanted = true_eigenvalue(checkpoint["state_dict"])
+    assert float(callback.reports[-1].eigenvalues[0]) == pytest.approx(wanted, rel=1e-5)
+    assert callback.reports[-1].ckpt_path == str(tmp_path / "end.ckpt")
+
+
+class SavesAtTheEnd(SavesByHand):
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Not in the middle."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
