@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
 from typing_extensions import override
 
 from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
+from lightning_hessian.callbacks.together import measure_together, place
 from lightning_hessian.errors import RefusedError, RestorationError
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.objective.generators import global_generator_state
+from lightning_hessian.objective.processes import Processes, agreed
 
 OnError = Literal["warn", "raise"]
 
@@ -52,15 +53,15 @@ class MeasurementCallback(Callback):
         self._has_given_up = False
 
     @abstractmethod
-    def measure(self, loss: TrainingLoss, trainer: Trainer) -> Any:
-        """Measure; called inside the sandbox.
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> Any:
+        """Measure; called inside the sandbox, on the first of several processes only.
 
         Args:
-            loss: At the present parameters.
+            loss: At the present parameters; a conductor of all processes' where there are several.
             trainer: Running the fit; its loggers are dummies here.
 
         Returns:
-            Whatever :meth:`record` takes.
+            Whatever :meth:`record` takes; is sent to the other processes.
         """
 
     @abstractmethod
@@ -159,7 +160,7 @@ class MeasurementCallback(Callback):
         put_back = global_generator_state()
         try:
             if self._has_recorded(self._objective, trainer, module):
-                self._publish(trainer)
+                self._publish(trainer, self._objective.processes)
         finally:
             put_back()
             self._is_measuring = False
@@ -169,15 +170,14 @@ class MeasurementCallback(Callback):
     ) -> bool:
         """Measure and record, unless these weights have been measured already."""
         start = time.perf_counter()
+        processes = objective.processes
         try:
-            where = (trainer.global_step, *_fingerprint(module))
+            where = place(trainer, module, processes)
             if where == self._measured_at:
                 return False
             self._measured_at = where
-            with objective.opened() as loss:
-                measured = self.measure(loss, trainer)
-            seconds = time.perf_counter() - start
-            self.record(trainer, measured, seconds, notes=objective.check_notes)
+            found = measure_together(objective, partial(self.measure, trainer=trainer))
+            agreed(processes, lambda: self.record(trainer, found.thing, found.seconds, found.notes))
         except RestorationError:
             raise
         except Exception as error:
@@ -185,7 +185,8 @@ class MeasurementCallback(Callback):
                 raise
             self._has_given_up = isinstance(error, RefusedError)
             reason = f"{type(error).__name__}: {error}"
-            self.record_failure(trainer, reason, time.perf_counter() - start)
+            seconds = processes.broadcast(time.perf_counter() - start)
+            agreed(processes, lambda: self.record_failure(trainer, reason, seconds))
             future = (
                 "not be tried again in this fit"
                 if self._has_given_up
@@ -197,9 +198,9 @@ class MeasurementCallback(Callback):
             )
         return True
 
-    def _publish(self, trainer: Trainer) -> None:
+    def _publish(self, trainer: Trainer, processes: Processes) -> None:
         try:
-            self.publish(trainer)
+            agreed(processes, lambda: self.publish(trainer))
         except Exception as error:
             if self._on_error == "raise":
                 raise
@@ -207,14 +208,3 @@ class MeasurementCallback(Callback):
                 f"{type(self).__name__} could not write its report of step {trainer.global_step}: "
                 f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
             )
-
-
-def _fingerprint(module: nn.Module) -> tuple[int, ...]:
-    """A sum of each parameter's bits: tells the same step apart after weights were exchanged."""
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    real = (torch.view_as_real(p) if p.is_complex() else p for p in module.parameters())
-    return tuple(
-        int(p.detach().view(integers[p.element_size()]).sum())
-        for p in real
-        if p.layout == torch.strided and not nn.parameter.is_lazy(p)
-    )

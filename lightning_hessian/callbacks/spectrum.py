@@ -18,7 +18,7 @@ from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.operators import HessianOperator
 from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.results import Mode, Spectrum, SpectrumReport
@@ -134,7 +134,7 @@ class HessianSpectrum(MeasurementCallback):
         self._has_told_cost = False
 
     @override
-    def measure(self, loss: TrainingLoss, trainer: Trainer) -> SpectrumReport:
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
         start = time.perf_counter()
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
@@ -197,7 +197,9 @@ class HessianSpectrum(MeasurementCallback):
             )
         )
 
-    def _tell_cost(self, loss: TrainingLoss, gradient_seconds: float, max_hvps: int) -> None:
+    def _tell_cost(
+        self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int
+    ) -> None:
         if self._has_told_cost:
             return
         self._has_told_cost = True
