@@ -89,7 +89,7 @@ class MeasurementCallback(Callback):
 
     @abstractmethod
     def publish(self, trainer: Trainer) -> None:
-        """Write what was recorded last to the loggers.
+        """Write what was recorded last to the loggers; called on the first process only.
 
         Args:
             trainer: Running the fit.
@@ -200,7 +200,7 @@ class MeasurementCallback(Callback):
 
     def _publish(self, trainer: Trainer, processes: Processes) -> None:
         try:
-            agreed(processes, lambda: self.publish(trainer))
+            agreed(processes, lambda: self.publish(trainer) if processes.rank == 0 else None)
         except Exception as error:
             if self._on_error == "raise":
                 raise

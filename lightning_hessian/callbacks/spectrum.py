@@ -183,7 +183,8 @@ class HessianSpectrum(MeasurementCallback):
     @override
     def publish(self, trainer: Trainer) -> None:
         report = self.reports[-1]
-        figure = None if report.density is None else rasterize(spectrum_figure(report))
+        is_drawn = report.density is not None and trainer.loggers
+        figure = rasterize(spectrum_figure(report)) if is_drawn else None
         self._writer.write(trainer.loggers, report, figure)
 
     def _keep(self, trainer: Trainer, report: SpectrumReport, seconds: float) -> None:

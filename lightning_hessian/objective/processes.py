@@ -144,15 +144,14 @@ def processes_of(host: Trainer | Fabric) -> Processes:
     """
     if host.world_size == 1:
         return Alone()
-    # by what it has, not by its class, which may be of either namespace
-    strategy: Any = getattr(host, "strategy", None)
-    fabric: Any = host
+    strategy: Any = host.strategy
     return LightningProcesses(
         rank=host.global_rank,
         size=host.world_size,
-        device=strategy.root_device if strategy else fabric.device,
-        reduce=strategy.reduce if strategy else fabric.all_reduce,
-        broadcast=strategy.broadcast if strategy else fabric.broadcast,
+        device=strategy.root_device,
+        # a Trainer's strategies call it one way, Fabric's the other
+        reduce=strategy.reduce if hasattr(strategy, "reduce") else strategy.all_reduce,
+        broadcast=strategy.broadcast,
     )
 
 
