@@ -150,7 +150,7 @@ class Sandbox:
         """
         records = self._state.tensors
         for tensor, other in bits:
-            records[id(tensor)] = records[id(tensor)].holding(other.to(tensor.device))
+            records[id(tensor)] = records[id(tensor)].holding(other.to(tensor.device, copy=True))
         self._state.restore_tensors()
 
     @property
