@@ -29,6 +29,7 @@ RANKS = {
 }
 ONLY_IN = {
     "lightning": {"objective", "callbacks", "writers", "cli", "analysis"},
+    "pytorch_lightning": {"callbacks"},
     "matplotlib": {"panels"},
     "torch.utils.tensorboard": {"writers"},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,12 @@ from torch import nn
 
 from lightning_hessian.batches import FrozenBatches, freeze_batches
 from lightning_hessian.callbacks.options import ObjectiveOptions
-from lightning_hessian.errors import NonFiniteError, RefusedError, RestorationError
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    NonFiniteError,
+    RefusedError,
+    RestorationError,
+)
 from lightning_hessian.objective import (
     Sandbox,
     TrainingLoss,
@@ -52,18 +57,25 @@ class FitObjective:
         options: What the loss is measured on.
         trainer: Running the fit.
         module: Attached to it.
+        poll: Called before each batch; raises if the measurement is to be abandoned.
     """
 
     def __init__(
-        self, options: ObjectiveOptions, trainer: Trainer, module: LightningModule
+        self,
+        options: ObjectiveOptions,
+        trainer: Trainer,
+        module: LightningModule,
+        *,
+        poll: Callable[[], None] | None = None,
     ) -> None:
         self._options = options
         self._trainer = trainer
         self._module = module
+        self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
-        self.check_notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
 
     def note_flags(self) -> None:
@@ -84,7 +96,7 @@ class FitObjective:
             _refuse_sharded(self._trainer)
             self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
         if not self._is_checked:
-            self.check_notes = self._check(self._frozen)
+            self.notes = self._check(self._frozen)
             self._is_checked = True
         with self._entered(self._dtype) as sandbox:
             yield self._loss(self._frozen, sandbox)
@@ -125,7 +137,9 @@ class FitObjective:
         def build() -> TrainingLoss:
             step = TrainingStep(self._module, self._trainer, sandbox.dtype)
             selection = ParameterSelection.of(self._module, self._options.parameters)
-            return TrainingLoss(step, frozen, selection, sandbox, self.processes)
+            return TrainingLoss(
+                step, frozen, selection, sandbox, poll=self._poll, processes=self.processes
+            )
 
         return agreed(self.processes, build)
 
@@ -154,7 +168,7 @@ class FitObjective:
         single = replace(frozen, batches=(replace(frozen.batches[index or 0], size=1),))
         try:
             return self._compare(single, torch.float64)
-        except (RefusedError, NonFiniteError, RestorationError):
+        except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
             raise
         except Exception as error:
             # constants of the module in float32, or a step that insists on it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,27 +98,32 @@ class HessianSpectrum(MeasurementCallback):
         custom_scalars: bool = True,
         on_error: OnError = "warn",
     ) -> None:
+        _check(num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
+        wanted = (num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
+        objective = ObjectiveOptions(
+            num_samples=num_samples,
+            batch_size=batch_size,
+            mode=mode,
+            precision=precision,
+            parameters=parameters,
+            seed=seed,
+            hvp=hvp,
+            loss=loss,
+            dataloader=dataloader,
+            weight_fn=weight_fn,
+        )
         super().__init__(
-            objective=ObjectiveOptions(
-                num_samples=num_samples,
-                batch_size=batch_size,
-                mode=mode,
-                precision=precision,
-                parameters=parameters,
-                seed=seed,
-                hvp=hvp,
-                loss=loss,
-                dataloader=dataloader,
-                weight_fn=weight_fn,
-            ),
+            name=name,
+            report_type=SpectrumReport,
+            objective=objective,
             schedule=Schedule(
                 every_n_epochs=every_n_epochs,
                 every_n_train_steps=every_n_train_steps,
                 at_checkpoints=at_checkpoints,
             ),
             on_error=on_error,
+            settings=f"{wanted} of {objective}",
         )
-        _check(num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
         self.reports: list[SpectrumReport] = []
         self._num_eigenvalues = num_eigenvalues
         self._num_smallest = num_smallest
@@ -128,8 +132,6 @@ class HessianSpectrum(MeasurementCallback):
         self._rtol = rtol
         self._trace_rtol = trace_rtol
         self._max_hvps = max_hvps
-        self._seed = seed
-        self._mode: Mode = mode
         self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
 
@@ -151,7 +153,7 @@ class HessianSpectrum(MeasurementCallback):
                 trace_rtol=self._trace_rtol,
                 max_hvps=max_hvps,
                 block_size=BLOCK_SIZE,
-                generator=torch.Generator().manual_seed(self._seed),
+                generator=torch.Generator().manual_seed(self._options.seed),
                 on_products=bar.update,
             )
         return SpectrumReport(
@@ -166,37 +168,10 @@ class HessianSpectrum(MeasurementCallback):
         )
 
     @override
-    def record(
-        self,
-        trainer: Trainer,
-        measured: SpectrumReport,
-        seconds: float,
-        notes: tuple[str, ...],
-    ) -> None:
-        report = dataclasses.replace(measured, notes=(*measured.notes, *notes))
-        self._keep(trainer, report, seconds)
-
-    @override
-    def record_failure(self, trainer: Trainer, reason: str, seconds: float) -> None:
-        self._keep(trainer, SpectrumReport(failure=reason), seconds)
-
-    @override
-    def publish(self, trainer: Trainer) -> None:
-        report = self.reports[-1]
+    def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
         is_drawn = report.density is not None and trainer.loggers
         figure = rasterize(spectrum_figure(report)) if is_drawn else None
         self._writer.write(trainer.loggers, report, figure)
-
-    def _keep(self, trainer: Trainer, report: SpectrumReport, seconds: float) -> None:
-        self.reports.append(
-            dataclasses.replace(
-                report,
-                mode=self._mode,
-                seconds=seconds,
-                epoch=trainer.current_epoch,
-                global_step=trainer.global_step,
-            )
-        )
 
     def _tell_cost(
         self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int
@@ -207,7 +182,7 @@ class HessianSpectrum(MeasurementCallback):
         low, high = (units * max_hvps * gradient_seconds for units in HVP_UNITS)
         rank_zero_info(
             f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
-            f"{self._mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
+            f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
             f"report costs at most {max_hvps} Hessian-vector products, about {low:.2g} to "
             f"{high:.2g} s, and fewer when its tolerances are met earlier."
         )

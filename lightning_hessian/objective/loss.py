@@ -54,6 +54,7 @@ class TrainingLoss:
         batches: The frozen sample, or this process's share of it.
         parameters: What to differentiate by.
         sandbox: Entered by the caller; reset before each evaluation.
+        poll: Called before each evaluation; raises if the measurement is to be abandoned.
         processes: That share the batches, equally many each.
     """
 
@@ -63,6 +64,8 @@ class TrainingLoss:
         batches: FrozenBatches,
         parameters: ParameterSelection,
         sandbox: Sandbox,
+        *,
+        poll: Callable[[], None] | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.processes = processes or Alone()
@@ -70,6 +73,7 @@ class TrainingLoss:
         self.parameters = parameters
         self._batch_loss = batch_loss
         self._sandbox = sandbox
+        self._poll = poll
         # samples in batches that are not skipped: not known before the first gradient
         self._num_weighted = 0.0
 
@@ -101,6 +105,8 @@ class TrainingLoss:
             RefusedError: If the step returns a loss of more than one element.
             NonFiniteError: If the loss is NaN or infinite.
         """
+        if self._poll is not None:
+            self._poll()
         batch = self.batches.batches[index]
         self._sandbox.reset(batch.index)
         loss = self._batch_loss(batch.data, batch.index)

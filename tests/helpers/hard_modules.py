@@ -42,7 +42,7 @@ class DenseHessian(pl.Callback):
         self.loss, self.gradient, self.unused = gradient.loss, gradient.vector, gradient.unused
         self.names = loss.parameters.names
         self.batches = loss.batches.batches
-        self.notes = objective.check_notes
+        self.notes = objective.notes
 
 
 def measure(

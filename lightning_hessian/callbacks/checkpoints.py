@@ -1,0 +1,121 @@
+"""The checkpoints that a fit saves: told of before and after, and the reports beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from lightning_hessian.writers.sidecar import sidecar_path
+
+TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
+"""How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""
+
+
+class CheckpointWatch:
+    """Tells of every checkpoint that a Trainer saves, whoever asks for it.
+
+    All ways to a checkpoint go through ``trainer.save_checkpoint``: :class:`ModelCheckpoint` in all
+    its manners (one that saves weights only calls no hook of callbacks), savers on exceptions, and
+    the user. The method is shadowed on the instance while a fit runs.
+
+    Args:
+        trainer: Running a fit.
+        before: Called with the path before a checkpoint is put together.
+        after: Called with the path when it is saved.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        before: Callable[[str], None],
+        after: Callable[[str], None],
+    ) -> None:
+        self._trainer = trainer
+        self._is_watching = True
+        original = trainer.save_checkpoint
+
+        @wraps(original)
+        def save_checkpoint(filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+            path = os.fspath(filepath)
+            watched = self._is_watching and not os.path.basename(path).startswith(TEMPORARY)
+            if watched:
+                before(path)
+            original(filepath, *args, **kwargs)
+            if watched:
+                after(path)
+
+        self._shadow = save_checkpoint
+        trainer.__dict__["save_checkpoint"] = save_checkpoint
+
+    def end(self) -> None:
+        """Stop telling. A shadow that another one lies upon stays, and does nothing."""
+        self._is_watching = False
+        if self._trainer.__dict__.get("save_checkpoint") is self._shadow:
+            del self._trainer.__dict__["save_checkpoint"]
+
+
+class Sidecars:
+    """Keeps the reports beside checkpoints in step with what :class:`ModelCheckpoint` does later.
+
+    It deletes files that fall out of the best k, and links ``last.ckpt`` to another one, after the
+    checkpoint is saved and without a word.
+
+    Args:
+        trainer: Running a fit.
+        name: Of the callback.
+    """
+
+    def __init__(self, trainer: Trainer, name: str) -> None:
+        self._trainer = trainer
+        self._name = name
+        self._is_settled = False
+        folders = {saver.dirpath for saver in self._savers() if saver.dirpath is not None}
+        found = (path for folder in folders for path in Path(folder).glob(f"*.{name}.json"))
+        beside = (str(path).removesuffix(f".{name}.json") for path in found)
+        self._checkpoints = {path for path in beside if os.path.exists(path)}
+
+    def note(self, ckpt_path: str) -> None:
+        """A report now stands beside this checkpoint.
+
+        Args:
+            ckpt_path: Of the checkpoint.
+        """
+        if "://" not in ckpt_path:
+            self._checkpoints.add(ckpt_path)
+            self._is_settled = False
+
+    def settle(self) -> None:
+        """Remove reports of deleted checkpoints, and put copies beside links; cheap if nothing is.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if self._is_settled:
+            return
+        self._is_settled = True
+        for ckpt_path in [path for path in self._checkpoints if not os.path.lexists(path)]:
+            self._checkpoints.remove(ckpt_path)
+            Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
+        for saver in self._savers():
+            link = saver.last_model_path
+            if saver.save_last == "link" and link and os.path.exists(link):
+                self._copy_beside(link)
+
+    def _copy_beside(self, link: str) -> None:
+        source = Path(sidecar_path(os.path.realpath(link), self._name))
+        if source.exists():
+            target = Path(sidecar_path(link, self._name))
+            draft = target.with_name(f".{target.name}.part")
+            draft.write_bytes(source.read_bytes())
+            draft.replace(target)
+            self._checkpoints.add(link)
+
+    def _savers(self) -> list[Any]:
+        savers = self._trainer.checkpoint_callbacks
+        return [saver for saver in savers if hasattr(saver, "last_model_path")]

@@ -1,0 +1,59 @@
+"""The reports of a callback as the state that travels in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+VERSION = 1
+Report = TypeVar("Report")
+
+
+def save_history(
+    reports: list[Any], measured_at: tuple[int, ...] | None, settings: str
+) -> dict[str, Any]:
+    """Put a callback's history into primitives, which ``torch.load(weights_only=True)`` reads.
+
+    Args:
+        reports: All reports so far.
+        measured_at: Step and fingerprint of the weights measured last.
+        settings: What the reports were made with, in words.
+
+    Returns:
+        The state, with its version.
+    """
+    return {
+        "version": VERSION,
+        "reports": [report.to_dict() for report in reports],
+        "measured_at": None if measured_at is None else list(measured_at),
+        "settings": settings,
+    }
+
+
+def load_history(
+    state: Mapping[str, Any], kind: type[Report], settings: str
+) -> tuple[list[Report], tuple[int, ...] | None]:
+    """Read what :func:`save_history` wrote.
+
+    Args:
+        state: From a checkpoint.
+        kind: Of the reports, with a ``from_dict``.
+        settings: Of the callback that reads. If it was told other ones, the weights in the
+            checkpoint count as not yet measured.
+
+    Returns:
+        The reports, and where the last was measured; nothing, with a warning, from a version that
+        is not known here.
+    """
+    if state.get("version") != VERSION:
+        rank_zero_warn(
+            f"The checkpoint holds a history of Hessian reports in version {state.get('version')}, "
+            f"and only version {VERSION} is known: the history begins anew. Load it with the "
+            "lightning_hessian that wrote it."
+        )
+        return [], None
+    reports: list[Report] = [kind.from_dict(values) for values in state["reports"]]  # type: ignore[attr-defined]
+    where = state["measured_at"]
+    return reports, tuple(where) if where and state["settings"] == settings else None

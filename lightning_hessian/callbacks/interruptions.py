@@ -1,0 +1,73 @@
+"""Signals that arrive during a measurement: held back until the state is the user's again."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from lightning_hessian.errors import InterruptedMeasurementError
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+class Interruptions:
+    """Holds back what would run a signal handler in the middle of a measurement.
+
+    A handler may save a checkpoint (a cluster's requeue signal), and must not find the weights of
+    the sandbox; a ``KeyboardInterrupt`` must not fall into the middle of a restoration. So a signal
+    is noted, the measurement is abandoned at its next batch, everything is put back, and then the
+    signal is raised again for the handler that was there. A second Ctrl-C is passed on at once.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[int] = []
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Hold signals back inside; those that came are raised again at the end.
+
+        Only signals with a Python handler are held back, and only in the main thread, the one in
+        which Python runs handlers.
+
+        Yields:
+            Nothing.
+        """
+        self._handlers = _python_handlers()
+        for signum in self._handlers:
+            signal.signal(signum, self._note)
+        try:
+            yield
+        finally:
+            for signum, handler in self._handlers.items():
+                signal.signal(signum, handler)
+            pending, self._pending = self._pending, []
+            for signum in dict.fromkeys(pending):
+                signal.raise_signal(signum)
+
+    def poll(self) -> None:
+        """Abandon the measurement if a signal waits; called before each batch of it.
+
+        Raises:
+            InterruptedMeasurementError: If a signal waits.
+        """
+        if self._pending:
+            name = signal.Signals(self._pending[0]).name
+            raise InterruptedMeasurementError(f"{name} arrived during the measurement")
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and signum in self._pending:
+            self._handlers[signum](signum, frame)
+        self._pending.append(signum)
+
+
+def _python_handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = (int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name))
+    handlers = ((number, signal.getsignal(number)) for number in numbers)
+    return {number: handler for number, handler in handlers if callable(handler)}

@@ -1,0 +1,114 @@
+"""The report beside a checkpoint: a JSON file that a person or a data frame can read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+FORMAT_VERSION = 1
+
+
+class Report(Protocol):
+    """A record with a primitive form."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in plain values."""
+        ...
+
+
+def sidecar_path(ckpt_path: str | os.PathLike[str], name: str) -> str:
+    """Where the report of a checkpoint stands: ``<checkpoint>.<name>.json``.
+
+    Args:
+        ckpt_path: Of the checkpoint, a file or a folder.
+        name: Of the callback.
+
+    Returns:
+        The path or address.
+    """
+    return f"{os.fspath(ckpt_path).rstrip('/')}.{name}.json"
+
+
+def write_sidecar(report: Report, ckpt_path: str | os.PathLike[str], *, name: str) -> str:
+    """Write a report beside its checkpoint, whole or not at all.
+
+    The file holds the report's fields, ``ckpt_path`` being the file it stands beside, and
+    ``format_version``. What JSON has no number for is null (``nan``) or a text (``"inf"``).
+
+    Args:
+        report: Of the weights in the checkpoint.
+        ckpt_path: Of the checkpoint.
+        name: Of the callback.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        OSError: If the file cannot be written; nothing is left behind.
+    """
+    path = sidecar_path(ckpt_path, name)
+    values = {
+        "format_version": FORMAT_VERSION,
+        **report.to_dict(),
+        "ckpt_path": os.fspath(ckpt_path),
+    }
+    text = json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+    if "://" in path:
+        # an object store shows an object when all of it is there
+        with fsspec.open(path, "w", encoding="utf8") as file:
+            file.write(text)
+    else:
+        _replace(Path(path), text)
+    return path
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what :func:`write_sidecar` wrote; give it to ``SpectrumReport.from_dict``.
+
+    Args:
+        path: Of the JSON file.
+
+    Returns:
+        By field name.
+
+    Raises:
+        ValueError: If the file is no report.
+    """
+    with fsspec.open(os.fspath(path), encoding="utf8") as file:
+        values = json.load(file)
+    if not isinstance(values, Mapping) or "format_version" not in values:
+        raise ValueError(
+            f"`path` must be a report beside a checkpoint, but {os.fspath(path)} has no "
+            "'format_version'. Give the file that ends in `.hessian.json`."
+        )
+    return dict(values)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the target and rename: a kill at any moment leaves the old file or the new."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        with draft.open("w", encoding="utf8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
