@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -13,7 +14,6 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.errors import InterruptedMeasurementError
 from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -96,8 +96,6 @@ CASES: dict[str, tuple[int, Any, bool, str]] = {
     "loss not a number": (LAST_OF_GRADIENT, is_nan, True, f"{NAN} 3."),
     "loss not a number later": (IN_PRODUCTS, is_nan, False, f"{NAN} 3."),
     "product not a number": (IN_PRODUCTS, curves_without_bound, True, CURVED),
-    "interrupted": (IN_PRODUCTS, raises(InterruptedMeasurementError("SIGTERM")), True,
-                    "InterruptedMeasurementError: SIGTERM"),
 }  # fmt: skip
 
 
@@ -117,6 +115,24 @@ def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> 
     assert repr(first) == repr(second)
     assert reason in first[0]["failure"]
     assert [report["failure"] for report in first[1:]] == [None]
+
+
+def raises_a_signal(module: Classifier, loss: Tensor) -> Tensor:
+    signal.raise_signal(signal.SIGUSR1)
+    return loss
+
+
+def test_a_signal_to_one_lets_all_abandon_the_measurement() -> None:
+    def part(rank: int) -> Any:
+        answered: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, _: answered.append(number))
+        bare = fit(-1, raises_a_signal, None)
+        callback = spectrum(on_error="raise", every_n_epochs=None)
+        measured = fit(IN_PRODUCTS, raises_a_signal, callback)
+        assert bare == measured
+        return len(answered), [report.global_step for report in callback.reports]
+
+    assert in_processes(part, seconds=30) == [(0, [2]), (1, [2])]
 
 
 def test_all_check_in_float32_where_one_cannot_in_float64() -> None:
@@ -174,7 +190,7 @@ class FailsToFetch(Dataset[Any]):
 
 
 class FailsToPublish(HessianSpectrum):
-    def publish(self, trainer: Any) -> None:
+    def publish(self, trainer: Any, report: Any) -> None:
         raise OSError("disk full")
 
 
