@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, freeze_batches
+from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
 from lightning_hessian.errors import RefusedError
 
 
@@ -39,7 +39,8 @@ def data(indices: Sequence[int], batch_size: int = 4) -> TrainingData:
 
 def freeze(indices: Sequence[int] = range(11), **options: Any) -> FrozenBatches:
     defaults: dict[str, Any] = {"num_samples": "all", "batch_size": None, "seed": 0}
-    return freeze_batches(data(indices), reseed=reseed, **(defaults | options))
+    plan = plan_batches(data(indices), **(defaults | options))
+    return fetch_batches(plan, reset=reseed, reseed=reseed)
 
 
 def samples(batches: FrozenBatches) -> list[Any]:
@@ -65,9 +66,9 @@ def test_augmentation_is_the_same_whatever_the_batch_size_and_the_number_of_samp
 
 
 def test_sizes_are_those_of_the_groups_with_the_rest_last() -> None:
-    assert [batch.size for batch in freeze().batches] == [4, 4, 3]
-    assert [batch.size for batch in freeze(batch_size=10).batches] == [10, 1]
-    assert [batch.size for batch in freeze(num_samples=1).batches] == [1]
+    assert [batch.weight for batch in freeze().batches] == [4, 4, 3]
+    assert [batch.weight for batch in freeze(batch_size=10).batches] == [10, 1]
+    assert [batch.weight for batch in freeze(num_samples=1).batches] == [1]
     assert freeze(num_samples=9).num_samples == 9
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
@@ -24,11 +25,9 @@ from lightning_hessian.objective import (
     TrainingStep,
     compare_products,
     refuse_silent_errors,
-    training_data,
 )
 from lightning_hessian.parameters import ParameterSelection
 
-FAST_DEV_RUN_SAMPLES = 8
 SHARDING = frozenset(
     {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
 )
@@ -47,6 +46,8 @@ def _refuse_sharded(trainer: Trainer) -> None:
 
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
+
+    :attr:`sample` is where the batches come from; it must see each batch that training takes.
 
     Args:
         options: What the loss is measured on.
@@ -67,6 +68,7 @@ class FitObjective:
         self._trainer = trainer
         self._module = module
         self._poll = poll
+        self.sample = FrozenSample(options, trainer, module)
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
@@ -88,7 +90,7 @@ class FitObjective:
         """
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = self._freeze()
+            self._frozen = self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
         if not self._is_checked:
             self.notes = self._check(self._frozen)
             self._is_checked = True
@@ -103,10 +105,10 @@ class FitObjective:
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
-    def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
+    def _sandbox(
+        self, dtype: torch.dtype, *, copies: bool = False, data: Sequence[object] = ()
+    ) -> Sandbox:
         trainer = self._trainer
-        loader = trainer.train_dataloader
-        data = [getattr(loader, name, None) for name in ("dataset", "collate_fn")]
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
@@ -116,27 +118,19 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[*data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
+            foreign=[*self.sample.contents, *data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
             copies=copies,
         )
 
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
-        step = TrainingStep(self._module, self._trainer, sandbox.dtype)
+        step = TrainingStep(
+            self._module,
+            self._trainer,
+            sandbox.dtype,
+            are_transferred=frozen.are_transferred,
+        )
         selection = ParameterSelection.of(self._module, self._options.parameters)
         return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll)
-
-    def _freeze(self) -> FrozenBatches:
-        options = self._options
-        data = training_data(self._trainer, options.batch_size)
-        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self._sandbox(self._dtype) as sandbox:
-            return freeze_batches(
-                data,
-                num_samples=FAST_DEV_RUN_SAMPLES if in_dev_run else options.num_samples,
-                batch_size=options.batch_size,
-                seed=options.seed,
-                reseed=sandbox.reseed,
-            )
 
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""

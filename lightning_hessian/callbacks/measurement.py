@@ -133,6 +133,8 @@ class MeasurementCallback(HostCallback):
         """
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
+        if not self._objective.sample.is_ready:
+            return
         if trainer.received_sigterm:
             return
         self._is_measuring = True
@@ -182,6 +184,8 @@ class MeasurementCallback(HostCallback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._objective is not None:
+            self._objective.sample.see(batch)
         self._settle_sidecars()
 
     @override
@@ -206,6 +210,8 @@ class MeasurementCallback(HostCallback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._objective is not None:
+            self._objective.sample.close()
         self.measure_now(trainer, pl_module)
 
     @override

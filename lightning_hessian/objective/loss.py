@@ -36,9 +36,9 @@ class Gradient:
 
 
 class TrainingLoss:
-    """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of ``n_b`` samples.
+    """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of weight ``n_b``.
 
-    For a loss that is a mean over samples the weighting by true batch sizes makes ``L`` independent
+    For a loss that is a mean over samples weights that are the true batch sizes make ``L`` independent
     of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
     taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
     are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
@@ -65,8 +65,8 @@ class TrainingLoss:
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._poll = poll
-        # samples in batches that are not skipped: not known before the first gradient
-        self._num_weighted = 0
+        # of the batches that are not skipped: not known before the first gradient
+        self._total_weight = 0.0
 
     @property
     def size(self) -> int:
@@ -128,28 +128,28 @@ class TrainingLoss:
         """
         total, vector = 0.0, torch.zeros(self.size, dtype=torch.float64, device=self.device)
         used = [False] * len(self.parameters.names)
-        num_weighted = 0
+        total_weight = 0.0
         for index, batch in enumerate(self.batches.batches):
             loss = self.evaluate_batch(index)
             if loss is None:
                 continue
-            num_weighted += batch.size
-            total += batch.size * float(loss.detach())
+            total_weight += batch.weight
+            total += batch.weight * float(loss.detach())
             if loss.requires_grad:
                 pieces = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
-                self.parameters.add_flat(vector, pieces, batch.size)
+                self.parameters.add_flat(vector, pieces, batch.weight)
                 used = [u or piece is not None for u, piece in zip(used, pieces, strict=True)]
-        self._check_usable(num_weighted, used)
-        vector /= num_weighted
+        self._check_usable(total_weight, used)
+        vector /= total_weight
         if not bool(vector.isfinite().all()):
             raise NonFiniteError(
                 "the gradient of the training loss must be finite, but it holds NaN or infinity "
                 "while the loss is finite. Look for a square root or a logarithm at zero."
             )
-        self._num_weighted = num_weighted
+        self._total_weight = total_weight
         names = zip(self.parameters.names, used, strict=True)
         return Gradient(
-            loss=total / num_weighted,
+            loss=total / total_weight,
             vector=vector,
             unused=tuple(name for name, is_used in names if not is_used),
         )
@@ -173,7 +173,7 @@ class TrainingLoss:
         count = vectors.shape[1]
         columns = [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
         total = torch.zeros(count, self.size, dtype=torch.float64, device=self.device)
-        if self._num_weighted == 0:
+        if self._total_weight == 0:
             self.gradient()
         for index, batch in enumerate(self.batches.batches):
             loss = self.evaluate_batch(index)
@@ -189,7 +189,7 @@ class TrainingLoss:
                     [columns[j][i] for i in curved],
                     retain_graph=j + 1 < count,
                 )
-                self.parameters.add_flat(total[j], second, batch.size / self._num_weighted)
+                self.parameters.add_flat(total[j], second, batch.weight / self._total_weight)
         return total.to(self.dtype).T
 
     @contextmanager
@@ -207,8 +207,8 @@ class TrainingLoss:
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
 
-    def _check_usable(self, num_weighted: int, used: list[bool]) -> None:
-        if num_weighted == 0:
+    def _check_usable(self, total_weight: float, used: list[bool]) -> None:
+        if total_weight == 0:
             raise RefusedError(
                 f"`training_step` returned None for each of the {len(self.batches.batches)} frozen "
                 "batches, so there is no loss to measure. Raise `num_samples`, or return a loss."

@@ -46,7 +46,7 @@ def frozen(loader: Any, *, fit: dict[str, Any] | None = None, **options: Any) ->
     """The numbers of the samples in each frozen batch."""
     probe = hard.DenseHessian(**options)
     trainer(probe, **({"max_steps": 1} | (fit or {}))).fit(Classifier(), loader)
-    assert [len(batch.data[0]) for batch in probe.batches] == [b.size for b in probe.batches]
+    assert [len(batch.data[0]) for batch in probe.batches] == [b.weight for b in probe.batches]
     return [batch.data[0][:, 0].long().tolist() for batch in probe.batches]
 
 
