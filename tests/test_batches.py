@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
+from lightning_hessian.batches import (
+    FrozenBatches,
+    TrainingData,
+    fetch_batches,
+    plan_batches,
+    weight_by,
+)
 from lightning_hessian.errors import RefusedError
 
 
@@ -88,3 +95,53 @@ def test_the_description_tells_the_share(num_samples: Any, share: str) -> None:
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"\(Augmented\) is empty, .* at least one sample"):
         freeze([])
+
+
+class Accumulating:
+    """Its samples depend on all that were fetched before, unless that is undone."""
+
+    fetched = 0
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        self.fetched += 1
+        return index, self.fetched
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_shares_of_any_number_of_processes_make_up_the_whole(size: int) -> None:
+    source = Accumulating()
+    plan = plan_batches(
+        replace(data(range(11)), dataset=source), num_samples="all", batch_size=3, seed=0
+    )
+
+    def reset(_: int) -> None:
+        source.fetched = 0
+
+    def fetched(share: tuple[int, int]) -> FrozenBatches:
+        return fetch_batches(plan, reset=reset, reseed=reseed, share=share)
+
+    whole = fetched((0, 1))
+    shares = [fetched((rank, size)) for rank in range(size)]
+    parts = sorted((b for share in shares for b in share.batches), key=lambda b: b.index)
+    assert [(b.index, b.weight, b.data) for b in parts] == [
+        (b.index, b.weight, b.data) for b in whole.batches
+    ]
+    assert {share.num_samples for share in shares} == {11}
+    assert {share.description for share in shares} == {whole.description}
+    assert [b.index for b in shares[0].batches] == list(range(0, 4, size))
+
+
+def test_a_users_weights_take_the_place_of_the_sizes() -> None:
+    plan = plan_batches(data(range(11)), num_samples="all", batch_size=None, seed=0)
+    frozen = fetch_batches(
+        plan, reset=reseed, reseed=reseed, weight_fn=lambda batch: torch.tensor(len(batch) / 2)
+    )
+    assert [batch.weight for batch in frozen.batches] == [2.0, 2.0, 1.5]
+    assert frozen.num_samples == 11
+    assert frozen.description.endswith("(Augmented), weighted by `weight_fn`")
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
+    with pytest.raises(RefusedError, match=rf"`weight_fn` must return a positive .* got {weight}"):
+        weight_by(lambda _: weight, None)

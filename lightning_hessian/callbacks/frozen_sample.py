@@ -154,10 +154,12 @@ class FrozenSample:
             refusal=self._reason_not_to_capture(),
         )
         if not capture.is_complete:
+            wanted = self._num_samples
+            first = "batches of the first epoch" if wanted == "all" else f"first {wanted:,} samples"
             rank_zero_info(
                 f"Hessian: {capture.description} cannot be indexed, so the loss is measured on the "
-                f"first {self._num_samples} samples that training sees. What is due before they "
-                "have come by is left out. Give `dataloader=` to measure from the start."
+                f"{first} that training sees. What is due before they have come by is left out. "
+                "Give `dataloader=` to measure from the start."
             )
         return capture
 

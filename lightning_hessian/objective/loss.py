@@ -38,7 +38,7 @@ class Gradient:
 class TrainingLoss:
     """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of weight ``n_b``.
 
-    For a loss that is a mean over samples weights that are the true batch sizes make ``L`` independent
+    For a loss that is a mean over samples, the true batch sizes as weights make ``L`` independent
     of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
     taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
     are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one

@@ -10,10 +10,10 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.casting import cast_floats
 
 
 class TrainingStep:
@@ -95,17 +95,15 @@ class TrainingStep:
         )
 
     def _transfer(self, batch: Any) -> Any:
+        trainer = self._trainer
         if self._are_transferred:
-            batch = move_data_to_device(batch, self._trainer.strategy.root_device)
-            return apply_to_collection(batch, Tensor, self._to_dtype)
-        # the loop's own three stations, without its profiler and its bookkeeping
-        batch = self._trainer.precision_plugin.convert_input(batch)
-        batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        return apply_to_collection(batch, Tensor, self._to_dtype)
-
-    def _to_dtype(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+            batch = move_data_to_device(batch, trainer.strategy.root_device)
+        else:
+            # the loop's own three stations, without its profiler and its bookkeeping
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        return cast_floats(batch, self._dtype)
 
 
 def _uncompiled_training_step(module: LightningModule) -> Callable[..., Any]:
