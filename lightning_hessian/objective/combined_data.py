@@ -176,8 +176,8 @@ def _plan_steps(
         for leaf, each in enumerate(data)
     ]
     groups = [grouped(order, each.batch_size) for order, each in zip(orders, data, strict=True)]
-    pick = min if loaders.mode == "min_size" else max
-    pace = pick(range(len(data)), key=lambda leaf: data[leaf].num_batches)
+    sign = -1 if loaders.mode == "min_size" else 1
+    pace = max(range(len(data)), key=lambda k: (sign * data[k].num_batches, len(data[k].indices)))
     chosen: list[PlannedBatch] = []
     total, length = 0, data[pace].num_batches
     for step in shuffled(range(length), seed):
