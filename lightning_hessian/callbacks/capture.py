@@ -45,11 +45,17 @@ class Capture:
         self.description = description
         self._trainer = trainer
         self._num_samples = num_samples
-        self._weights = BatchWeights(weight_fn, batch_size, description)
+        self._weight_fn = weight_fn
+        self._batch_size = batch_size
+        self._is_closed = False
+        self._begin()
+        self._error = refusal
+
+    def _begin(self) -> None:
+        self._weights = BatchWeights(self._weight_fn, self._batch_size, self.description)
         self._batches: list[FrozenBatch] = []
         self._steps: list[int] = []
-        self._error: Exception | None = refusal
-        self._is_closed = False
+        self._error: Exception | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -83,7 +89,7 @@ class Capture:
         self._is_closed = True
 
     def frozen(self) -> FrozenBatches:
-        """The captured sample.
+        """The captured sample. After an error that may pass, capturing begins anew.
 
         Returns:
             The batches.
@@ -92,8 +98,10 @@ class Capture:
             RefusedError: If none was captured.
             Exception: Whatever went wrong in copying or weighing a batch.
         """
-        if self._error is not None:
-            raise self._error
+        if (error := self._error) is not None:
+            if not isinstance(error, RefusedError):
+                self._begin()
+            raise error
         if not self._batches:
             raise RefusedError(
                 f"{self.description} cannot be indexed, and training has seen none of its batches "

@@ -50,14 +50,16 @@ class BatchWeights:
         self._batch_size = batch_size
         self._description = description
         self._lengths: list[_Length] = []
+        self._has_counted = True
         self.num_samples = 0
 
     @property
     def notes(self) -> str:
         """How the weights came about, to be appended to a description."""
-        if self._weight_fn is not None:
-            return "weighted by `weight_fn`"
-        return "counted by the first dimension of their tensors"
+        count = "counted by the first dimension of their tensors"
+        if self._weight_fn is None:
+            return count
+        return f"weighted by `weight_fn`, {count if self._has_counted else 'which counts them'}"
 
     def weigh(self, batch: Any, *, ends_epoch: bool) -> float:
         """Weigh the next batch.
@@ -80,6 +82,7 @@ class BatchWeights:
         if self._weight_fn is not None:
             weight = weight_by(self._weight_fn, batch)
             self.num_samples += samples if is_known else max(1, round(weight))
+            self._has_counted = self._has_counted and is_known
             return weight
         if not is_known:
             found = sorted({"none" if n is None else str(n) for n in lengths})
