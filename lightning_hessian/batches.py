@@ -241,28 +241,12 @@ def refuse_empty(data: TrainingData) -> int:
 
 
 def shuffled(indices: Sequence[int], seed: int) -> list[int]:
-    """The positions in an order that depends on the seed and their number only.
-
-    Args:
-        indices: Of a data set.
-        seed: Of the order.
-
-    Returns:
-        All of them.
-    """
+    """The positions in an order that depends on the seed and their number only."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(indices), generator=generator).tolist()
     return [int(indices[i]) for i in order]
 
 
 def grouped(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    """Cut positions into groups.
-
-    Args:
-        indices: Of a data set.
-        size: Of a group; the last may be smaller.
-
-    Returns:
-        The groups.
-    """
+    """Cut positions into groups; the last may be smaller."""
     return [tuple(indices[i : i + size]) for i in range(0, len(indices), size)]

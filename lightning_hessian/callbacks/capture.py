@@ -48,14 +48,13 @@ class Capture:
         self._weight_fn = weight_fn
         self._batch_size = batch_size
         self._is_closed = False
-        self._begin()
-        self._error = refusal
+        self._begin(refusal)
 
-    def _begin(self) -> None:
+    def _begin(self, error: Exception | None = None) -> None:
         self._weights = BatchWeights(self._weight_fn, self._batch_size, self.description)
         self._batches: list[FrozenBatch] = []
         self._steps: list[int] = []
-        self._error: Exception | None = None
+        self._error = error
 
     @property
     def is_complete(self) -> bool:

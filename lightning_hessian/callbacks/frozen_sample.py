@@ -64,7 +64,9 @@ class FrozenSample:
     def contents(self) -> list[object]:
         """What a training step may reach of the training data."""
         names = ("dataset", "collate_fn")
-        return [getattr(leaf, name, None) for leaf in self._training.leaves for name in names]
+        # asked anew each time: the Trainer may reload its loaders
+        leaves = Loaders.of_training(self._trainer).leaves
+        return [getattr(leaf, name, None) for leaf in leaves for name in names]
 
     def see(self, batch: Any) -> None:
         """Take a batch of the running training, if batches are captured.
@@ -112,6 +114,8 @@ class FrozenSample:
                 "would lose batches. Give a loader over a data set of its own, or none at all: "
                 "then batches of the training are captured."
             )
+        if self._options.batch_size is not None:
+            raise RefusedError(self._no_batch_size(loaders.name))
         with open_sandbox(loaders.contents) as sandbox:
             sandbox.reset(0)
             return take_batches(
@@ -170,12 +174,20 @@ class FrozenSample:
                 f"{type(self._module).__name__}.training_step takes a `dataloader_iter` and draws "
                 f"its batches itself, so none can be captured from a stream. {WAY_OUT}"
             )
+        if self._options.batch_size is not None:
+            return RefusedError(self._no_batch_size("the training stream"))
         if self._num_samples == "all" and self._trainer.num_training_batches == math.inf:
             return RefusedError(
                 "`num_samples` must be a number for a training stream without a length, got "
                 f"'all'. {WAY_OUT}"
             )
         return None
+
+    def _no_batch_size(self, source: str) -> str:
+        return (
+            f"`batch_size` must be None for {source}, which makes its batches itself, got "
+            f"{self._options.batch_size}."
+        )
 
     @property
     def _num_samples(self) -> Any:

@@ -85,8 +85,8 @@ class Loaders:
 
     @property
     def are_indexable(self) -> bool:
-        """Whether all samples can be fetched by their position."""
-        return all(is_indexable(leaf) for leaf in self.leaves)
+        """Whether all samples can be fetched by their position, and belong to steps."""
+        return self.mode != "sequential" and all(map(is_indexable, self.leaves))
 
     def draw_on(self, other: Loaders) -> bool:
         """Whether iterating these would advance the others.

@@ -90,10 +90,10 @@ def _iterate(loaders: Loaders, source: str) -> Iterator[Any]:
             "`DataLoader`, or a list of batches."
         )
     iterator: Iterator[Any] = iter(loader)
-    if iterator is loader:
+    if iterator is loader or (not isinstance(loader, DataLoader) and iterator is iter(loader)):
         raise RefusedError(
-            f"{source} must be an iterable that can be iterated again, but it is its own iterator: "
-            "its batches would be used up. Give the loader itself, or a list of batches."
+            f"{source} must be an iterable that can be iterated again, but its iterator is always "
+            "the same: its batches would be used up. Give the loader itself, or a list of batches."
         )
     return iterator
 

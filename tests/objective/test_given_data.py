@@ -223,19 +223,56 @@ def test_the_option_comes_before_the_hooks() -> None:
 SHARED = Stream()
 
 
+class OnceOnly:
+    """Hands out the one iterator that it has."""
+
+    def __init__(self) -> None:
+        self.iterator = iter(Batches(4, 4))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.iterator
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ((batch for batch in Batches(4)), r"`dataloader` \(generator\) .* is its own iterator"),
-        (iter([1]), "is its own iterator: its batches would be used up. Give the loader itself"),
+        ((batch for batch in Batches(4)), r"\(generator\) must be .* its iterator is always the"),
+        (iter([1]), "always the same: its batches would be used up. Give the loader itself"),
+        (OnceOnly(), "always the same: its batches would be used up"),
         ({"x": [1]}, r"\(dict\) must be an iterable of batches, or a collection of `DataLoader`s"),
         (3, r"\(int\) must be an iterable of batches"),
         ([], r"\(list\) is empty, so there is no loss"),
         (DataLoader(SHARED, batch_size=4), "must not draw from the stream that training draws"),
         ([{"x": "text"}], r"in a batch of the loader given by `dataloader` \(list\) is unknown"),
     ],
-    ids=["generator", "iterator", "dict", "number", "empty", "training's stream", "no tensors"],
+    ids=[
+        "generator",
+        "iterator",
+        "once",
+        "dict",
+        "number",
+        "empty",
+        "training's stream",
+        "no tensors",
+    ],
 )
 def test_what_gives_no_fixed_batches_is_refused(given: Any, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         measured(given, DataLoader(SHARED, batch_size=4))
+
+
+def test_a_batch_size_cannot_be_had_of_batches_that_are_made_already() -> None:
+    with pytest.raises(RefusedError, match=r"must be None for the loader given.*itself, got 3"):
+        measured(list(Batches(4)), batch_size=3)
+    with pytest.raises(RefusedError, match=r"must be None for the training stream.*itself, got 3"):
+        measured(train=DataLoader(Stream(), batch_size=4), batch_size=3)
+
+
+def test_loaders_in_sequence_are_taken_in_sequence() -> None:
+    given = CombinedLoader([DataLoader(Numbered(3), 2), DataLoader(Numbered(2), 2)], "sequential")
+    assert numbers(measured(given, weight_fn=lambda b: len(b[1]))) == [0, 1, 2, 0, 1]
+
+
+def test_weights_are_made_by_a_function() -> None:
+    with pytest.raises(ValueError, match=r"`weight_fn` must be a function .* got 3"):
+        hard.DenseHessian(weight_fn=3)
