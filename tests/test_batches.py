@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, freeze_batches
+from lightning_hessian.batches import (
+    FrozenBatches,
+    TrainingData,
+    fetch_batches,
+    plan_batches,
+    weight_by,
+)
 from lightning_hessian.errors import RefusedError
 
 
@@ -37,9 +43,12 @@ def data(indices: Sequence[int], batch_size: int = 4) -> TrainingData:
     )
 
 
-def freeze(indices: Sequence[int] = range(11), **options: Any) -> FrozenBatches:
+def freeze(
+    indices: Sequence[int] = range(11), share: tuple[int, int] = (0, 1), **options: Any
+) -> FrozenBatches:
     defaults: dict[str, Any] = {"num_samples": "all", "batch_size": None, "seed": 0}
-    return freeze_batches(data(indices), reseed=reseed, **(defaults | options))
+    plan = plan_batches(data(indices), **(defaults | options))
+    return fetch_batches(plan, reset=reseed, reseed=reseed, share=share)
 
 
 def samples(batches: FrozenBatches) -> list[Any]:
@@ -65,9 +74,9 @@ def test_augmentation_is_the_same_whatever_the_batch_size_and_the_number_of_samp
 
 
 def test_sizes_are_those_of_the_groups_with_the_rest_last() -> None:
-    assert [batch.size for batch in freeze().batches] == [4, 4, 3]
-    assert [batch.size for batch in freeze(batch_size=10).batches] == [10, 1]
-    assert [batch.size for batch in freeze(num_samples=1).batches] == [1]
+    assert [batch.weight for batch in freeze().batches] == [4, 4, 3]
+    assert [batch.weight for batch in freeze(batch_size=10).batches] == [10, 1]
+    assert [batch.weight for batch in freeze(num_samples=1).batches] == [1]
     assert freeze(num_samples=9).num_samples == 9
 
 
@@ -89,9 +98,12 @@ def test_shares_are_the_batches_of_one_process_dealt_out(num_processes: int) -> 
     whole = freeze(batch_size=4)
     shares = [freeze(batch_size=4, share=(rank, num_processes)) for rank in range(num_processes)]
     dealt = sorted(
-        (batch.index, batch.size, batch.data) for s in shares for batch in s.batches if batch.size
+        (batch.index, batch.weight, batch.data)
+        for s in shares
+        for batch in s.batches
+        if batch.weight
     )
-    assert dealt == [(batch.index, batch.size, batch.data) for batch in whole.batches]
+    assert dealt == [(batch.index, batch.weight, batch.data) for batch in whole.batches]
     assert sum(share.num_samples for share in shares) == whole.num_samples == 11
     assert {share.description for share in shares} == {whole.description}
 
@@ -100,10 +112,36 @@ def test_who_gets_no_batch_repeats_the_last_one_without_weight() -> None:
     share = freeze(batch_size=4, share=(3, 4))
     (repeated,) = share.batches
     last = freeze(batch_size=4).batches[-1]
-    assert (repeated.data, repeated.index, repeated.size) == (last.data, last.index, 0)
+    assert (repeated.data, repeated.index, repeated.weight) == (last.data, last.index, 0)
     assert share.num_samples == 0
 
 
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"\(Augmented\) is empty, .* at least one sample"):
         freeze([])
+
+
+class Accumulating:
+    """Its samples depend on all that were fetched before, unless that is undone."""
+
+    fetched = 0
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        self.fetched += 1
+        return index, self.fetched
+
+
+def test_a_users_weights_take_the_place_of_the_sizes() -> None:
+    plan = plan_batches(data(range(11)), num_samples="all", batch_size=None, seed=0)
+    frozen = fetch_batches(
+        plan, reset=reseed, reseed=reseed, weight_fn=lambda batch: torch.tensor(len(batch) / 2)
+    )
+    assert [batch.weight for batch in frozen.batches] == [2.0, 2.0, 1.5]
+    assert frozen.num_samples == 11
+    assert frozen.description.endswith("(Augmented), weighted by `weight_fn`")
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
+    with pytest.raises(RefusedError, match=rf"`weight_fn` must return a positive .* got {weight}"):
+        weight_by(lambda _: weight, None)

@@ -135,7 +135,7 @@ class MeasurementCallback(HostCallback):
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
         processes = self._objective.processes
-        if anywhere(processes, trainer.received_sigterm):
+        if anywhere(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
             return
         self._is_measuring = True
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
@@ -184,6 +184,8 @@ class MeasurementCallback(HostCallback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self._objective is not None:
+            self._objective.sample.see(batch)
         self._settle_sidecars()
 
     @override
@@ -208,6 +210,8 @@ class MeasurementCallback(HostCallback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._objective is not None:
+            self._objective.sample.close()
         self.measure_now(trainer, pl_module)
 
     @override

@@ -63,7 +63,8 @@ class HessianSpectrum(MeasurementCallback):
         loss: None for the loss of training_step; the name of a method (batch, batch_idx) of the
             module; or the number (from 0) of a manual_backward call in the step.
         dataloader: Batches to measure on instead of samples of the training set.
-        weight_fn: Weight of a batch of a stream or of `dataloader`; its number of samples if None.
+        weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
+            samples when None.
         name: First part of all tags, and what tells two of these callbacks apart.
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
