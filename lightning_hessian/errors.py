@@ -25,3 +25,7 @@ class RestorationError(RuntimeError):
 
 class NonFiniteError(ArithmeticError):
     """The loss, its gradient or a Hessian-vector product holds NaN or infinity at this point."""
+
+
+class UnreadableCheckpointError(RuntimeError):
+    """A file holds no weights that the module can be given, for the reason in the text."""
