@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 import torch
-from lightning.pytorch.utilities.migration import migrate_checkpoint
+from lightning.pytorch.utilities.migration.utils import migrate_checkpoint
 
 from lightning_hessian.errors import UnreadableCheckpointError
 
@@ -33,8 +33,7 @@ def find_checkpoints(checkpoints: Paths) -> list[str]:
     Raises:
         ValueError: If nothing is given.
     """
-    single = isinstance(checkpoints, str | os.PathLike)
-    given = [checkpoints] if single else list(checkpoints)  # type: ignore[arg-type,list-item]
+    given = [checkpoints] if isinstance(checkpoints, str | os.PathLike) else list(checkpoints)
     if not given:
         raise ValueError(
             "`checkpoints` must name at least one file, folder or pattern, got an empty list."

@@ -23,7 +23,7 @@ from lightning_hessian.results import SpectrumReport, Weights
 from lightning_hessian.writers.sidecar import write_sidecar
 
 
-class CheckpointSweep(HostCallback, ProgressBar):
+class CheckpointSweep(ProgressBar, HostCallback):
     """Measures checkpoints at the start of a fit, and stops it before its first step.
 
     It is the Trainer's only callback and its progress bar. What is decided along the way, such as
@@ -91,10 +91,10 @@ class CheckpointSweep(HostCallback, ProgressBar):
             before.restore()
             trainer.fit_loop.load_state_dict(progress)
             self._spectrum.teardown(trainer, pl_module, "fit")
-        unread = trainer.strategy.broadcast(self.unreadable)
+        self.unreadable = trainer.strategy.broadcast(self.unreadable)
         self.reports += [
             SpectrumReport(failure=reason, weights=self._weights, ckpt_path=path)
-            for path, reason in unread.items()
+            for path, reason in self.unreadable.items()
         ]
 
     def _surveyed(self) -> list[str]:
@@ -179,7 +179,7 @@ def attach(sweep: CheckpointSweep, trainer: Trainer, module: LightningModule) ->
         The Trainer's attributes as they were.
     """
     before = {name: getattr(trainer, name) for name in ("callbacks", "limit_val_batches")}
-    trainer.callbacks = [sweep]
+    trainer.callbacks = [sweep]  # type: ignore[attr-defined]
     trainer.limit_val_batches = 0
     module.__dict__["configure_callbacks"] = list
     return before
