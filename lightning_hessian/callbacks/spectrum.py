@@ -180,8 +180,8 @@ class HessianSpectrum(MeasurementCallback):
         rank_zero_info(
             f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
             f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
-            f"report costs at most {max_hvps} Hessian-vector products, about {low:.2g} to "
-            f"{high:.2g} s, and fewer when its tolerances are met earlier."
+            f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
+            f"{high:.3g} s, and fewer when its tolerances are met earlier."
         )
 
 
