@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,19 +94,26 @@ def test_the_description_tells_the_share(num_samples: Any, share: str) -> None:
     assert frozen.description == f"{share} samples of the training set (Augmented)"
 
 
-@pytest.mark.parametrize("num_processes", [2, 3, 4])
-def test_shares_are_the_batches_of_one_process_dealt_out(num_processes: int) -> None:
-    whole = freeze(batch_size=4)
-    shares = [freeze(batch_size=4, share=(rank, num_processes)) for rank in range(num_processes)]
-    dealt = sorted(
-        (batch.index, batch.weight, batch.data)
-        for s in shares
-        for batch in s.batches
-        if batch.weight
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_shares_are_the_batches_of_one_process_dealt_out(size: int) -> None:
+    source = Accumulating()
+    plan = plan_batches(
+        replace(data(range(11)), dataset=source), num_samples="all", batch_size=3, seed=0
     )
-    assert dealt == [(batch.index, batch.weight, batch.data) for batch in whole.batches]
+
+    def reset(_: int) -> None:
+        source.fetched = 0
+
+    def fetched(share: tuple[int, int]) -> FrozenBatches:
+        return fetch_batches(plan, reset=reset, reseed=reseed, share=share)
+
+    whole = fetched((0, 1))
+    shares = [fetched((rank, size)) for rank in range(size)]
+    dealt = sorted((b.index, b.weight, b.data) for s in shares for b in s.batches if b.weight)
+    assert dealt == [(b.index, b.weight, b.data) for b in whole.batches]
     assert sum(share.num_samples for share in shares) == whole.num_samples == 11
     assert {share.description for share in shares} == {whole.description}
+    assert [b.index for b in shares[0].batches] == list(range(0, 4, size))
 
 
 def test_who_gets_no_batch_repeats_the_last_one_without_weight() -> None:

@@ -97,7 +97,7 @@ class FrozenSample:
             RefusedError: If there is no sample that could be told truthfully.
         """
         if self._capture is not None:
-            return self._capture.frozen()
+            return self._capture.frozen().numbered(share)
         loaders = self._given or self._training
         if self._hook_owner is not None:
             with open_sandbox([]) as sandbox:
@@ -118,9 +118,10 @@ class FrozenSample:
             raise RefusedError(self._no_batch_size(loaders.name))
         with open_sandbox(loaders.contents) as sandbox:
             sandbox.reset(0)
-            return take_batches(
+            own = take_batches(
                 loaders, num_samples=self._num_samples, weight_fn=self._options.weight_fn
             )
+        return own.numbered(share)
 
     def _fetch(
         self, loaders: Loaders, open_sandbox: OpenSandbox, share: tuple[int, int]

@@ -30,6 +30,7 @@ from lightning_hessian.errors import (
 from lightning_hessian.objective import Conductor, TrainingLoss, conduct
 from lightning_hessian.objective.generators import global_generator_state
 from lightning_hessian.objective.processes import agreed, anywhere
+from lightning_hessian.results import Mode
 from lightning_hessian.writers.sidecar import write_sidecar
 
 OnError = Literal["warn", "raise"]
@@ -108,6 +109,16 @@ class MeasurementCallback(HostCallback):
             report: The latest.
         """
 
+    @property
+    def name(self) -> str:
+        """First part of all tags, and of the names of files beside checkpoints."""
+        return self._name
+
+    @property
+    def mode(self) -> Mode:
+        """``eval`` or ``train``."""
+        return self._options.mode
+
     def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a fit, without measuring.
 
@@ -121,6 +132,11 @@ class MeasurementCallback(HostCallback):
         self._measured_at, self._resumed_at = self._resumed_at, None
         self._has_given_up = False
         self._objective.note_flags()
+
+    def forget(self) -> None:
+        """Let the next :meth:`measure_now` measure, also the same weights or after a refusal."""
+        self._measured_at = None
+        self._has_given_up = False
 
     def measure_now(
         self, trainer: Trainer, pl_module: LightningModule, *, ckpt_path: str | None = None
