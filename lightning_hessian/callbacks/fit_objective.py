@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
@@ -24,11 +26,11 @@ from lightning_hessian.objective import (
     TrainingStep,
     compare_products,
     refuse_silent_errors,
-    training_data,
 )
+from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
+from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
-FAST_DEV_RUN_SAMPLES = 8
 SHARDING = frozenset(
     {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
 )
@@ -47,6 +49,9 @@ def _refuse_sharded(trainer: Trainer) -> None:
 
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
+
+    Several processes of a fit share the batches, and fail together.
+    :attr:`sample` is where the batches come from; it must see each batch that training takes.
 
     Args:
         options: What the loss is measured on.
@@ -67,10 +72,12 @@ class FitObjective:
         self._trainer = trainer
         self._module = module
         self._poll = poll
+        self.sample = FrozenSample(options, trainer, module)
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
         self.notes: tuple[str, ...] = ()
+        self.processes = processes_of(trainer)
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -88,12 +95,19 @@ class FitObjective:
         """
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = self._freeze()
+            self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
         if not self._is_checked:
             self.notes = self._check(self._frozen)
             self._is_checked = True
-        with self._sandbox(self._dtype) as sandbox:
+        with self._entered(self._dtype) as sandbox:
             yield self._loss(self._frozen, sandbox)
+
+    @contextmanager
+    def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
+        """A sandbox on each process, with the first one's weights in all."""
+        with entered_together(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
+            share_state(sandbox, self.processes)
+            yield sandbox
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -103,10 +117,10 @@ class FitObjective:
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
-    def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
+    def _sandbox(
+        self, dtype: torch.dtype, *, copies: bool = False, data: Sequence[object] = ()
+    ) -> Sandbox:
         trainer = self._trainer
-        loader = trainer.train_dataloader
-        data = [getattr(loader, name, None) for name in ("dataset", "collate_fn")]
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
@@ -116,36 +130,40 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[*data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
+            foreign=[*self.sample.contents, *data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
             copies=copies,
         )
 
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
-        step = TrainingStep(self._module, self._trainer, sandbox.dtype)
-        selection = ParameterSelection.of(self._module, self._options.parameters)
-        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll)
+        def build() -> TrainingLoss:
+            step = TrainingStep(
+                self._module,
+                self._trainer,
+                sandbox.dtype,
+                are_transferred=frozen.are_transferred,
+            )
+            selection = ParameterSelection.of(self._module, self._options.parameters)
+            return TrainingLoss(
+                step, frozen, selection, sandbox, poll=self._poll, processes=self.processes
+            )
+
+        return agreed(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        options = self._options
-        data = training_data(self._trainer, options.batch_size)
-        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self._sandbox(self._dtype) as sandbox:
-            return freeze_batches(
-                data,
-                num_samples=FAST_DEV_RUN_SAMPLES if in_dev_run else options.num_samples,
-                batch_size=options.batch_size,
-                seed=options.seed,
-                reseed=sandbox.reseed,
-            )
+        return self.sample.freeze(
+            lambda data: self._sandbox(self._dtype, data=data),
+            share=(self.processes.rank, self.processes.size),
+        )
 
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""
-        with self._sandbox(self._dtype) as sandbox:
-            index = refuse_silent_errors(self._loss(frozen, sandbox))
-        if index is None:
+        with self._entered(self._dtype) as sandbox:
+            loss = self._loss(frozen, sandbox)
+            index = agreed(self.processes, partial(refuse_silent_errors, loss))
+        if not anywhere(self.processes, index is not None):
             return ()
-        # up to the first batch with a loss, which keeps its index
-        single = replace(frozen, batches=frozen.batches[: index + 1])
+        # the first batch with a loss; with a weight also where it repeats another process's
+        single = replace(frozen, batches=(replace(frozen.batches[index or 0], weight=1),))
         try:
             return self._compare(single, torch.float64)
         except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
@@ -160,5 +178,5 @@ class FitObjective:
 
     def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> tuple[str, ...]:
         generator = torch.Generator().manual_seed(self._options.seed)
-        with self._sandbox(dtype, copies=True) as sandbox:
+        with self._entered(dtype, copies=True) as sandbox:
             return compare_products(self._loss(single, sandbox), generator=generator).notes
