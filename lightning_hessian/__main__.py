@@ -6,6 +6,7 @@ same by ``lightning_hessian.cli.HessianCLI(MyModel, MyData)``.
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import pairwise
 
@@ -33,8 +34,9 @@ def package_of(arguments: list[str]) -> str:
     Returns:
         ``lightning.pytorch`` where nothing tells.
     """
-    for flag, value in pairwise(arguments):
-        if flag in ("-c", "--config"):
+    split = [part for argument in arguments for part in argument.split("=", maxsplit=1)]
+    for flag, value in pairwise(split):
+        if flag in ("-c", "--config") and os.path.isfile(value):
             with open(value, encoding="utf8") as file:
                 header = file.readline()
             for package in PACKAGES:

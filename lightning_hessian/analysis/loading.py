@@ -72,8 +72,7 @@ def load_checkpoint(
     if chosen.has_foreign_buffers and mode == "eval" and _has_running_statistics(module):
         raise UnreadableCheckpointError(
             "it holds running statistics of the current weights only, with which the averaged "
-            'ones have another loss in eval mode. Measure them with `mode="train"`, or a '
-            "checkpoint from after the averaging's last epoch"
+            'ones have another loss in eval mode. Measure them with `mode="train"`'
         )
     checkpoint["state_dict"] = chosen.state
     digest = _digest({key: checkpoint[key] for key in checkpoint.keys() - OF_THE_RUN})

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from typing_extensions import override
 
@@ -94,7 +95,8 @@ class HessianSpectrum(MeasurementCallback):
         seed: int = 0,
         hvp: Literal["auto", "exact", "finite_difference"] = "auto",
         loss: str | int | None = None,
-        dataloader: Iterable[Any] | None = None,
+        # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
+        dataloader: DataLoader | Iterable[Any] | None = None,  # type: ignore[type-arg]
         weight_fn: Callable[[Any], float] | None = None,
         name: str = "hessian",
         custom_scalars: bool = True,

@@ -69,27 +69,36 @@ def normalised() -> Classifier:
 
 def test_swa_averages_are_not_measured_with_statistics_of_other_weights(tmp_path: Path) -> None:
     swa = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2)
-    fitted(tmp_path, normalised(), swa, max_epochs=4, saver={"every_n_epochs": 1,
-           "every_n_train_steps": None})  # fmt: skip
-    paths = {torch.load(p, weights_only=True)["epoch"]: p for p in tmp_path.iterdir()}
-    with pytest.warns(UserWarning, match="skipped: it holds running statistics of the current"), \
-         pytest.raises(UnreadableCheckpointError, match='Measure them with `mode="train"`'):  # fmt: skip
-        analyzed(normalised(), paths[2], weights="averaged")
-    (report,) = analyzed(
-        normalised(), paths[2], weights="averaged", spectrum=spectrum(mode="train")
-    )
+    fitted(tmp_path, normalised(), swa, max_epochs=4)
+    path = sorted(tmp_path.iterdir())[-1]
+    reason = 'it holds running statistics of the current.*Measure them with `mode="train"`'
+    refused(path, normalised(), reason)
+    by_batch = spectrum(mode="train")
+    (report,) = analyzed(normalised(), path, weights="averaged", spectrum=by_batch)
     assert report.failure is None
-    # the fifth pass, in which the statistics of the averaged weights are taken
-    reports = [analyzed(normalised(), paths[4], weights=w)[0] for w in ("current", "averaged")]
+    # as when the averaged weights have been given to the module, and its statistics taken anew
+    content = torch.load(path, weights_only=True)
+    average = content["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
+    names = [name for name, _ in normalised().named_parameters()]
+    content["state_dict"] |= {name: average[name] for name in names}
+    torch.save(content, path)
+    reports = [analyzed(normalised(), path, weights=w)[0] for w in ("current", "averaged")]
     assert reports[0].loss == reports[1].loss
-    assert reports[1].weights == "averaged"
+
+
+def refused(path: Path, module: Classifier, reason: str) -> None:
+    """The averaged weights of this only file are not measured, and both ways it is said why."""
+    with (
+        pytest.warns(UserWarning, match=f"is skipped: {reason}"),
+        pytest.raises(UnreadableCheckpointError, match=reason),
+    ):
+        analyzed(module, path, weights="averaged")
 
 
 def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:
     fitted(tmp_path, Classifier(), max_epochs=1)
-    with pytest.warns(UserWarning, match="no averaged weights"), \
-         pytest.raises(UnreadableCheckpointError, match=r"neither `current_model_state`.*nor.*Sto"):  # fmt: skip
-        analyzed(Classifier(), tmp_path, weights="averaged")
+    reason = "it holds no averaged weights: neither `current_model_state`.*nor.*Stochastic"
+    refused(tmp_path, Classifier(), reason)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +110,7 @@ def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:
 )
 def test_an_average_of_nothing_is_none(tmp_path: Path, averager: Any) -> None:
     fitted(tmp_path, Classifier(), averager(), max_steps=3, max_epochs=4)
-    with pytest.warns(UserWarning, match="had not begun"), \
-         pytest.raises(UnreadableCheckpointError, match=r"had not begun.*`weights=.current.`"):  # fmt: skip
-        analyzed(Classifier(), tmp_path, weights="averaged")
+    refused(tmp_path, Classifier(), "the averaging of weights had not begun.*`weights=.current.`")
 
 
 def test_only_two_kinds_of_weights_are_known(tmp_path: Path) -> None:
@@ -112,7 +119,8 @@ def test_only_two_kinds_of_weights_are_known(tmp_path: Path) -> None:
 
 
 def test_weights_that_were_compiled_are_given_to_a_module_that_is_not_and_back() -> None:
-    plain, compiled = ["net.0.weight", "net.0.bias"], ["net._orig_mod.0.weight", "net._orig_mod.0.bias"]  # fmt: skip
+    plain = ["net.0.weight", "net.0.bias"]
+    compiled = ["net._orig_mod.0.weight", "net._orig_mod.0.bias"]
     for saved, own in ((plain, compiled), (compiled, plain), (plain, plain)):
         state = dict.fromkeys(saved, 1)
         assert list(named_as(state, own)) == own

@@ -52,6 +52,6 @@ def analyzed(module: pl.LightningModule, checkpoints: Any, **options: Any) -> li
     return analyze(module, checkpoints, **(defaults | options))
 
 
-def numbers(report: SpectrumReport) -> dict[str, Any]:
-    """All that a report says, without when and where it was made."""
-    return {k: v for k, v in report.to_dict().items() if k not in OF_THE_OCCASION}
+def numbers(report: SpectrumReport) -> dict[str, str]:
+    """All that a report says, to the last bit, without when and where it was made."""
+    return {k: repr(v) for k, v in report.to_dict().items() if k not in OF_THE_OCCASION}
