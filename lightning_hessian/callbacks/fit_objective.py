@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.products import Products
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Sandbox, TrainingLoss, TrainingStep, training_data
+from lightning_hessian.objective import Sandbox, TrainingLoss, TrainingStep
+from lightning_hessian.objective.processes import agreed, entered_together, processes_of
+from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
-FAST_DEV_RUN_SAMPLES = 8
 SHARDING = frozenset(
     {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
 )
@@ -35,6 +37,9 @@ def _refuse_sharded(trainer: Trainer) -> None:
 
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
+
+    Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
+    batches come from; it must see each batch that training takes.
 
     Args:
         options: What the loss is measured on.
@@ -59,6 +64,9 @@ class FitObjective:
         self._frozen: FrozenBatches | None = None
         self._products: Products | None = None
         self.notes: tuple[str, ...] = ()
+        self.processes = processes_of(trainer)
+        share = (self.processes.rank, self.processes.size)
+        self.sample = FrozenSample(options, trainer, module, share)
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -76,7 +84,7 @@ class FitObjective:
         """
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = self._freeze()
+            self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
         if self._products is None:
             self._products = Products(self._options, self._open, self._dtype, self._frozen)
             self.notes = self._products.notes
@@ -92,8 +100,15 @@ class FitObjective:
         kind: type[TrainingLoss] = TrainingLoss,
         copies: bool = False,
     ) -> Iterator[TrainingLoss]:
-        with self._sandbox(dtype, copies=copies) as sandbox:
+        with self._entered(dtype, copies=copies) as sandbox:
             yield self._loss(frozen, sandbox, kind)
+
+    @contextmanager
+    def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
+        """A sandbox on each process, with the first one's weights in all."""
+        with entered_together(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
+            share_state(sandbox, self.processes)
+            yield sandbox
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -103,10 +118,10 @@ class FitObjective:
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
-    def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
+    def _sandbox(
+        self, dtype: torch.dtype, *, copies: bool = False, data: Sequence[object] = ()
+    ) -> Sandbox:
         trainer = self._trainer
-        loader = trainer.train_dataloader
-        data = [getattr(loader, name, None) for name in ("dataset", "collate_fn")]
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
@@ -116,26 +131,30 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[*data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
+            foreign=[
+                *self.sample.contents,
+                *data,
+                trainer.datamodule,  # type: ignore[attr-defined]
+                *settings,
+                *schedules,
+            ],
             copies=copies,
         )
 
     def _loss(
         self, frozen: FrozenBatches, sandbox: Sandbox, kind: type[TrainingLoss]
     ) -> TrainingLoss:
-        step = TrainingStep(self._module, self._trainer, sandbox.dtype)
-        selection = ParameterSelection.of(self._module, self._options.parameters)
-        return kind(step, frozen, selection, sandbox, poll=self._poll)
+        def build() -> TrainingLoss:
+            step = TrainingStep(
+                self._module,
+                self._trainer,
+                sandbox.dtype,
+                are_transferred=frozen.are_transferred,
+            )
+            selection = ParameterSelection.of(self._module, self._options.parameters)
+            return kind(step, frozen, selection, sandbox, poll=self._poll, processes=self.processes)
+
+        return agreed(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        options = self._options
-        data = training_data(self._trainer, options.batch_size)
-        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self._sandbox(self._dtype) as sandbox:
-            return freeze_batches(
-                data,
-                num_samples=FAST_DEV_RUN_SAMPLES if in_dev_run else options.num_samples,
-                batch_size=options.batch_size,
-                seed=options.seed,
-                reseed=sandbox.reseed,
-            )
+        return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))

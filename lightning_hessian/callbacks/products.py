@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -26,6 +27,7 @@ from lightning_hessian.objective import (
     compare_products,
     refuse_silent_errors,
 )
+from lightning_hessian.objective.processes import agreed, anywhere
 from lightning_hessian.objective.self_check import DIFFERENCE_LIMIT
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
@@ -143,11 +145,13 @@ class Products:
     def _self_check(self) -> SelfCheck:
         """Are exact products exact? Refuses what is not, returns what to beware of."""
         with self._open(self._frozen, self._dtype) as loss:
-            index = refuse_silent_errors(loss)
-        if index is None:
+            processes = loss.processes
+            index = agreed(processes, partial(refuse_silent_errors, loss))
+        if not anywhere(processes, index is not None):
             return _UNCHECKED
-        # up to the first batch with a loss, which keeps its index
-        single = replace(self._frozen, batches=self._frozen.batches[: index + 1])
+        # the first batch with a loss; with a weight also where it repeats another process's
+        batch = replace(self._frozen.batches[index or 0], weight=1)
+        single = replace(self._frozen, batches=(batch,))
         try:
             return self._compare(single, torch.float64)
         except _OURS:

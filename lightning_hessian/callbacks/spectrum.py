@@ -11,14 +11,16 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
+from lightning_hessian.callbacks.measurement import MeasurementCallback
+from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import ProductQuality, TrainingLoss
+from lightning_hessian.objective import Conductor, ProductQuality, TrainingLoss
 from lightning_hessian.operators import HessianOperator
 from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.results import Mode, Spectrum, SpectrumReport
@@ -64,7 +66,8 @@ class HessianSpectrum(MeasurementCallback):
         loss: None for the loss of training_step; the name of a method (batch, batch_idx) of the
             module; or the number (from 0) of a manual_backward call in the step.
         dataloader: Batches to measure on instead of samples of the training set.
-        weight_fn: Weight of a batch of a stream or of `dataloader`; its number of samples if None.
+        weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
+            samples when None.
         name: First part of all tags, and what tells two of these callbacks apart.
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
@@ -93,7 +96,8 @@ class HessianSpectrum(MeasurementCallback):
         seed: int = 0,
         hvp: Literal["auto", "exact", "finite_difference"] = "auto",
         loss: str | int | None = None,
-        dataloader: Iterable[Any] | None = None,
+        # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
+        dataloader: DataLoader | Iterable[Any] | None = None,  # type: ignore[type-arg]
         weight_fn: Callable[[Any], float] | None = None,
         name: str = "hessian",
         custom_scalars: bool = True,
@@ -137,7 +141,7 @@ class HessianSpectrum(MeasurementCallback):
         self._has_told_cost = False
 
     @override
-    def measure(self, loss: TrainingLoss, trainer: Trainer) -> SpectrumReport:
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
         start = time.perf_counter()
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
@@ -171,10 +175,13 @@ class HessianSpectrum(MeasurementCallback):
 
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
-        figure = None if report.density is None else rasterize(spectrum_figure(report))
+        is_drawn = report.density is not None and trainer.loggers
+        figure = rasterize(spectrum_figure(report)) if is_drawn else None
         self._writer.write(trainer.loggers, report, figure)
 
-    def _tell_cost(self, loss: TrainingLoss, gradient_seconds: float, max_hvps: int) -> None:
+    def _tell_cost(
+        self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int
+    ) -> None:
         if self._has_told_cost:
             return
         self._has_told_cost = True
@@ -183,8 +190,8 @@ class HessianSpectrum(MeasurementCallback):
         rank_zero_info(
             f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
             f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
-            f"report costs at most {max_hvps} Hessian-vector products, about {low:.2g} to "
-            f"{high:.2g} s, and fewer when its tolerances are met earlier."
+            f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
+            f"{high:.3g} s, and fewer when its tolerances are met earlier."
         )
 
 

@@ -15,6 +15,7 @@ from lightning_hessian.objective.casts import CastWatch
 from lightning_hessian.objective.difference_error import Probes, Quotient, kinked_operations
 from lightning_hessian.objective.graph import is_custom, node_names
 from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.objective.processes import anywhere, entered_together
 from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.probes import rademacher
 
@@ -188,20 +189,20 @@ class DifferencedLoss(TrainingLoss):
         )
 
     def _gradient_at(self, direction: Tensor, step: float) -> Tensor:
-        with self.displaced(direction, step):
+        with entered_together(self.processes, self.displaced(direction, step)):
             return self.gradient().vector
 
     def _casts_inside(self) -> bool:
         """Whether the step computes in a lower type, to whose digits a fine step is nothing."""
-        if any("ToCopy" in name for name in self._operations):
+        if anywhere(self.processes, any("ToCopy" in name for name in self._operations)):
             return True
-        if not any(is_custom(name) for name in self._operations):
+        if not anywhere(self.processes, any(map(is_custom, self._operations))):
             return False
         # what happens inside a custom function leaves no node
         watch = CastWatch()
         with watch:
             self.gradient()
-        return watch.has_seen
+        return anywhere(self.processes, watch.has_seen)
 
     def _length_of_parameters(self) -> float:
         squares = sum(float(p.detach().double().square().sum()) for p in self.parameters.tensors)

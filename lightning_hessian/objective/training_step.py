@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.casting import cast_floats
 
 
 class TrainingStep:
@@ -27,16 +28,26 @@ class TrainingStep:
         module: Attached to ``trainer``.
         trainer: Running a fit.
         dtype: Floating-point tensors of a batch are converted to it.
+        are_transferred: Whether the batches went through conversion and hooks already, and only
+            have to be moved.
 
     Raises:
         RefusedError: If the module optimises manually and defines no ``hessian_loss``, or takes a
             ``dataloader_iter``.
     """
 
-    def __init__(self, module: LightningModule, trainer: Trainer, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        module: LightningModule,
+        trainer: Trainer,
+        dtype: torch.dtype,
+        *,
+        are_transferred: bool = False,
+    ) -> None:
         self._module = module
         self._trainer = trainer
         self._dtype = dtype
+        self._are_transferred = are_transferred
         own: Callable[..., Any] | None = getattr(module, "hessian_loss", None)
         name = type(module).__name__
         if own is None and not module.automatic_optimization:
@@ -84,14 +95,15 @@ class TrainingStep:
         )
 
     def _transfer(self, batch: Any) -> Any:
-        # the loop's own three stations, without its profiler and its bookkeeping
-        batch = self._trainer.precision_plugin.convert_input(batch)
-        batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        return apply_to_collection(batch, Tensor, self._to_dtype)
-
-    def _to_dtype(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+        trainer = self._trainer
+        if self._are_transferred:
+            batch = move_data_to_device(batch, trainer.strategy.root_device)
+        else:
+            # the loop's own three stations, without its profiler and its bookkeeping
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        return cast_floats(batch, self._dtype)
 
 
 def _uncompiled_training_step(module: LightningModule) -> Callable[..., Any]:
