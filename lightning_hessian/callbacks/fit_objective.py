@@ -19,10 +19,11 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.objective import (
+    CapturedLoss,
     Sandbox,
     TrainingLoss,
-    TrainingStep,
     compare_products,
+    module_loss,
     refuse_silent_errors,
     training_data,
 )
@@ -121,9 +122,14 @@ class FitObjective:
         )
 
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
-        step = TrainingStep(self._module, self._trainer, sandbox.dtype)
-        selection = ParameterSelection.of(self._module, self._options.parameters)
-        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll)
+        options = self._options
+        step = module_loss(self._module, self._trainer, sandbox.dtype, options.loss)
+        trainable = None
+        if isinstance(step, CapturedLoss):
+            # of all batches even where only some are asked for: not each may show the steps
+            trainable = step.parameters(self._frozen or frozen, sandbox)
+        selection = ParameterSelection.of(self._module, options.parameters, trainable)
+        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll, name=step.name)
 
     def _freeze(self) -> FrozenBatches:
         options = self._options

@@ -1,18 +1,20 @@
 """The training loss of a Lightning module as a pure function of its parameters."""
 
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.manual_optimization import CapturedLoss
+from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import training_data
-from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
+    "CapturedLoss",
     "Gradient",
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",
-    "TrainingStep",
     "compare_products",
+    "module_loss",
     "refuse_silent_errors",
     "training_data",
 ]

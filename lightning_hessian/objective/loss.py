@@ -50,6 +50,7 @@ class TrainingLoss:
         parameters: What to differentiate by.
         sandbox: Entered by the caller; reset before each evaluation.
         poll: Called before each evaluation; raises if the measurement is to be abandoned.
+        name: Which loss of the module it is; None for that of its ``training_step``.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class TrainingLoss:
         parameters: ParameterSelection,
         sandbox: Sandbox,
         poll: Callable[[], None] | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = name
         self.batches = batches
         self.parameters = parameters
         self._batch_loss = batch_loss

@@ -1,0 +1,34 @@
+"""Floating-point tensors of a batch in another precision, wherever the batch keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.objective.records import replaced
+from lightning_hessian.objective.state import StateSnapshot
+
+
+def cast_tensors(batch: Any, dtype: torch.dtype) -> Any:
+    """Convert the real floating-point tensors that can be reached from a batch.
+
+    Not only those in dictionaries, lists and (named) tuples: also those in attributes and slots of
+    any object, such as a graph, a data class or a tokeniser's output.
+
+    Args:
+        batch: The containers and objects in it are changed in place.
+        dtype: To convert to.
+
+    Returns:
+        The batch; another object where it is itself a tensor or a tuple.
+    """
+    held = StateSnapshot([batch])
+    casts: dict[int, object] = {
+        id(thing): thing.to(dtype)
+        for thing in held.owned
+        if isinstance(thing, Tensor) and thing.is_floating_point() and thing.dtype != dtype
+    }
+    held.replace(casts)
+    return replaced(batch, casts)
