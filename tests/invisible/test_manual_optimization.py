@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,84 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.adversarial import Accumulates, DoesEverything
-from tests.helpers.fitting import classification_data, loader
-from tests.helpers.hostile import WIDTH, HostileModule
+from tests.helpers.adversarial import Accumulates, DoesEverything, StepsByClosures
+from tests.helpers.fitting import loader
+from tests.helpers.hostile import HostileData, HostileModule
 from tests.helpers.recording import differences, run, spectrum
 
 SLOW = pytest.mark.slow
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Using ModelCheckpoint with manual optimization and every_n_train_steps"
+)
 
-class Anneals(DoesEverything):
-    """Also resets its moments at times, and keeps the last gradient norms and an average."""
+
+class Restarts(DoesEverything):
+    """Also keeps an average and what it saw of gradients, and forgets its momentum at times."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.norms: list[float] = []
+        self.norms: list[Tensor] = []
         self.average = [p.detach().clone() for p in self.generator.parameters()]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
-        self.norms += [float(p.grad.norm()) for p in self.generator.parameters()]
+        self.norms += [p.grad.norm() for p in self.discriminator.parameters()]
         for mean, p in zip(self.average, self.generator.parameters(), strict=True):
             mean.mul_(0.9).add_(0.1 * p.detach())
         if batch_idx == 2:
-            self.optimizers()[1].state.clear()
+            self.optimizers(use_pl_optimizer=False)[1].state.clear()
 
 
 class HostileByHand(HostileModule):
-    """Two optimisers over a module that changes whatever it can reach, with an adversary."""
+    """Accumulates and clips by hand, in a module that changes whatever it can reach."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.automatic_optimization = False
-        self.adversary = torch.nn.Linear(WIDTH, 3)
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        first, second = self.optimizers()
-        first.param_groups = first.param_groups  # as some wrappers of optimisers do
-        inputs = batch["x"].clone()
-        with self.toggled_optimizer(first):
-            self.manual_backward(super()._loss_of(batch, batch_idx))
-            if (batch_idx + 1) % 2 == 0:
-                self.clip_gradients(first, 0.5, "value")
-                first.step()
-                first.zero_grad()
-        with self.toggled_optimizer(second):
-            second.zero_grad()
-            self.manual_backward(self._adversarial(inputs))
-            second.step()
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        optimizer = self.optimizers()
+        with optimizer.toggle_model(sync_grad=batch_idx % 2 == 1):
+            loss = super().training_step(batch, batch_idx)
+            self.manual_backward(loss / 2)
+            if batch_idx % 2 == 1:
+                self.clip_gradients(optimizer, 0.5, "value")
+                optimizer.step()
+                optimizer.zero_grad()
+                self.lr_schedulers().step()
+        return loss
 
-    def _adversarial(self, inputs: Tensor) -> Tensor:
-        return (self.adversary(inputs) - self.head(self.body(inputs)).detach()).square().mean()
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "ours", "setting"),
+    [
+        pytest.param(DoesEverything, loader, {"loss": 0}, {}, id="generator"),
+        pytest.param(Restarts, loader, {"loss": 1, "mode": "train"}, {}, id="discriminator"),
+        pytest.param(Restarts, loader, {"loss": 1, "precision": 64}, {}, id="float64", marks=SLOW),
+        pytest.param(Accumulates, loader, {"loss": 1}, {"precision": "bf16-mixed"}, id="bf16"),
+        pytest.param(StepsByClosures, loader, {"loss": 1}, {}, id="closures", marks=SLOW),
+        pytest.param(HostileByHand, HostileData, {}, {}, id="hostile"),
+        pytest.param(HostileByHand, HostileData, {"mode": "train"}, {"precision": "64-true"},
+                     id="hostile-64-true", marks=SLOW),
+    ],
+)  # fmt: skip
+def test_run_that_optimises_by_hand_is_bit_identical(
+    kind: type[pl.LightningModule],
+    data: Any,
+    ours: dict[str, Any],
+    setting: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    setting = {"module": kind, "data": data, **setting}
+    without = run(tmp_path / "without", **setting)
+    with_ours = run(tmp_path / "with", spectrum(every_n_train_steps=2, **ours), **setting)
+    assert differences(without, with_ours) == []
+    assert with_ours.callback is not None
+    reports = with_ours.callback.reports
+    assert len(reports) >= 3
+    assert all(report.failure is None for report in reports)
