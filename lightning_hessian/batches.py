@@ -68,6 +68,7 @@ def freeze_batches(
     batch_size: int | None,
     seed: int,
     reseed: Callable[[int], None],
+    share: tuple[int, int] = (0, 1),
 ) -> FrozenBatches:
     """Draw samples without replacement and collate them into batches.
 
@@ -81,9 +82,11 @@ def freeze_batches(
         batch_size: Samples per batch; the training loader's when None. The last may be smaller.
         seed: Of the choice.
         reseed: Called with the sample's index before it is fetched; sets every random source.
+        share: The rank of this process, and how many share the batches: each fetches every so-many
+            of them. One for which none is left gets the last one, without weight.
 
     Returns:
-        The batches, at least one.
+        The batches of this process, at least one.
 
     Raises:
         RefusedError: If the data set is empty.
@@ -98,12 +101,20 @@ def freeze_batches(
     generator = torch.Generator().manual_seed(seed)
     chosen = [data.indices[i] for i in torch.randperm(population, generator=generator)[:count]]
     size = batch_size or data.batch_size
+    starts = range(0, count, size)
+    rank, num_processes = share
+    own = range(rank, len(starts), num_processes)
     batches: list[FrozenBatch] = []
-    for start in range(0, count, size):
+    for number in own or [len(starts) - 1]:
         group = []
-        for index in chosen[start : start + size]:
+        for index in chosen[starts[number] : starts[number] + size]:
             reseed(int(index))
             group.append(data.dataset[int(index)])
-        batches.append(FrozenBatch(data.collate(group), len(group), index=len(batches)))
-    share = f"all {count:,}" if count == population else f"{count:,} of {population:,}"
-    return FrozenBatches(tuple(batches), count, f"{share} samples of {data.description}")
+        weight = len(group) if own else 0
+        batches.append(FrozenBatch(data.collate(group), weight, index=number))
+    part = f"all {count:,}" if count == population else f"{count:,} of {population:,}"
+    return FrozenBatches(
+        tuple(batches),
+        sum(batch.size for batch in batches),
+        f"{part} samples of {data.description}",
+    )

@@ -25,3 +25,7 @@ class RestorationError(RuntimeError):
 
 class NonFiniteError(ArithmeticError):
     """The loss, its gradient or a Hessian-vector product holds NaN or infinity at this point."""
+
+
+class ProcessFailedError(RuntimeError):
+    """Something went wrong on one of several processes; raised, with its reason, on all."""

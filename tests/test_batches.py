@@ -84,6 +84,26 @@ def test_the_description_tells_the_share(num_samples: Any, share: str) -> None:
     assert frozen.description == f"{share} samples of the training set (Augmented)"
 
 
+@pytest.mark.parametrize("num_processes", [2, 3, 4])
+def test_shares_are_the_batches_of_one_process_dealt_out(num_processes: int) -> None:
+    whole = freeze(batch_size=4)
+    shares = [freeze(batch_size=4, share=(rank, num_processes)) for rank in range(num_processes)]
+    dealt = sorted(
+        (batch.index, batch.size, batch.data) for s in shares for batch in s.batches if batch.size
+    )
+    assert dealt == [(batch.index, batch.size, batch.data) for batch in whole.batches]
+    assert sum(share.num_samples for share in shares) == whole.num_samples == 11
+    assert {share.description for share in shares} == {whole.description}
+
+
+def test_who_gets_no_batch_repeats_the_last_one_without_weight() -> None:
+    share = freeze(batch_size=4, share=(3, 4))
+    (repeated,) = share.batches
+    last = freeze(batch_size=4).batches[-1]
+    assert (repeated.data, repeated.index, repeated.size) == (last.data, last.index, 0)
+    assert share.num_samples == 0
+
+
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"\(Augmented\) is empty, .* at least one sample"):
         freeze([])

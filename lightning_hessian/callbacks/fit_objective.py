@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -27,6 +28,8 @@ from lightning_hessian.objective import (
     refuse_silent_errors,
     training_data,
 )
+from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
+from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
 FAST_DEV_RUN_SAMPLES = 8
@@ -48,6 +51,8 @@ def _refuse_sharded(trainer: Trainer) -> None:
 
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
+
+    Several processes of a fit share the batches, and fail together.
 
     Args:
         options: What the loss is measured on.
@@ -72,6 +77,7 @@ class FitObjective:
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
         self.notes: tuple[str, ...] = ()
+        self.processes = processes_of(trainer)
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -89,12 +95,19 @@ class FitObjective:
         """
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = self._freeze()
+            self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
         if not self._is_checked:
             self.notes = self._check(self._frozen)
             self._is_checked = True
-        with self._sandbox(self._dtype) as sandbox:
+        with self._entered(self._dtype) as sandbox:
             yield self._loss(self._frozen, sandbox)
+
+    @contextmanager
+    def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
+        """A sandbox on each process, with the first one's weights in all."""
+        with entered_together(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
+            share_state(sandbox, self.processes)
+            yield sandbox
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -123,13 +136,28 @@ class FitObjective:
 
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
         options = self._options
-        step = module_loss(self._module, self._trainer, sandbox.dtype, options.loss)
-        trainable = None
+        step = agreed(
+            self.processes,
+            lambda: module_loss(self._module, self._trainer, sandbox.dtype, options.loss),
+        )
+        trainable: frozenset[str] | None = None
         if isinstance(step, CapturedLoss):
-            # of all batches even where only some are asked for: not each may show the steps
-            trainable = step.parameters(self._frozen or frozen, sandbox)
-        selection = ParameterSelection.of(self._module, options.parameters, trainable)
-        return TrainingLoss(step, frozen, selection, sandbox, poll=self._poll, name=step.name)
+            # from all batches even where only some are asked for: not each may show the steps
+            trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
+
+        def build() -> TrainingLoss:
+            selection = ParameterSelection.of(self._module, options.parameters, trainable)
+            return TrainingLoss(
+                step,
+                frozen,
+                selection,
+                sandbox,
+                poll=self._poll,
+                processes=self.processes,
+                name=step.name,
+            )
+
+        return agreed(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
         options = self._options
@@ -142,16 +170,18 @@ class FitObjective:
                 batch_size=options.batch_size,
                 seed=options.seed,
                 reseed=sandbox.reseed,
+                share=(self.processes.rank, self.processes.size),
             )
 
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""
-        with self._sandbox(self._dtype) as sandbox:
-            index = refuse_silent_errors(self._loss(frozen, sandbox))
-        if index is None:
+        with self._entered(self._dtype) as sandbox:
+            loss = self._loss(frozen, sandbox)
+            index = agreed(self.processes, partial(refuse_silent_errors, loss))
+        if not anywhere(self.processes, index is not None):
             return ()
-        # up to the first batch with a loss, which keeps its index
-        single = replace(frozen, batches=frozen.batches[: index + 1])
+        # the first batch with a loss; with a weight also where it repeats another process's
+        single = replace(frozen, batches=(replace(frozen.batches[index or 0], size=1),))
         try:
             return self._compare(single, torch.float64)
         except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
@@ -166,5 +196,5 @@ class FitObjective:
 
     def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> tuple[str, ...]:
         generator = torch.Generator().manual_seed(self._options.seed)
-        with self._sandbox(dtype, copies=True) as sandbox:
+        with self._entered(dtype, copies=True) as sandbox:
             return compare_products(self._loss(single, sandbox), generator=generator).notes

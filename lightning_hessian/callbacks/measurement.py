@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
-from torch import nn
 from typing_extensions import override
 
 from lightning_hessian.callbacks.checkpoints import CheckpointWatch, Sidecars
@@ -21,14 +20,16 @@ from lightning_hessian.callbacks.history import load_history, save_history
 from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.callbacks.place import place
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,
     RestorationError,
 )
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective import Conductor, TrainingLoss, conduct
 from lightning_hessian.objective.generators import global_generator_state
+from lightning_hessian.objective.processes import agreed, anywhere
 from lightning_hessian.writers.sidecar import write_sidecar
 
 OnError = Literal["warn", "raise"]
@@ -87,11 +88,11 @@ class MeasurementCallback(HostCallback):
         self._has_given_up = False
 
     @abstractmethod
-    def measure(self, loss: TrainingLoss, trainer: Trainer) -> Any:
-        """Measure; called inside the sandbox.
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> Any:
+        """Measure; called inside the sandbox, on the first process only.
 
         Args:
-            loss: At the present parameters.
+            loss: At the present parameters; one that several processes compute, where there are.
             trainer: Running the fit; its loggers are dummies here.
 
         Returns:
@@ -100,7 +101,7 @@ class MeasurementCallback(HostCallback):
 
     @abstractmethod
     def publish(self, trainer: Trainer, report: Any) -> None:
-        """Write a report to the loggers; called outside the sandbox.
+        """Write a report to the loggers; called outside the sandbox, on the first process only.
 
         Args:
             trainer: Running the fit.
@@ -133,7 +134,8 @@ class MeasurementCallback(HostCallback):
         """
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
-        if trainer.received_sigterm:
+        processes = self._objective.processes
+        if anywhere(processes, trainer.received_sigterm):
             return
         self._is_measuring = True
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
@@ -141,7 +143,7 @@ class MeasurementCallback(HostCallback):
         try:
             with stopped_clocks(trainer), self._interruptions.held_back():
                 if self._has_recorded(self._objective, trainer, pl_module, ckpt_path):
-                    self._try_to_write(lambda: self.publish(trainer, self.reports[-1]))
+                    self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
         finally:
             put_back()
             self._is_measuring = False
@@ -231,13 +233,14 @@ class MeasurementCallback(HostCallback):
     ) -> bool:
         """Measure and record, unless these weights have been measured already."""
         start = time.perf_counter()
+        processes = objective.processes
         where: tuple[int, ...] | None = None
         try:
-            where = _where(trainer, module)
+            where = processes.broadcast(agreed(processes, lambda: place(trainer, module)))
             if where == self._measured_at:
                 return False
             with objective.opened() as loss:
-                report = self.measure(loss, trainer)
+                report = conduct(loss, processes, partial(self.measure, trainer=trainer))
             report = dataclasses.replace(report, notes=(*report.notes, *objective.notes))
         except RestorationError:
             raise
@@ -258,13 +261,17 @@ class MeasurementCallback(HostCallback):
             dataclasses.replace(
                 report,
                 mode=self._options.mode,
-                seconds=time.perf_counter() - start,
+                seconds=processes.broadcast(time.perf_counter() - start),
                 epoch=trainer.current_epoch,
                 global_step=trainer.global_step,
                 ckpt_path=ckpt_path,
             )
         )
         return True
+
+    @rank_zero_only
+    def _publish(self, trainer: Trainer) -> None:
+        self.publish(trainer, self.reports[-1])
 
     def _warn_of(self, failure: str, step: int) -> None:
         again = "not be tried again in this fit"
@@ -289,7 +296,7 @@ class MeasurementCallback(HostCallback):
             self.reports[-1] = dataclasses.replace(self.reports[-1], ckpt_path=path)
 
     def _is_of(self, trainer: Trainer, module: LightningModule) -> bool:
-        return self._measured_at is not None and self._measured_at == _where(trainer, module)
+        return self._measured_at is not None and self._measured_at == place(trainer, module)
 
     def _after_save(self, trainer: Trainer, module: LightningModule, path: str) -> None:
         # also of savers that answer an exception, if the last report is of these very weights
@@ -323,15 +330,3 @@ class MeasurementCallback(HostCallback):
                 f"{type(self).__name__} could not write its report of step {step}: "
                 f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
             )
-
-
-def _where(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
-    """The step and a sum of each parameter's bits, as weights may be exchanged at the same step."""
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    real = (torch.view_as_real(p) if p.is_complex() else p for p in module.parameters())
-    sums = (
-        int(p.detach().view(integers[p.element_size()]).sum())
-        for p in real
-        if p.layout == torch.strided and not nn.parameter.is_lazy(p)
-    )
-    return (trainer.global_step, *sums)

@@ -17,7 +17,7 @@ from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.operators import HessianOperator
 from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.results import Mode, Spectrum, SpectrumReport
@@ -136,7 +136,7 @@ class HessianSpectrum(MeasurementCallback):
         self._has_told_cost = False
 
     @override
-    def measure(self, loss: TrainingLoss, trainer: Trainer) -> SpectrumReport:
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
         start = time.perf_counter()
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
@@ -170,10 +170,13 @@ class HessianSpectrum(MeasurementCallback):
 
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
-        figure = None if report.density is None else rasterize(spectrum_figure(report))
+        is_drawn = report.density is not None and trainer.loggers
+        figure = rasterize(spectrum_figure(report)) if is_drawn else None
         self._writer.write(trainer.loggers, report, figure)
 
-    def _tell_cost(self, loss: TrainingLoss, gradient_seconds: float, max_hvps: int) -> None:
+    def _tell_cost(
+        self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int
+    ) -> None:
         if self._has_told_cost:
             return
         self._has_told_cost = True
@@ -181,8 +184,8 @@ class HessianSpectrum(MeasurementCallback):
         rank_zero_info(
             f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
             f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
-            f"report costs at most {max_hvps} Hessian-vector products, about {low:.2g} to "
-            f"{high:.2g} s, and fewer when its tolerances are met earlier."
+            f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
+            f"{high:.3g} s, and fewer when its tolerances are met earlier."
         )
 
 

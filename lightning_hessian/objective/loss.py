@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.parameters import ParameterSelection
 
@@ -44,12 +46,16 @@ class TrainingLoss:
     are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
     backward and ``b`` second backwards.
 
+    Several processes share the batches. Each method that sums over batches is then called on all of
+    them at the same time, gives the same on each, and raises on all what fails on one.
+
     Args:
         batch_loss: The loss of one batch.
-        batches: The frozen sample.
+        batches: The frozen sample, or this process's share of it.
         parameters: What to differentiate by.
         sandbox: Entered by the caller; reset before each evaluation.
         poll: Called before each evaluation; raises if the measurement is to be abandoned.
+        processes: That share the batches, equally many each.
         name: Which loss of the module it is; None for that of its ``training_step``.
     """
 
@@ -59,17 +65,20 @@ class TrainingLoss:
         batches: FrozenBatches,
         parameters: ParameterSelection,
         sandbox: Sandbox,
+        *,
         poll: Callable[[], None] | None = None,
+        processes: Processes | None = None,
         name: str | None = None,
     ) -> None:
         self.name = name
+        self.processes = processes or Alone()
         self.batches = batches
         self.parameters = parameters
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._poll = poll
         # samples in batches that are not skipped: not known before the first gradient
-        self._num_weighted = 0
+        self._num_weighted = 0.0
 
     @property
     def size(self) -> int:
@@ -129,21 +138,12 @@ class TrainingLoss:
             RefusedError: If every batch is skipped, or no parameter gets a gradient.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        total, vector = 0.0, torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        used = [False] * len(self.parameters.names)
-        num_weighted = 0
-        for index, batch in enumerate(self.batches.batches):
-            loss = self.evaluate_batch(index)
-            if loss is None:
-                continue
-            num_weighted += batch.size
-            total += batch.size * float(loss.detach())
-            if loss.requires_grad:
-                pieces = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
-                self.parameters.add_flat(vector, pieces, batch.size)
-                used = [u or piece is not None for u, piece in zip(used, pieces, strict=True)]
+        end = self.size
+        payload = self.sum_over_batches(end + 2 + len(self.parameters.names), self._add_gradient)
+        total, num_weighted = float(payload[end]), float(payload[end + 1])
+        used = (payload[end + 2 :] > 0).tolist()
         self._check_usable(num_weighted, used)
-        vector /= num_weighted
+        vector = payload[:end] / num_weighted
         if not bool(vector.isfinite().all()):
             raise NonFiniteError(
                 "the gradient of the training loss must be finite, but it holds NaN or infinity "
@@ -173,27 +173,71 @@ class TrainingLoss:
             RefusedError: If an operation has no second derivative, or there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        count = vectors.shape[1]
-        columns = [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
-        total = torch.zeros(count, self.size, dtype=torch.float64, device=self.device)
         if self._num_weighted == 0:
             self.gradient()
-        for index, batch in enumerate(self.batches.batches):
-            loss = self.evaluate_batch(index)
-            if loss is None or not loss.requires_grad:
-                continue
+        count = vectors.shape[1]
+        columns = agreed(
+            self.processes,
+            lambda: [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)],
+        )
+        total = self.sum_over_batches(count * self.size, partial(self._add_products, columns))
+        total /= self._num_weighted
+        return total.view(count, self.size).to(self.dtype).T
+
+    def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
+        """Sum a vector over the frozen batches of all processes.
+
+        The processes agree after each batch: a step may hold exchanges of its own, in which a
+        process would wait for ever for one that has failed before.
+
+        Args:
+            length: Of the vector.
+            add: Adds to a float64 vector the contribution of the batch at a position.
+
+        Returns:
+            ``(length,)`` float64, the same on all processes.
+        """
+        total = agreed(
+            self.processes,
+            lambda: torch.zeros(length, dtype=torch.float64, device=self.device),
+        )
+        for index in range(len(self.batches.batches)):
+            agreed(self.processes, partial(add, total, index))
+        return self.processes.sum(total)
+
+    def _add_gradient(self, payload: Tensor, index: int) -> None:
+        """Add a batch's weighted gradient, weighted loss, weight, and which parameters are used."""
+        loss = self.evaluate_batch(index)
+        if loss is None:
+            return
+        end, weight = self.size, self.batches.batches[index].size
+        payload[end] += weight * loss.detach().double()
+        payload[end + 1] += weight
+        if loss.requires_grad:
             tensors = self.parameters.tensors
-            first = torch.autograd.grad(loss, tensors, create_graph=True, allow_unused=True)
-            curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
-            for j in range(count if curved else 0):
-                second = _second_derivative(
-                    [first[i] for i in curved],
-                    tensors,
-                    [columns[j][i] for i in curved],
-                    retain_graph=j + 1 < count,
-                )
-                self.parameters.add_flat(total[j], second, batch.size / self._num_weighted)
-        return total.to(self.dtype).T
+            pieces = torch.autograd.grad(weight * loss, tensors, allow_unused=True)
+            self.parameters.add_flat(payload[:end], pieces, 1.0)
+            payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
+
+    def _add_products(self, columns: list[list[Tensor]], total: Tensor, index: int) -> None:
+        """Add a batch's weighted products with each vector, one after the other."""
+        loss = self.evaluate_batch(index)
+        if loss is None or not loss.requires_grad:
+            return
+        # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
+        # at this process's parameters is of the sum of all processes' losses
+        weighted = self.batches.batches[index].size * loss
+        tensors = self.parameters.tensors
+        first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
+        curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
+        for j, column in enumerate(columns if curved else ()):
+            second = _second_derivative(
+                [first[i] for i in curved],
+                tensors,
+                [column[i] for i in curved],
+                retain_graph=j + 1 < len(columns),
+            )
+            self.parameters.add_flat(total[j * self.size : (j + 1) * self.size], second, 1.0)
 
     @contextmanager
     def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
@@ -210,7 +254,7 @@ class TrainingLoss:
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
 
-    def _check_usable(self, num_weighted: int, used: list[bool]) -> None:
+    def _check_usable(self, num_weighted: float, used: list[bool]) -> None:
         if num_weighted == 0:
             raise RefusedError(
                 f"`training_step` returned None for each of the {len(self.batches.batches)} frozen "

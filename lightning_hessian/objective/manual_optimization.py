@@ -14,8 +14,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.training_step import TrainingStep
 
@@ -77,7 +78,9 @@ class CapturedLoss:
         """
         return self._run(batch, index, wanted=self._number or 0).loss
 
-    def parameters(self, frozen: FrozenBatches, sandbox: Sandbox) -> frozenset[str]:
+    def parameters(
+        self, frozen: FrozenBatches, sandbox: Sandbox, processes: Processes | None = None
+    ) -> frozenset[str]:
         """Which parameters the loss is minimised over, from one run of the step on every batch.
 
         Those of the optimisers that step on it: after the call and before the next call that
@@ -85,20 +88,24 @@ class CapturedLoss:
         are trainable at the call. In both cases only what is trainable there.
 
         Args:
-            frozen: The frozen sample.
+            frozen: The frozen sample, or this process's share of it.
             sandbox: Entered.
+            processes: That share the batches.
 
         Returns:
-            Names of parameters.
+            Names of parameters, the same on all processes.
 
         Raises:
             RefusedError: If the call is not there, or not the only one, or another one on some
                 batches than on others.
         """
-        runs = []
-        for batch in frozen.batches:
-            sandbox.reset(batch.index)
-            runs.append(self._run(batch.data, batch.index, wanted=None).calls)
+        processes = processes or Alone()
+        own = [
+            # after each batch, as a step may hold exchanges of its own
+            agreed(processes, partial(self._calls, batch, sandbox))
+            for batch in frozen.batches
+        ]
+        runs = [run for rank in range(processes.size) for run in processes.broadcast(own, rank)]
         most = max(map(len, runs), default=0)
         number = self._number or 0
         self._check_number(most)
@@ -114,6 +121,10 @@ class CapturedLoss:
             )
         (names,) = trainable
         return names.intersection(*owners)
+
+    def _calls(self, batch: FrozenBatch, sandbox: Sandbox) -> list[BackwardCall]:
+        sandbox.reset(batch.index)
+        return self._run(batch.data, batch.index, wanted=None).calls
 
     def _check_number(self, count: int) -> None:
         step = f"`{type(self._module).__name__}.training_step`"

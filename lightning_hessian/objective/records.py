@@ -37,8 +37,19 @@ class TensorRecord:
         Returns:
             A record of the same tensor.
         """
+        return self.holding(self.copy + delta)
+
+    def holding(self, bits: Tensor) -> TensorRecord:
+        """The same record with other bits to put back.
+
+        Args:
+            bits: Of the tensor's shape and type, on its device.
+
+        Returns:
+            A record of the same tensor.
+        """
         record = TensorRecord.__new__(TensorRecord)
-        record.__dict__.update(self.__dict__, copy=self.copy + delta)
+        record.__dict__.update(self.__dict__, copy=bits)
         return record
 
     def put_back_handles(self) -> None:

@@ -142,6 +142,17 @@ class Sandbox:
             records.update(before)
             self._state.restore_tensors()
 
+    def hold(self, bits: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Give tensors of the module other bits, until the sandbox is left.
+
+        Args:
+            bits: Each tensor with its new bits, on any device.
+        """
+        records = self._state.tensors
+        for tensor, other in bits:
+            records[id(tensor)] = records[id(tensor)].holding(other.to(tensor.device, copy=True))
+        self._state.restore_tensors()
+
     @property
     def _state(self) -> StateSnapshot:
         if self._inside is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.graph import node_names, once_differentiable_functions
 from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.objective.processes import agreed, anywhere, entered_together
 from lightning_hessian.probes import rademacher
 
 ASYMMETRY_LIMIT = 1e-6
@@ -79,7 +81,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     Meant for a float64 objective of one batch, in a sandbox of copies: then rounding is far below
     the limits, and the difference's step crosses next to no kink of a ReLU. In float32 a wrong
     symmetry is still seen, but rounding explains almost any difference. Costs two products and two
-    gradients of the batch.
+    gradients of the batch. Several processes check the mean over a batch of each.
 
     A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
@@ -95,11 +97,12 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         RefusedError: If the products are not symmetric.
         NonFiniteError: If a product holds NaN or infinity.
     """
-    index, scalar = _first_loss(loss)
-    if index is None or scalar is None:
+    _, scalar = agreed(loss.processes, lambda: _first_loss(loss))
+    if not anywhere(loss.processes, scalar is not None):
         return SelfCheck(asymmetry=0.0, difference=0.0, notes=())
     # a step that casts to a lower type inside computes with that type's roundings
-    casts = any("ToCopy" in name for name in node_names([scalar]))
+    names = node_names([] if scalar is None else [scalar])
+    casts = anywhere(loss.processes, any("ToCopy" in name for name in names))
     is_rough = casts or loss.dtype != torch.float64
     eps = torch.finfo(torch.float32 if is_rough else torch.float64).eps
     limit = ROUGH_ASYMMETRY_LIMIT if is_rough else ASYMMETRY_LIMIT
@@ -122,7 +125,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = _relative_difference(loss, index, v, hv, eps)
+    difference = _relative_difference(loss, v, hv, eps)
     notes: tuple[str, ...] = ()
     if difference > DIFFERENCE_LIMIT:
         notes = (
@@ -141,14 +144,12 @@ def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:
     return None, None
 
 
-def _relative_difference(
-    loss: TrainingLoss, index: int, v: Tensor, hv: Tensor, eps: float
-) -> float:
+def _relative_difference(loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float) -> float:
     parameters = loss.parameters
     norm = float(torch.cat([p.detach().reshape(-1) for p in parameters.tensors]).norm())
     step = 1e-6 * max(norm, 1.0)
-    forward = _gradient_at(loss, index, v, step)
-    backward = _gradient_at(loss, index, v, -step)
+    forward = _gradient_at(loss, v, step)
+    backward = _gradient_at(loss, v, -step)
     quotient = (forward - backward) / (2 * step)
     # a gradient carries about sqrt(operations) roundings; 100 of them are generous
     rounding = 100 * eps * float(forward.norm() + backward.norm()) / (2 * step)
@@ -157,19 +158,26 @@ def _relative_difference(
     return max(excess, 0.0) / larger if larger > 0 else 0.0
 
 
-def _gradient_at(loss: TrainingLoss, index: int, v: Tensor, step: float) -> Tensor:
-    """Gradient of one batch at ``w + step v``, by ``backward()`` as training takes it."""
-    tensors = loss.parameters.tensors
-    with loss.displaced(v, step):
-        scalar = loss.evaluate_batch(index)
-        if scalar is None:
-            raise RefusedError(
-                "`training_step` returned None for a batch at slightly moved parameters, but a "
-                "loss at the present ones: its loss is not a function of the parameters."
-            )
-        for parameter in tensors:
-            parameter.grad = None
-        scalar.backward(inputs=list(tensors))
-        out = torch.zeros(loss.size, dtype=torch.float64, device=loss.device)
-        loss.parameters.add_flat(out, [p.grad for p in tensors], 1.0)
-    return out
+def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
+    """Gradient at ``w + step v``, by ``backward()`` as training takes it."""
+    with entered_together(loss.processes, loss.displaced(v, step)):
+        total = loss.sum_over_batches(loss.size + 1, partial(_add_backward, loss))
+    if total[-1] == 0:
+        raise RefusedError(
+            "`training_step` returned None for a batch at slightly moved parameters, but a "
+            "loss at the present ones: its loss is not a function of the parameters."
+        )
+    return total[:-1] / total[-1]
+
+
+def _add_backward(loss: TrainingLoss, total: Tensor, index: int) -> None:
+    """Add a batch's weighted gradient, and its weight."""
+    scalar = loss.evaluate_batch(index)
+    if scalar is None or not scalar.requires_grad:
+        return
+    tensors, weight = loss.parameters.tensors, loss.batches.batches[index].size
+    for parameter in tensors:
+        parameter.grad = None
+    (weight * scalar).backward(inputs=list(tensors))
+    loss.parameters.add_flat(total[:-1], [p.grad for p in tensors], 1.0)
+    total[-1] += weight

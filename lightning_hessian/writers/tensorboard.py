@@ -94,7 +94,7 @@ def write_layout(log_dir: str, *, prefix: str) -> None:
         ],
     }
     with SummaryWriter(str(Path(log_dir) / prefix)) as writer:
-        writer.add_custom_scalars({"Hessian of the training loss": charts})
+        writer.add_custom_scalars({f"{prefix}: Hessian of the training loss": charts})
 
 
 def _buckets(positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -123,7 +123,7 @@ def test_the_layout_stands_in_a_run_of_its_own_once(tmp_path: Path) -> None:
     main = written(tmp_path, report_at(0), report_at(1), custom_scalars=True)
     assert "custom_scalars__config__" not in main.tags["tensors"]
     (category,) = Events(tmp_path / "run" / "hessian").layout().category
-    assert category.title == "Hessian of the training loss"
+    assert category.title == "hessian: Hessian of the training loss"
     charts = {chart.title: chart for chart in category.chart}
     assert list(charts["largest eigenvalues"].multiline.tag) == [r"hessian/eig_\d+$"]
     (margin,) = charts["trace and its 95 % interval"].margin.series
@@ -148,7 +148,20 @@ def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
     SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), None)
     logger.experiment.flush()
     assert Events(tmp_path / "run").layout().category[0].title == "mine"
-    assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("Hessian")
+    assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("hessian")
+
+
+def test_two_names_have_two_pages_of_charts(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    for name in ("hessian", "top"):
+        SpectrumWriter(prefix=name, custom_scalars=True).write([logger], report_at(), None)
+    logger.experiment.flush()
+    titles = [
+        Events(tmp_path / "run" / name).layout().category[0].title for name in ("hessian", "top")
+    ]
+    # TensorBoard merges categories of one title into one
+    assert titles == [f"{name}: Hessian of the training loss" for name in ("hessian", "top")]
+    assert {"hessian/eig_1", "top/eig_1"} <= Events(tmp_path / "run").scalars().keys()
 
 
 def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""One process runs an estimator; the others compute their part of each thing that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.processes import Processes, agreed
+from lightning_hessian.parameters import ParameterSelection
+
+T = TypeVar("T")
+
+_Command = tuple[str, tuple[tuple[torch.Size, torch.dtype], ...]]
+"""The name of a method of the loss, and the shapes and types of the tensors that it takes."""
+
+
+class Conductor:
+    """A training loss on the first process, computed by all.
+
+    Each call is told to the other processes, which call the same method of theirs. Decisions are
+    so taken once, and no other process holds the estimator's vectors.
+
+    Args:
+        loss: This process's.
+        processes: Of which this is the first.
+    """
+
+    def __init__(self, loss: TrainingLoss, processes: Processes) -> None:
+        self._loss = loss
+        self._processes = processes
+
+    @property
+    def size(self) -> int:
+        """Number of selected scalars, ``n``."""
+        return self._loss.size
+
+    @property
+    def device(self) -> torch.device:
+        """Of the first selected parameter."""
+        return self._loss.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the derivatives."""
+        return self._loss.dtype
+
+    @property
+    def name(self) -> str | None:
+        """Which loss of the module it is."""
+        return self._loss.name
+
+    @property
+    def batches(self) -> FrozenBatches:
+        """This process's share; ``num_samples`` and ``description`` are of all."""
+        return self._loss.batches
+
+    @property
+    def parameters(self) -> ParameterSelection:
+        """What is differentiated by."""
+        return self._loss.parameters
+
+    def gradient(self) -> Gradient:
+        """Loss and gradient, as :meth:`TrainingLoss.gradient`.
+
+        Returns:
+            Over the batches of all processes.
+        """
+        gradient: Gradient = self._call("gradient")
+        return gradient
+
+    def hessian_products(self, vectors: Tensor) -> Tensor:
+        """Multiply by the Hessian, as :meth:`TrainingLoss.hessian_products`.
+
+        Args:
+            vectors: ``(n, b)``.
+
+        Returns:
+            ``(n, b)``, over the batches of all processes.
+        """
+        products: Tensor = self._call("hessian_products", vectors)
+        return products
+
+    def dismiss(self) -> None:
+        """Tell the other processes that nothing more will be asked."""
+        self._processes.broadcast(None)
+
+    def _call(self, method: str, *tensors: Tensor) -> Any:
+        kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        command = self._processes.broadcast((method, kinds))
+        return _call_together(self._loss, self._processes, command, tensors)
+
+
+def conduct(
+    loss: TrainingLoss, processes: Processes, measure: Callable[[TrainingLoss | Conductor], T]
+) -> T:
+    """Measure once, by the work of all processes.
+
+    Args:
+        loss: This process's, inside its sandbox.
+        processes: Each calls this at the same time.
+        measure: Run on the first process alone; takes its loss, or a stand-in for it.
+
+    Returns:
+        What it returned, on all processes; or raises what it raised, on all.
+    """
+    if processes.size == 1:
+        return measure(loss)
+
+    def part() -> T | None:
+        if processes.rank != 0:
+            serve(loss, processes)
+            return None
+        conductor = Conductor(loss, processes)
+        try:
+            return measure(conductor)
+        finally:
+            conductor.dismiss()
+
+    measured: T = processes.broadcast(agreed(processes, part))  # type: ignore[assignment]
+    return measured
+
+
+def serve(loss: TrainingLoss, processes: Processes) -> None:
+    """Compute this process's part of everything that the first one's conductor is asked for.
+
+    Args:
+        loss: This process's.
+        processes: Of which this is not the first.
+    """
+    command: _Command | None = None
+    while (command := processes.broadcast(command)) is not None:
+        try:
+            _call_together(loss, processes, command, ())
+        except Exception:
+            # agreed on, so raised on the first process too, which decides what follows
+            continue
+
+
+def _call_together(
+    loss: TrainingLoss, processes: Processes, command: _Command, tensors: tuple[Tensor, ...]
+) -> Any:
+    """Call a method of the loss on this process; the first one gives the tensors."""
+    method, kinds = command
+
+    def mine(index: int) -> Tensor:
+        if tensors:
+            return tensors[index].clone(memory_format=torch.contiguous_format)
+        shape, dtype = kinds[index]
+        return torch.zeros(shape, dtype=dtype, device=loss.device)
+
+    received = [
+        processes.sum(agreed(processes, lambda index=index: mine(index)))  # type: ignore[misc]
+        for index in range(len(kinds))
+    ]
+    return getattr(loss, method)(*received)

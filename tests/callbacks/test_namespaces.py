@@ -1,0 +1,85 @@
+"""The callback under both names of Lightning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.spectrum import spectrum, steps
+
+other = pytest.importorskip("pytorch_lightning")
+
+
+class OtherClassifier(other.LightningModule):
+    """The classifier of these tests as a module of the other package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        inputs, targets = batch
+        loss = F.cross_entropy(self.network(inputs), targets)
+        self.log("train_loss", loss)
+        return loss * (2.0 if self.trainer.validating else 1.0)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(*callbacks: Any) -> OtherClassifier:
+    torch.manual_seed(3)
+    module = OtherClassifier()
+    host = other.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    host.fit(module, loader())
+    return module
+
+
+def test_it_is_a_callback_of_both_packages() -> None:
+    assert isinstance(spectrum(), pl.Callback)
+    assert isinstance(spectrum(), other.Callback)
+
+
+def test_the_numbers_are_the_same_under_both_names() -> None:
+    theirs, ours = spectrum(max_hvps=51), spectrum(max_hvps=51)
+    fitted(theirs)
+    torch.manual_seed(3)
+    trainer(ours, max_epochs=2).fit(Classifier(), loader())
+    assert steps(theirs) == steps(ours) == [0, 4, 8]
+    for one, two in zip(theirs.reports, ours.reports, strict=True):
+        assert one.eigenvalues.equal(two.eigenvalues)
+        assert one.loss == two.loss
+
+
+def test_the_run_under_the_other_name_is_left_as_it_is() -> None:
+    with_ours, without = fitted(spectrum(every_n_train_steps=1)), fitted()
+    for one, two in zip(with_ours.parameters(), without.parameters(), strict=True):
+        assert one.equal(two)
+    metrics = [module.trainer.logged_metrics for module in (with_ours, without)]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
+def test_importing_it_leaves_the_users_logger_in_its_place(name: str) -> None:
+    code = (
+        f"import {name}, lightning_hessian; from lightning_utilities.core import rank_zero; "
+        "print(rank_zero.log.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{name}.utilities.rank_zero"

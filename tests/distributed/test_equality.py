@@ -1,0 +1,130 @@
+"""Two processes measure what one measures: the same bits, from half the work each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_hessian import HessianSpectrum, SpectrumReport
+from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.hard_modules import Attention, seeded
+from tests.helpers.processes import ddp_trainer, in_processes
+
+OWN = ("seconds", "gradient_seconds", "epoch", "global_step")
+
+
+def batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def dropout() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(0.4), nn.Linear(6, 3))
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def spectrum(**options: Any) -> HessianSpectrum:
+    """Everything that a report can hold, from few products, and errors raised."""
+    cheap = {"num_eigenvalues": 2, "every_n_epochs": None, "max_hvps": 24, "on_error": "raise"}
+    return HessianSpectrum(**(cheap | options))
+
+
+def numbers(report: SpectrumReport) -> dict[str, Any]:
+    """All of a report but its times and its place in the run."""
+    return {name: value for name, value in report.to_dict().items() if name not in OWN}
+
+
+def measured_by_two(
+    module: Classifier, *, batch_size: int = 8, fit: dict[str, Any] | None = None, **options: Any
+) -> list[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Each process's reports of a fit of two steps, and its weights and buffers at the end."""
+
+    def part(rank: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        callback, network = spectrum(**options), copy.deepcopy(module)
+        data = loader(batch_size=batch_size)
+        ddp_trainer(callback, max_epochs=2, max_steps=2, **(fit or {})).fit(network, data)
+        reports = [report.to_dict() for report in callback.reports]
+        return reports, {name: t.tolist() for name, t in network.state_dict().items()}
+
+    return in_processes(part)
+
+
+def measured_by_one(
+    module: Classifier, weights: dict[str, Any] | None, batch_size: int = 8, **options: Any
+) -> dict[str, Any]:
+    """The report of one process at some weights."""
+    network = copy.deepcopy(module)
+    if weights is not None:
+        kinds = network.state_dict()
+        state = {n: torch.tensor(w, dtype=kinds[n].dtype) for n, w in weights.items()}
+        network.load_state_dict(state)
+    callback = spectrum(**options)
+    trainer(callback, max_steps=1).fit(network, loader(batch_size=batch_size))
+    return numbers(callback.reports[0])
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
+    "plain, last batch of two": (plain, {}),
+    "plain, three batches of twenty samples": (plain, {"num_samples": 20}),
+    "plain, train": (plain, {"mode": "train"}),
+    "attention": (Attention, {}),
+    "batch norm": (batch_norm, {}),
+    "batch norm, train": (batch_norm, {"mode": "train"}),
+    "dropout, train": (dropout, {"mode": "train"}),
+    "one batch for two processes": (batch_norm, {"batch_size": 26}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_measure_the_same_bits_as_one(name: str) -> None:
+    # float32 derivatives times whole numbers, summed in float64: no order of them rounds otherwise
+    make, options = CASES[name]
+    module = seeded(make)
+    (first, weights), (second, others) = measured_by_two(module, **options)
+    assert first == second
+    assert [report["global_step"] for report in first] == [0, 2]
+    if make is batch_norm:
+        assert weights["network.1.running_mean"] != others["network.1.running_mean"]
+    for report, state in zip(first, (None, weights), strict=True):
+        measured = {key: value for key, value in report.items() if key not in OWN}
+        assert measured == measured_by_one(module, state, **options)
+
+
+def test_sums_of_float64_differ_by_their_order_only() -> None:
+    module = seeded(plain)
+    options = {"precision": 64, "max_hvps": 51, "trace": False, "density": False}
+    (reports, _), _ = measured_by_two(module, **options)
+    alone = measured_by_one(module, None, **options)
+    for name in ("eigenvalues", "smallest_eigenvalues", "loss", "gradient_norm"):
+        # some hundred roundings of float64
+        close = torch.tensor(alone[name], dtype=torch.float64)
+        torch.testing.assert_close(
+            torch.tensor(reports[0][name], dtype=torch.float64), close, rtol=1e-12, atol=1e-14
+        )
+
+
+class Unused(nn.Module):
+    """A layer that no loss depends on, which data-parallel training must be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.never = nn.Linear(4, 3), nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used(x)
+
+
+def test_parameters_that_are_not_used_are_named() -> None:
+    module = seeded(Unused)
+    fit = {"ddp": {"find_unused_parameters": True}}
+    (first, weights), (second, _) = measured_by_two(module, fit=fit)
+    assert first == second
+    assert first[-1]["unused_parameters"] == ["network.never.weight", "network.never.bias"]
+    assert numbers(SpectrumReport.from_dict(first[-1])) == measured_by_one(module, weights)

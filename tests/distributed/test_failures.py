@@ -1,0 +1,216 @@
+"""What fails on one process fails on all, with one reason, and none of them hangs."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from lightning_hessian import HessianSpectrum
+from tests.helpers.fitting import Classifier, classification_data, loader
+from tests.helpers.hard_modules import mlp, seeded
+from tests.helpers.processes import ddp_trainer, in_processes
+from tests.helpers.spectrum import spectrum
+
+# calls of the step on each of two processes, which have two batches each: graph search (0), check
+# (1 to 5), gradient (6, 7), products of two blocks (8 to 11)
+FIRST, IN_CHECK, LAST_OF_GRADIENT, IN_PRODUCTS, LAST = 0, 3, 7, 9, 11
+
+
+class Fails(Classifier):
+    """At one call of its step on process 1 it fails; each call exchanges tensors if told to."""
+
+    # of the class: what the module holds itself is put back after each call
+    calls, at = 0, -1
+    fail: Callable[[Classifier, Tensor], Tensor]
+    exchanges = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self.network(batch[0]), batch[1])
+        if self.exchanges:
+            self.all_gather(loss.detach())
+        Fails.calls += 1
+        if self.global_rank == 1 and Fails.calls - 1 == self.at:
+            return Fails.fail(self, loss)
+        return loss
+
+
+def raises(error: Exception) -> Callable[[Classifier, Tensor], Tensor]:
+    def fail(module: Classifier, loss: Tensor) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def raises_in_backward(error: Exception) -> Callable[[Classifier, Tensor], Tensor]:
+    def hook(gradient: Tensor) -> NoReturn:
+        raise error
+
+    def fail(module: Classifier, loss: Tensor) -> Tensor:
+        loss.register_hook(hook)
+        return loss
+
+    return fail
+
+
+def is_nan(module: Classifier, loss: Tensor) -> Tensor:
+    return loss * math.nan
+
+
+def curves_without_bound(module: Classifier, loss: Tensor) -> Tensor:
+    weight = module.network[0].weight
+    return loss + (weight - weight.detach()).abs().pow(1.5).sum()
+
+
+def is_a_vector(module: Classifier, loss: Tensor) -> Tensor:
+    return loss.expand(2)
+
+
+def fit(at: int, fail: Any, callback: HessianSpectrum | None, exchanges: bool = False) -> Any:
+    """One process's weights and buffers after two steps."""
+    Fails.calls, Fails.at, Fails.fail, Fails.exchanges = 0, at, fail, exchanges
+    network = Fails(seeded(mlp).network)
+    ours = [] if callback is None else [callback]
+    ddp_trainer(*ours, max_epochs=2, max_steps=2).fit(network, loader())
+    return [t.tolist() for t in network.state_dict().values()]
+
+
+OOM = "ProcessFailedError: OutOfMemoryError on process 1: no memory"
+NAN = "NonFiniteError: the training loss must be finite, got nan on frozen batch"
+CURVED = "NonFiniteError: a Hessian-vector product holds NaN or infinity"
+CASES: dict[str, tuple[int, Any, bool, str]] = {
+    "at the first call": (FIRST, raises(KeyError("x")), False, "KeyError on process 1: 'x'"),
+    "in the check": (IN_CHECK, is_nan, False, f"{NAN} 1."),
+    "in the gradient": (LAST_OF_GRADIENT, raises(ValueError("no")), True, "ValueError on"),
+    "out of memory": (IN_PRODUCTS, raises_in_backward(torch.OutOfMemoryError("no memory")), True,
+                      OOM),
+    "out of memory at last": (LAST, raises_in_backward(torch.OutOfMemoryError("no memory")), False,
+                              OOM),
+    "loss not a number": (LAST_OF_GRADIENT, is_nan, True, f"{NAN} 3."),
+    "loss not a number later": (IN_PRODUCTS, is_nan, False, f"{NAN} 3."),
+    "product not a number": (IN_PRODUCTS, curves_without_bound, True, CURVED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> None:
+    at, fail, exchanges, reason = CASES[name]
+
+    def part(rank: int) -> Any:
+        bare = fit(-1, fail, None, exchanges)
+        callback = spectrum(on_error="warn", every_n_epochs=None)
+        measured = fit(at, fail, callback, exchanges)
+        return bare == measured, [report.to_dict() for report in callback.reports]
+
+    (is_same, first), (other_is_same, second) = in_processes(part, seconds=30)
+    assert is_same
+    assert other_is_same
+    assert repr(first) == repr(second)
+    assert reason in first[0]["failure"]
+    assert [report["failure"] for report in first[1:]] == [None]
+
+
+def raises_a_signal(module: Classifier, loss: Tensor) -> Tensor:
+    signal.raise_signal(signal.SIGUSR1)
+    return loss
+
+
+def test_a_signal_to_one_lets_all_abandon_the_measurement() -> None:
+    def part(rank: int) -> Any:
+        answered: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, _: answered.append(number))
+        bare = fit(-1, raises_a_signal, None)
+        callback = spectrum(on_error="raise", every_n_epochs=None)
+        measured = fit(IN_PRODUCTS, raises_a_signal, callback)
+        assert bare == measured
+        return len(answered), [report.global_step for report in callback.reports]
+
+    assert in_processes(part, seconds=30) == [(0, [2]), (1, [2])]
+
+
+def test_all_check_in_float32_where_one_cannot_in_float64() -> None:
+    def part(rank: int) -> Any:
+        callback = spectrum(on_error="warn", every_n_epochs=None)
+        fit(IN_CHECK, raises_in_backward(MemoryError("no memory")), callback)
+        return [report.notes for report in callback.reports]
+
+    first, second = in_processes(part, seconds=30)
+    assert first == second
+    assert "in float64 (ProcessFailedError: MemoryError on process 1: no memory)" in first[0][-1]
+
+
+def test_all_give_up_together_after_one_refusal() -> None:
+    def part(rank: int) -> Any:
+        callback = spectrum(on_error="warn", every_n_train_steps=1)
+        fit(FIRST, is_a_vector, callback)
+        return [report.failure for report in callback.reports]
+
+    first, second = in_processes(part, seconds=30)
+    assert first == second
+    assert len(first) == 1
+    assert first[0].startswith("RefusedError: the training loss must be a single number, got")
+
+
+def test_all_raise_together_where_asked() -> None:
+    def part(rank: int) -> Any:
+        failures = []
+        for fail in (raises(MemoryError("no memory")), is_nan):
+            try:
+                fit(IN_PRODUCTS, fail, spectrum(on_error="raise"))
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {error}")
+        return failures
+
+    first, second = in_processes(part, seconds=30)
+    assert first == second
+    assert first[0] == "ProcessFailedError: MemoryError on process 1: no memory"
+    assert first[1].startswith(f"{NAN} 3.")
+
+
+class FailsToFetch(Dataset[Any]):
+    """Cannot be read on one process, until training reads it."""
+
+    fails = False
+
+    def __len__(self) -> int:
+        return 26
+
+    def __getitem__(self, index: int) -> Any:
+        if FailsToFetch.fails:
+            FailsToFetch.fails = False
+            raise OSError("no such file")
+        return classification_data()[index]
+
+
+class FailsToPublish(HessianSpectrum):
+    def publish(self, trainer: Any, report: Any) -> None:
+        raise OSError("disk full")
+
+
+def test_what_fails_outside_the_step_fails_on_all() -> None:
+    def part(rank: int) -> Any:
+        FailsToFetch.fails = rank == 1
+        callback = spectrum(on_error="warn", every_n_epochs=None)
+        ddp_trainer(callback).fit(seeded(mlp), loader(FailsToFetch()))
+        failures: list[Any] = [report.failure for report in callback.reports]
+        publishing = FailsToPublish(trace=False, density=False, max_hvps=8, on_error="raise")
+        try:
+            ddp_trainer(publishing).fit(seeded(mlp), loader())
+        except RuntimeError as error:
+            failures.append(str(error))
+        return failures
+
+    first, second = in_processes(part, seconds=30)
+    assert first == second
+    assert first == [
+        "ProcessFailedError: OSError on process 1: no such file",
+        None,
+        "OSError on process 0: disk full",
+    ]
