@@ -21,10 +21,11 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.objective import (
+    CapturedLoss,
     Sandbox,
     TrainingLoss,
-    TrainingStep,
     compare_products,
+    module_loss,
     refuse_silent_errors,
 )
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
@@ -142,16 +143,32 @@ class FitObjective:
         )
 
     def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
-        def build() -> TrainingLoss:
-            step = TrainingStep(
+        options = self._options
+        step = agreed(
+            self.processes,
+            lambda: module_loss(
                 self._module,
                 self._trainer,
                 sandbox.dtype,
+                options.loss,
                 are_transferred=frozen.are_transferred,
-            )
-            selection = ParameterSelection.of(self._module, self._options.parameters)
+            ),
+        )
+        trainable: frozenset[str] | None = None
+        if isinstance(step, CapturedLoss):
+            # from all batches even where only some are asked for: not each may show the steps
+            trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
+
+        def build() -> TrainingLoss:
+            selection = ParameterSelection.of(self._module, options.parameters, trainable)
             return TrainingLoss(
-                step, frozen, selection, sandbox, poll=self._poll, processes=self.processes
+                step,
+                frozen,
+                selection,
+                sandbox,
+                poll=self._poll,
+                processes=self.processes,
+                name=step.name,
             )
 
         return agreed(self.processes, build)

@@ -6,6 +6,8 @@ from lightning_hessian.objective.conducting import Conductor, conduct
 from lightning_hessian.objective.detached import detached_copy
 from lightning_hessian.objective.given_data import hook_owner, take_batches
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.manual_optimization import CapturedLoss
+from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import draws_uniformly
@@ -13,6 +15,7 @@ from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
     "BatchWeights",
+    "CapturedLoss",
     "Conductor",
     "Gradient",
     "Loaders",
@@ -25,6 +28,7 @@ __all__ = [
     "detached_copy",
     "draws_uniformly",
     "hook_owner",
+    "module_loss",
     "refuse_silent_errors",
     "take_batches",
 ]
