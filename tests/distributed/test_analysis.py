@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
+from tests.helpers.fitting import trainer
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.spectrum import spectrum
 
@@ -30,7 +31,7 @@ def test_two_processes_report_what_one_does(folder: Path) -> None:
     first, second = in_processes(part)
     assert first == second
     with pytest.warns(UserWarning, match="is skipped"):
-        alone = everything(folder, ByEpochAndStep(), None)
+        alone = everything(folder, ByEpochAndStep(), trainer())
     assert [report["failure"] for report in first] == [repr(r.failure) for r in alone]
     for report, expected in zip(first, alone, strict=True):
         assert float(report["loss"]) == pytest.approx(expected.loss, rel=1e-12, nan_ok=True)
