@@ -106,19 +106,6 @@ class FrozenBatches:
     description: str
     are_transferred: bool = False
 
-    def numbered(self, share: tuple[int, int]) -> FrozenBatches:
-        """Number a process's own batches so that no two of all processes have one number.
-
-        Args:
-            share: Rank and number of processes.
-
-        Returns:
-            The same batches, numbered ``rank``, ``rank + number``, and so on.
-        """
-        rank, size = share
-        batches = tuple(replace(b, index=i * size + rank) for i, b in enumerate(self.batches))
-        return replace(self, batches=batches)
-
 
 def plan_batches(
     data: TrainingData,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -29,6 +30,8 @@ class Capture:
         num_samples: At least so many; ``"all"`` for those of one epoch.
         weight_fn: Weight of a batch instead of its number of samples.
         batch_size: That the loader declares, if it does.
+        share: The rank of this process, and how many capture batches of their own: each captures
+            its part of the samples.
         refusal: Why no batch can be captured, if it is known from the start.
     """
 
@@ -40,11 +43,15 @@ class Capture:
         num_samples: int | Literal["all"],
         weight_fn: WeightFunction | None,
         batch_size: int | None,
+        share: tuple[int, int] = (0, 1),
         refusal: RefusedError | None = None,
     ) -> None:
         self.description = description
         self._trainer = trainer
+        self._rank, self._num_processes = share
         self._num_samples = num_samples
+        if num_samples != "all":
+            self._num_samples = math.ceil(num_samples / self._num_processes)
         self._weight_fn = weight_fn
         self._batch_size = batch_size
         self._is_closed = False
@@ -74,7 +81,8 @@ class Capture:
             own = detached_copy(batch)
             is_last = self._trainer.is_last_batch
             weight = self._weights.weigh(own, ends_epoch=is_last)
-            self._batches.append(FrozenBatch(own, weight, len(self._batches)))
+            index = self._rank + self._num_processes * len(self._batches)
+            self._batches.append(FrozenBatch(own, weight, index))
             self._steps.append(self._trainer.global_step)
             wanted = self._num_samples
             self._is_closed = is_last if wanted == "all" else self._weights.num_samples >= wanted
@@ -109,12 +117,13 @@ class Capture:
         count = self._weights.num_samples
         wanted = self._num_samples
         lack = "" if wanted == "all" or count >= wanted else f" of the {wanted:,} wanted"
+        each = "" if self._num_processes == 1 else f", on each of {self._num_processes} processes"
         anew = "; captured anew after a resume" if self._trainer.ckpt_path else ""
         return FrozenBatches(
             tuple(self._batches),
             count,
             f"the first {len(self._batches):,} batches ({count:,} samples{lack}) of "
             f"{self.description} in this fit, captured as training saw them at steps "
-            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.notes}{anew}",
+            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.notes}{each}{anew}",
             are_transferred=True,
         )

@@ -50,8 +50,8 @@ def _refuse_sharded(trainer: Trainer) -> None:
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
-    Several processes of a fit share the batches, and fail together.
-    :attr:`sample` is where the batches come from; it must see each batch that training takes.
+    Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
+    batches come from; it must see each batch that training takes.
 
     Args:
         options: What the loss is measured on.
@@ -72,12 +72,13 @@ class FitObjective:
         self._trainer = trainer
         self._module = module
         self._poll = poll
-        self.sample = FrozenSample(options, trainer, module)
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._is_checked = False
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
+        share = (self.processes.rank, self.processes.size)
+        self.sample = FrozenSample(options, trainer, module, share)
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -130,7 +131,13 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[*self.sample.contents, *data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
+            foreign=[
+                *self.sample.contents,
+                *data,
+                trainer.datamodule,  # type: ignore[attr-defined]
+                *settings,
+                *schedules,
+            ],
             copies=copies,
         )
 
@@ -150,10 +157,7 @@ class FitObjective:
         return agreed(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        return self.sample.freeze(
-            lambda data: self._sandbox(self._dtype, data=data),
-            share=(self.processes.rank, self.processes.size),
-        )
+        return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
 
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""

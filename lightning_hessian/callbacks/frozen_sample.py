@@ -39,14 +39,20 @@ class FrozenSample:
         options: What the loss is measured on.
         trainer: Running the fit, its training loaders set up.
         module: Attached to it.
+        share: The rank of this process, and how many share the batches.
     """
 
     def __init__(
-        self, options: ObjectiveOptions, trainer: Trainer, module: LightningModule
+        self,
+        options: ObjectiveOptions,
+        trainer: Trainer,
+        module: LightningModule,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._options = options
         self._trainer = trainer
         self._module = module
+        self._share = share
         self._training = Loaders.of_training(trainer)
         self._given = self._given_by_option()
         self._hook_owner = hook_owner(trainer, module) if self._given is None else None
@@ -82,22 +88,20 @@ class FrozenSample:
         if self._capture is not None:
             self._capture.close()
 
-    def freeze(self, open_sandbox: OpenSandbox, share: tuple[int, int] = (0, 1)) -> FrozenBatches:
-        """Fetch the batches.
+    def freeze(self, open_sandbox: OpenSandbox) -> FrozenBatches:
+        """Fetch the batches of this process.
 
         Args:
             open_sandbox: Protects the run from what fetching changes.
-            share: Rank and number of processes that split the planned batches; given and captured
-                ones are each process's own.
 
         Returns:
-            The frozen batches.
+            At least one.
 
         Raises:
             RefusedError: If there is no sample that could be told truthfully.
         """
         if self._capture is not None:
-            return self._capture.frozen().numbered(share)
+            return self._capture.frozen()
         loaders = self._given or self._training
         if self._hook_owner is not None:
             with open_sandbox([]) as sandbox:
@@ -107,7 +111,7 @@ class FrozenSample:
             loaders = Loaders.of(structure, name="the loader of `hessian_dataloader`")
         is_trained_on = loaders.draw_on(self._training)
         if loaders.are_indexable and (is_trained_on or all(map(draws_uniformly, loaders.leaves))):
-            return self._fetch(loaders, open_sandbox, share)
+            return self._fetch(loaders, open_sandbox)
         if is_trained_on:
             raise RefusedError(
                 f"{loaders.name} must not draw from the stream that training draws from, which "
@@ -118,14 +122,14 @@ class FrozenSample:
             raise RefusedError(self._no_batch_size(loaders.name))
         with open_sandbox(loaders.contents) as sandbox:
             sandbox.reset(0)
-            own = take_batches(
-                loaders, num_samples=self._num_samples, weight_fn=self._options.weight_fn
+            return take_batches(
+                loaders,
+                num_samples=self._num_samples,
+                weight_fn=self._options.weight_fn,
+                share=self._share,
             )
-        return own.numbered(share)
 
-    def _fetch(
-        self, loaders: Loaders, open_sandbox: OpenSandbox, share: tuple[int, int]
-    ) -> FrozenBatches:
+    def _fetch(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
         options = self._options
         plan = loaders.plan(
             num_samples=self._num_samples, batch_size=options.batch_size, seed=options.seed
@@ -135,7 +139,7 @@ class FrozenSample:
                 plan,
                 reset=sandbox.reset,
                 reseed=sandbox.reseed,
-                share=share,
+                share=self._share,
                 weight_fn=options.weight_fn,
             )
 
@@ -156,6 +160,7 @@ class FrozenSample:
             num_samples=self._num_samples,
             weight_fn=self._options.weight_fn,
             batch_size=size if isinstance(size, int) else None,
+            share=self._share,
             refusal=self._reason_not_to_capture(),
         )
         if not capture.is_complete:

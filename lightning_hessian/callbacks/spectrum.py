@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
+from lightning_hessian.callbacks.measurement import MeasurementCallback
+from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
@@ -35,7 +36,11 @@ def hook_owner(trainer: Trainer, module: LightningModule) -> object | None:
 
 
 def take_batches(
-    loaders: Loaders, *, num_samples: int | Literal["all"], weight_fn: WeightFunction | None
+    loaders: Loaders,
+    *,
+    num_samples: int | Literal["all"],
+    weight_fn: WeightFunction | None,
+    share: tuple[int, int] = (0, 1),
 ) -> FrozenBatches:
     """Take the first batches that the loaders give, until there are enough samples.
 
@@ -47,9 +52,11 @@ def take_batches(
         loaders: Given by the user, not the ones that training draws from.
         num_samples: At least so many; ``"all"`` until the loaders are exhausted.
         weight_fn: Weight of a batch instead of its number of samples.
+        share: The rank of this process, and how many share the batches; one for which none is left
+            gets the last one, without weight.
 
     Returns:
-        The batches.
+        The batches of this process, at least one.
 
     Raises:
         RefusedError: If there is none, they cannot be iterated twice, or their weight is unknown.
@@ -57,22 +64,27 @@ def take_batches(
     source = f"{loaders.name} ({_kind(loaders)})"
     weights = BatchWeights(weight_fn, _declared_batch_size(loaders), source)
     batches: list[FrozenBatch] = []
+    counts: list[int] = []
     iterator = _iterate(loaders, source)
     batch = next(iterator, _END)
     while batch is not _END and (num_samples == "all" or weights.num_samples < num_samples):
         own = detached_copy(batch)
         batch = next(iterator, _END)
+        before = weights.num_samples
         weight = weights.weigh(own, ends_epoch=batch is _END)
+        counts.append(weights.num_samples - before)
         batches.append(FrozenBatch(own, weight, len(batches)))
     if not batches:
         raise RefusedError(
             f"{source} is empty, so there is no loss to measure. It must give at least one batch."
         )
-    share = "all" if batch is _END else "the first"
+    extent = "all" if batch is _END else "the first"
+    rank, num_processes = share
+    mine = batches[rank::num_processes] or [replace(batches[-1], weight=0)]
     return FrozenBatches(
-        tuple(batches),
-        weights.num_samples,
-        f"{share} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
+        tuple(mine),
+        sum(counts[rank::num_processes]),
+        f"{extent} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
         f"{weights.notes}",
     )
 
