@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -26,13 +26,19 @@ class ParameterSelection:
     tensors: tuple[nn.Parameter, ...]
 
     @classmethod
-    def of(cls, module: nn.Module, patterns: Sequence[str] | None = None) -> ParameterSelection:
+    def of(
+        cls,
+        module: nn.Module,
+        patterns: Sequence[str] | None = None,
+        trainable: Collection[str] | None = None,
+    ) -> ParameterSelection:
         """Select the parameters with ``requires_grad``, by name patterns if given.
 
         Args:
             module: Where the parameters live.
             patterns: Shell-style patterns such as ``encoder.*``; a tied parameter is selected when
                 any of its names matches. None selects all.
+            trainable: Names of the parameters to select from, in place of ``requires_grad``.
 
         Returns:
             The selection, in the order of ``module.named_parameters()``.
@@ -44,8 +50,8 @@ class ParameterSelection:
         aliases: dict[int, list[str]] = {}
         found: dict[int, nn.Parameter] = {}
         for name, parameter in module.named_parameters(remove_duplicate=False):
-            if parameter.requires_grad:
-                aliases.setdefault(id(parameter), []).append(name)
+            aliases.setdefault(id(parameter), []).append(name)
+            if parameter.requires_grad if trainable is None else name in trainable:
                 found[id(parameter)] = parameter
         if not found:
             raise RefusedError(
@@ -59,8 +65,8 @@ class ParameterSelection:
                     "for all trainable ones, got an empty list."
                 )
             for pattern in patterns:
-                if not any(_matches(names, [pattern]) for names in aliases.values()):
-                    examples = ", ".join(names[0] for names in list(aliases.values())[:5])
+                if not any(_matches(aliases[key], [pattern]) for key in found):
+                    examples = ", ".join(aliases[key][0] for key in list(found)[:5])
                     raise RefusedError(
                         f"`parameters` must match trainable parameters, but {pattern!r} matches "
                         f"none. Names look like {examples}."

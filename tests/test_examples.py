@@ -36,6 +36,33 @@ def test_product_cost_benchmark_prints_both_networks() -> None:
     assert "ResNet-20" in output
 
 
+def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
+    tmp_path: Path,
+) -> None:
+    options = ("--epochs", "1", "--episodes", "256")
+    output = run("examples/reinforcement_learning.py", "--out", str(tmp_path), *options)
+    assert "106 parameters, 256 episodes" in output
+    # at the start, and after 256 / 256 steps
+    assert [line.split()[0] for line in output.splitlines() if " to 0." in line] == ["0", "1"]
+    for name in ("spectrum_at_start", "spectrum_at_end"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_fabric_prints_its_table_and_logs(tmp_path: Path) -> None:
+    options = ("--epochs", "1", "--samples", "256")
+    output = run("examples/fabric.py", "--out", str(tmp_path), *options)
+    assert "2,410 parameters, 256 of 1,797 samples of the digits" in output
+    assert [line.split()[0] for line in output.splitlines() if " to 0." in line] == ["0", "15"]
+    assert list(tmp_path.glob("events.*"))
+
+
+def test_gan_prints_a_spectrum_for_each_network(tmp_path: Path) -> None:
+    output = run("examples/gan.py", "--out", str(tmp_path), "--epochs", "1", "--samples", "256")
+    for number, name in enumerate(("generator", "discriminator")):
+        assert f"{name}: manual_backward {number}" in output
+    assert list(tmp_path.rglob("events.*"))
+
+
 def test_code_of_the_readme_runs() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf8")
     parts = text.split("## The parts")[1]

@@ -106,7 +106,10 @@ def _is_sharded(path: str) -> bool:
 
 def _check_is_file(path: str) -> None:
     if not os.path.exists(path):
-        raise UnreadableCheckpointError("there is no such file")
+        is_pattern = glob.has_magic(path)
+        raise UnreadableCheckpointError(
+            "no file matches this pattern" if is_pattern else "there is no such file"
+        )
     if os.path.isdir(path) and _is_sharded(path):
         raise UnreadableCheckpointError(
             "it is a sharded checkpoint. Make one file of it by `python -m "

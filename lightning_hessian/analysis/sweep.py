@@ -22,6 +22,8 @@ from lightning_hessian.objective.state import StateSnapshot
 from lightning_hessian.results import SpectrumReport, Weights
 from lightning_hessian.writers.sidecar import write_sidecar
 
+TOO_LATE = "the process was told to end before this checkpoint was measured"
+
 
 class CheckpointSweep(ProgressBar, HostCallback):
     """Measures checkpoints at the start of a fit, and stops it before its first step.
@@ -76,25 +78,25 @@ class CheckpointSweep(ProgressBar, HostCallback):
         progress = copy.deepcopy(trainer.fit_loop.state_dict())
         before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
         self._spectrum.prepare(trainer, pl_module)
+        paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
+        shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self.is_enabled)
         try:
-            for path in tqdm(
-                trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else []),
-                desc="Checkpoints",
-                unit="file",
-                disable=not self.is_enabled,
-            ):
+            for path in shown:
                 before.restore()
                 self._take(path, trainer, pl_module)
-                if trainer.received_sigterm:
+                if trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
                     break
         finally:
+            shown.close()
             before.restore()
             trainer.fit_loop.load_state_dict(progress)
             self._spectrum.teardown(trainer, pl_module, "fit")
         self.unreadable = trainer.strategy.broadcast(self.unreadable)
+        reported = {report.ckpt_path for report in self.reports} | self.unreadable.keys()
+        late = {path: TOO_LATE for path in paths if path not in reported}
         self.reports += [
             SpectrumReport(failure=reason, weights=self._weights, ckpt_path=path)
-            for path, reason in self.unreadable.items()
+            for path, reason in (late | self.unreadable).items()
         ]
 
     def _surveyed(self) -> list[str]:

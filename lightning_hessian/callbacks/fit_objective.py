@@ -14,7 +14,7 @@ from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.products import Products
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Sandbox, TrainingLoss, TrainingStep
+from lightning_hessian.objective import CapturedLoss, Sandbox, TrainingLoss, module_loss
 from lightning_hessian.objective.processes import agreed, entered_together, processes_of
 from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
@@ -144,15 +144,33 @@ class FitObjective:
     def _loss(
         self, frozen: FrozenBatches, sandbox: Sandbox, kind: type[TrainingLoss]
     ) -> TrainingLoss:
-        def build() -> TrainingLoss:
-            step = TrainingStep(
+        options = self._options
+        step = agreed(
+            self.processes,
+            lambda: module_loss(
                 self._module,
                 self._trainer,
                 sandbox.dtype,
+                options.loss,
                 are_transferred=frozen.are_transferred,
+            ),
+        )
+        trainable: frozenset[str] | None = None
+        if isinstance(step, CapturedLoss):
+            # from all batches even where only some are asked for: not each may show the steps
+            trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
+
+        def build() -> TrainingLoss:
+            selection = ParameterSelection.of(self._module, options.parameters, trainable)
+            return kind(
+                step,
+                frozen,
+                selection,
+                sandbox,
+                poll=self._poll,
+                processes=self.processes,
+                name=step.name,
             )
-            selection = ParameterSelection.of(self._module, self._options.parameters)
-            return kind(step, frozen, selection, sandbox, poll=self._poll, processes=self.processes)
 
         return agreed(self.processes, build)
 

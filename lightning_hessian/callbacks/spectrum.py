@@ -170,6 +170,7 @@ class HessianSpectrum(MeasurementCallback):
             num_parameters=loss.size,
             num_samples=loss.batches.num_samples,
             data=loss.batches.description,
+            loss_name=loss.name,
             unused_parameters=gradient.unused,
         )
 

@@ -8,6 +8,8 @@ from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.given_data import hook_owner, take_batches
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.manual_optimization import CapturedLoss
+from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
@@ -16,6 +18,7 @@ from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
     "BatchWeights",
+    "CapturedLoss",
     "Conductor",
     "DifferencedLoss",
     "Gradient",
@@ -31,6 +34,7 @@ __all__ = [
     "detached_copy",
     "draws_uniformly",
     "hook_owner",
+    "module_loss",
     "refuse_silent_errors",
     "take_batches",
 ]

@@ -1,37 +1,34 @@
-"""A batch's floating-point tensors in the type that the loss is computed in."""
+"""Floating-point tensors of a batch in another precision, wherever the batch keeps them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from lightning_hessian.objective.detached import leaves_of
+from lightning_hessian.objective.records import replaced
 from lightning_hessian.objective.state import StateSnapshot
 
 
-def cast_floats(batch: Any, dtype: torch.dtype) -> Any:
-    """Convert all floating-point tensors of a batch, also those inside objects such as graphs.
+def cast_tensors(batch: Any, dtype: torch.dtype) -> Any:
+    """Convert the real floating-point tensors that can be reached from a batch.
+
+    Not only those in dictionaries, lists and (named) tuples: also those in attributes and slots of
+    any object, such as a graph, a data class or a tokeniser's output.
 
     Args:
-        batch: Its objects are changed in place.
-        dtype: Floating-point.
+        batch: The containers and objects in it are changed in place.
+        dtype: To convert to.
 
     Returns:
-        The same structure.
+        The batch; another object where it is itself a tensor or a tuple.
     """
-    for leaf in leaves_of(batch):
-        if hasattr(leaf, "to") and not isinstance(leaf, Tensor):
-            inside = StateSnapshot([leaf])
-            inside.replace(
-                {
-                    id(thing): thing.to(dtype)
-                    for thing in inside.owned
-                    if isinstance(thing, Tensor) and thing.is_floating_point()
-                }
-            )
-    return apply_to_collection(
-        batch, Tensor, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor
-    )
+    held = StateSnapshot([batch])
+    casts: dict[int, object] = {
+        id(thing): thing.to(dtype)
+        for thing in held.owned
+        if isinstance(thing, Tensor) and thing.is_floating_point() and thing.dtype != dtype
+    }
+    held.replace(casts)
+    return replaced(batch, casts)

@@ -51,6 +51,11 @@ class Conductor:
         return self._loss.dtype
 
     @property
+    def name(self) -> str | None:
+        """Which loss of the module it is."""
+        return self._loss.name
+
+    @property
     def batches(self) -> FrozenBatches:
         """This process's share; ``num_samples`` and ``description`` are of all."""
         return self._loss.batches

@@ -58,6 +58,7 @@ class TrainingLoss:
         sandbox: Entered by the caller; reset before each evaluation.
         poll: Called before each evaluation; raises if the measurement is to be abandoned.
         processes: That share the batches, equally many each.
+        name: Which loss of the module it is; None for that of its ``training_step``.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class TrainingLoss:
         *,
         poll: Callable[[], None] | None = None,
         processes: Processes | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = name
         self.processes = processes or Alone()
         self.batches = batches
         self.parameters = parameters

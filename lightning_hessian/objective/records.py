@@ -108,7 +108,8 @@ class ContainerRecord:
             return
         now = self._values()
         same = len(now) == len(values) and all(map(operator.is_, now, values))
-        if same and (self.keys is None or list(container) == self.keys):
+        # keys by identity, too: `==` between tensors has no truth value
+        if same and (self.keys is None or all(map(operator.is_, container, self.keys))):
             return
         if isinstance(container, list):
             list.__setitem__(container, slice(None), values)

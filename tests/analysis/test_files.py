@@ -48,6 +48,8 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -
 def test_what_matches_nothing_is_kept_to_be_told_of(tmp_path: Path) -> None:
     for path in (str(tmp_path / "missing.ckpt"), f"{tmp_path}/*.ckpt", str(tmp_path)):
         assert find_checkpoints(path) == [path]
+    with pytest.raises(UnreadableCheckpointError, match="no file matches this pattern"):
+        read_checkpoint(f"{tmp_path}/*.ckpt", weights_only=True)
 
 
 def test_a_checkpoint_is_read_with_its_weights(folder: Path) -> None:

@@ -234,6 +234,18 @@ def test_what_a_hook_raises_about_one_file_is_its_reason(folder: Path) -> None:
     assert [r.failure for r in reports] == [None, None, "KeyError: 'vocabulary'"]
 
 
+def test_a_signal_ends_the_sweep_and_what_is_missing_is_said(folder: Path) -> None:
+    class Told(ByEpochAndStep):
+        def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            # as the handler of SIGTERM does
+            self.trainer._signal_connector.received_sigterm = checkpoint["global_step"] == 6
+
+    reports = analyzed(Told(), folder)
+    assert [r.failure for r in reports] == [None, *2 * ["the process was told to end before this "
+                                                        "checkpoint was measured"]]  # fmt: skip
+    assert len({r.ckpt_path for r in reports}) == 3
+
+
 def test_without_a_trainer_one_device_and_tensorboard_are_taken(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,9 +27,10 @@ class Manual(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(F.cross_entropy(self.network(batch[0]), batch[1]))
-        optimizer.step()
+        for _ in range(2):
+            optimizer.zero_grad()
+            self.manual_backward(F.cross_entropy(self.network(batch[0]), batch[1]))
+            optimizer.step()
 
 
 def complex_parameter() -> Classifier:
@@ -39,7 +40,7 @@ def complex_parameter() -> Classifier:
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "manual": (Manual, {}, "Manual has `automatic_optimization=False`"),
+    "manual": (Manual, {}, "makes 2 `manual_backward` calls, each with a loss of its own"),
     "pattern": (Classifier, {"parameters": ["head.*"]}, "'head.*' matches none"),
     "complex": (complex_parameter, {}, "'phase' must be real and dense"),
     "reentrant": (

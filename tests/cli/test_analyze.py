@@ -249,7 +249,8 @@ def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -
         assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
         return done
 
-    fit = ["--trainer.max_steps=6", f"--trainer.logger.save_dir={tmp_path}"]
+    fit = ["--trainer.max_epochs=4", "--trainer.limit_train_batches=2"]
+    fit.append(f"--trainer.logger.save_dir={tmp_path}")
     shell("examples.cli", "fit", "--config", "configs/demo.yaml", *fit)
     config = str(tmp_path / "demo" / "version_0" / "config.yaml")
     short = ["--spectrum.max_hvps=8", "--spectrum.num_samples=100"]

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_hessian.callbacks import measurement
+from lightning_hessian.callbacks import measuring
 from lightning_hessian.objective import generators, records, sandbox, silence, state
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.state import StateSnapshot
@@ -134,7 +134,7 @@ def in_validation(directory: Path) -> dict[str, Any]:
 
 def forget_global_generators(patch: pytest.MonkeyPatch) -> None:
     # the callback holds them once more than the sandbox, for the sake of loggers
-    for owner in (sandbox, measurement):
+    for owner in (sandbox, measuring):
         patch.setattr(owner, "global_generator_state", lambda: nothing)
 
 
@@ -153,7 +153,7 @@ RUNS: list[Any] = [
         ("global generators", forget_global_generators, {}),
         (
             "global generators of loggers",
-            without(measurement, "global_generator_state", lambda: nothing),
+            without(measuring, "global_generator_state", lambda: nothing),
             drawing_logger,
         ),
         ("owned generators", forget_generators, {}),

@@ -80,6 +80,17 @@ class Manual(Classifier):
         return cross_entropy(self, batch)
 
 
+class TakesIterator(Classifier):
+    def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+        batch, batch_idx, dataloader_idx = next(dataloader_iter)
+        assert type(batch_idx) is int
+        assert dataloader_idx == 0
+        return cross_entropy(self, batch)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        raise AssertionError("whoever takes the iterator moves the batches, too")
+
+
 class OwnLossWithoutIndex(Classifier):
     def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
         batch, _, _ = next(dataloader_iter)
@@ -99,6 +110,7 @@ class OwnLossWithoutIndex(Classifier):
         LogsEverywhere,
         EditsItsBatch,
         Manual,
+        TakesIterator,
         OwnLossWithoutIndex,
     ],
 )
@@ -224,15 +236,16 @@ class Returns(Classifier):
         return self.output(cross_entropy(self, batch))
 
 
-class TakesIterator(Classifier):
+class TakesTwoBatches(Classifier):
     def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
-        raise AssertionError("must not be called")
+        losses = [cross_entropy(self, next(dataloader_iter)[0]) for _ in range(2)]
+        return sum(losses)
 
 
-class NoOwnLoss(Classifier):
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
+class MovesItsOwnOptimizer(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        torch.optim.SGD(self.network.parameters(), lr=0.1).step()
+        return cross_entropy(self, batch)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +257,8 @@ class NoOwnLoss(Classifier):
         (Returns(lambda loss: loss.expand(2)), r"single number, got shape \(2,\). Reduce it"),
         (Returns(lambda loss: loss.detach()), r"does not depend on any selected .*detached"),
         (Returns(lambda loss: None), r"returned None for each of the 2 frozen batches"),
-        (TakesIterator(), r"TakesIterator.training_step takes a `dataloader_iter`.*hessian_loss"),
-        (NoOwnLoss(), r"NoOwnLoss has `automatic_optimization=False`.*Define `hessian_loss\("),
+        (TakesTwoBatches(), r"draws more than one batch from its `dataloader_iter`.*hessian_loss"),
+        (MovesItsOwnOptimizer(), r"moves an optimiser of its own \(SGD\).*Define `hessian_loss"),
     ],
 )
 def test_a_step_without_a_single_loss_is_refused(module: Classifier, reason: str) -> None:

@@ -1,0 +1,56 @@
+"""Which loss of a Lightning module is measured."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.manual_optimization import CapturedLoss
+from lightning_hessian.objective.training_step import TrainingStep
+
+OWN_LOSS = "hessian_loss"
+"""A method ``(batch, batch_idx)`` by which a module says which loss it means."""
+
+
+def module_loss(
+    module: LightningModule,
+    trainer: Trainer,
+    dtype: torch.dtype,
+    loss: str | int | None = None,
+    *,
+    are_transferred: bool = False,
+) -> TrainingStep | CapturedLoss:
+    """Find the loss that a user means.
+
+    Args:
+        module: Attached to ``trainer``.
+        trainer: Running a fit.
+        dtype: Of the measurement.
+        loss: The name of a method of the module; the number of a ``manual_backward`` call; or None
+            for ``hessian_loss`` where the module defines it, and else the loss of its
+            ``training_step``.
+        are_transferred: Whether the batches went through conversion and hooks already.
+
+    Returns:
+        The loss of one batch.
+
+    Raises:
+        RefusedError: If there is no such method, or no manual optimisation.
+    """
+    method = loss if isinstance(loss, str) else None
+    if loss is None and hasattr(module, OWN_LOSS):
+        method = OWN_LOSS
+    step = TrainingStep(module, trainer, dtype, method=method, are_transferred=are_transferred)
+    if method is not None:
+        return step
+    if not module.automatic_optimization:
+        number = loss if isinstance(loss, int) else None
+        return CapturedLoss(step, module, trainer, number=number)
+    if loss is not None:
+        raise RefusedError(
+            "`loss` may be the number of a `manual_backward` call only where a module optimises by "
+            f"hand, got {loss} for {type(module).__name__} with `automatic_optimization=True`. "
+            "Give None, or the name of a method."
+        )
+    return step

@@ -1,0 +1,40 @@
+"""Two processes agree on a loss of manual optimisation, and measure what one measures."""
+
+from __future__ import annotations
+
+import torch
+
+from lightning_hessian import HessianSpectrum
+from tests.helpers.adversarial import Accumulates
+from tests.helpers.fitting import loader, trainer
+from tests.helpers.processes import ddp_trainer, in_processes
+
+
+def seeded() -> Accumulates:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return Accumulates()
+
+
+def spectrum() -> HessianSpectrum:
+    return HessianSpectrum(loss=1, every_n_epochs=None, max_hvps=16, on_error="raise")
+
+
+def test_which_optimiser_steps_may_be_seen_by_one_process_only() -> None:
+    """Of the two batches, the second one steps, and it is the second process's."""
+
+    def part(rank: int) -> dict[str, object]:
+        callback = spectrum()
+        fit = ddp_trainer(callback, max_steps=1, ddp={"find_unused_parameters": True})
+        fit.fit(seeded(), loader(batch_size=13))
+        return callback.reports[0].to_dict()
+
+    first, second = in_processes(part)
+    callback = spectrum()
+    trainer(callback, max_steps=1).fit(seeded(), loader(batch_size=13))
+    alone = callback.reports[0].to_dict()
+    assert first == second
+    assert first["loss_name"] == "manual_backward 1"
+    assert first["num_parameters"] == 19  # of the discriminator
+    for name in ("eigenvalues", "loss", "gradient_norm", "trace"):
+        assert first[name] == alone[name]
