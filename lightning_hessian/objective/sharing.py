@@ -11,6 +11,7 @@ from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.processes import Processes, agreed
 from lightning_hessian.objective.sandbox import Sandbox
+from lightning_hessian.objective.shards import local_part
 
 
 def in_step(frozen: FrozenBatches, processes: Processes) -> FrozenBatches:
@@ -100,8 +101,9 @@ def sum_of_bits(tensor: Tensor) -> int:
         tensor: Dense.
 
     Returns:
-        The sum of its elements read as whole numbers.
+        The sum of its elements read as whole numbers; of this process's part where it is sharded.
     """
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    held = local_part(tensor.detach())
+    real = torch.view_as_real(held) if held.is_complex() else held
     return int(real.view(integers[real.element_size()]).sum())
