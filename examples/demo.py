@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -23,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum
 from lightning_hessian.panels import history_figure, spectrum_figure
+from lightning_hessian.writers import spectrum_table
 
 
 class DigitsClassifier(pl.LightningModule):
@@ -55,35 +54,6 @@ def digits() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(dataset, batch_size=128, shuffle=True)
 
 
-def print_table(reports: Sequence[SpectrumReport]) -> None:
-    """One line a measurement; ``+-`` is a residual bound, of the trace a standard error."""
-    print(
-        f"\n{'step':>5} {'loss':>7} {'largest eigenvalue':>21} {'smallest eigenvalue':>22} "
-        f"{'trace':>15} {'negative share':>16} {'HVPs':>5} {'seconds':>8}"
-    )
-    for report in reports:
-        if report.failure is not None:
-            print(f"{report.global_step:>5} {report.failure}")
-            continue
-        low, high = report.negative_fraction_bracket
-        largest = _with_error(report.eigenvalues[0], report.residual_bounds[0])
-        smallest = _with_error(report.smallest_eigenvalues[0], report.smallest_residual_bounds[0])
-        print(
-            f"{report.global_step:>5} {report.loss:>7.4f} {largest:>21} {smallest:>22} "
-            f"{_with_error(report.trace, report.trace_standard_error):>15} "
-            f"{f'{low:.3f} to {high:.3f}':>16} {report.num_hvps:>5} {report.seconds:>8.2f}"
-        )
-        for note in report.notes:
-            print(f"{'':>5} note: {note}")
-
-
-def _with_error(value: float | Tensor, error: float | Tensor) -> str:
-    """As many digits as the error leaves, at most six."""
-    error = float(error)
-    digits = 6 if error <= 0 else min(6, max(0, 1 - math.floor(math.log10(error))))
-    return f"{float(value):.{digits}f} +- {error:.1g}"
-
-
 def main() -> None:
     """Train, print what was measured, save the panels."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,7 +79,7 @@ def main() -> None:
 
     last = hessian.reports[-1]
     print(f"\n{last.num_parameters:,} parameters, {last.data}, {last.mode} mode")
-    print_table(hessian.reports)
+    print(f"\n{spectrum_table(hessian.reports)}")
     measuring = sum(report.seconds for report in hessian.reports)
     print(f"\n{seconds:.1f} s for the fit, {measuring:.1f} s of them for the measurements")
     figures = {

@@ -1,8 +1,9 @@
 """Live curvature of your own training loss for PyTorch Lightning."""
 
+from lightning_hessian.analysis import analyze
 from lightning_hessian.callbacks import HessianSpectrum
 from lightning_hessian.results import SpectralDensity, SpectrumReport
 
 __version__ = "0.1.0"
 
-__all__ = ["HessianSpectrum", "SpectralDensity", "SpectrumReport"]
+__all__ = ["HessianSpectrum", "SpectralDensity", "SpectrumReport", "analyze"]

@@ -29,3 +29,7 @@ class NonFiniteError(ArithmeticError):
 
 class ProcessFailedError(RuntimeError):
     """Something went wrong on one of several processes; raised, with its reason, on all."""
+
+
+class UnreadableCheckpointError(RuntimeError):
+    """A file holds no weights that the module can be given, for the reason in the text."""

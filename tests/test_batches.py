@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, freeze_batches
+from lightning_hessian.batches import (
+    FrozenBatches,
+    TrainingData,
+    fetch_batches,
+    plan_batches,
+    weight_by,
+)
 from lightning_hessian.errors import RefusedError
 
 
@@ -37,9 +44,12 @@ def data(indices: Sequence[int], batch_size: int = 4) -> TrainingData:
     )
 
 
-def freeze(indices: Sequence[int] = range(11), **options: Any) -> FrozenBatches:
+def freeze(
+    indices: Sequence[int] = range(11), share: tuple[int, int] = (0, 1), **options: Any
+) -> FrozenBatches:
     defaults: dict[str, Any] = {"num_samples": "all", "batch_size": None, "seed": 0}
-    return freeze_batches(data(indices), reseed=reseed, **(defaults | options))
+    plan = plan_batches(data(indices), **(defaults | options))
+    return fetch_batches(plan, reset=reseed, reseed=reseed, share=share)
 
 
 def samples(batches: FrozenBatches) -> list[Any]:
@@ -65,9 +75,9 @@ def test_augmentation_is_the_same_whatever_the_batch_size_and_the_number_of_samp
 
 
 def test_sizes_are_those_of_the_groups_with_the_rest_last() -> None:
-    assert [batch.size for batch in freeze().batches] == [4, 4, 3]
-    assert [batch.size for batch in freeze(batch_size=10).batches] == [10, 1]
-    assert [batch.size for batch in freeze(num_samples=1).batches] == [1]
+    assert [batch.weight for batch in freeze().batches] == [4, 4, 3]
+    assert [batch.weight for batch in freeze(batch_size=10).batches] == [10, 1]
+    assert [batch.weight for batch in freeze(num_samples=1).batches] == [1]
     assert freeze(num_samples=9).num_samples == 9
 
 
@@ -84,26 +94,62 @@ def test_the_description_tells_the_share(num_samples: Any, share: str) -> None:
     assert frozen.description == f"{share} samples of the training set (Augmented)"
 
 
-@pytest.mark.parametrize("num_processes", [2, 3, 4])
-def test_shares_are_the_batches_of_one_process_dealt_out(num_processes: int) -> None:
-    whole = freeze(batch_size=4)
-    shares = [freeze(batch_size=4, share=(rank, num_processes)) for rank in range(num_processes)]
-    dealt = sorted(
-        (batch.index, batch.size, batch.data) for s in shares for batch in s.batches if batch.size
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_shares_are_the_batches_of_one_process_dealt_out(size: int) -> None:
+    source = Accumulating()
+    plan = plan_batches(
+        replace(data(range(11)), dataset=source), num_samples="all", batch_size=3, seed=0
     )
-    assert dealt == [(batch.index, batch.size, batch.data) for batch in whole.batches]
+
+    def reset(_: int) -> None:
+        source.fetched = 0
+
+    def fetched(share: tuple[int, int]) -> FrozenBatches:
+        return fetch_batches(plan, reset=reset, reseed=reseed, share=share)
+
+    whole = fetched((0, 1))
+    shares = [fetched((rank, size)) for rank in range(size)]
+    dealt = sorted((b.index, b.weight, b.data) for s in shares for b in s.batches if b.weight)
+    assert dealt == [(b.index, b.weight, b.data) for b in whole.batches]
     assert sum(share.num_samples for share in shares) == whole.num_samples == 11
     assert {share.description for share in shares} == {whole.description}
+    assert [b.index for b in shares[0].batches] == list(range(0, 4, size))
 
 
 def test_who_gets_no_batch_repeats_the_last_one_without_weight() -> None:
     share = freeze(batch_size=4, share=(3, 4))
     (repeated,) = share.batches
     last = freeze(batch_size=4).batches[-1]
-    assert (repeated.data, repeated.index, repeated.size) == (last.data, last.index, 0)
+    assert (repeated.data, repeated.index, repeated.weight) == (last.data, last.index, 0)
     assert share.num_samples == 0
 
 
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"\(Augmented\) is empty, .* at least one sample"):
         freeze([])
+
+
+class Accumulating:
+    """Its samples depend on all that were fetched before, unless that is undone."""
+
+    fetched = 0
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        self.fetched += 1
+        return index, self.fetched
+
+
+def test_a_users_weights_take_the_place_of_the_sizes() -> None:
+    plan = plan_batches(data(range(11)), num_samples="all", batch_size=None, seed=0)
+    frozen = fetch_batches(
+        plan, reset=reseed, reseed=reseed, weight_fn=lambda batch: torch.tensor(len(batch) / 2)
+    )
+    assert [batch.weight for batch in frozen.batches] == [2.0, 2.0, 1.5]
+    assert frozen.num_samples == 11
+    assert frozen.description.endswith("(Augmented), weighted by `weight_fn`")
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
+    with pytest.raises(RefusedError, match=rf"`weight_fn` must return a positive .* got {weight}"):
+        weight_by(lambda _: weight, None)

@@ -24,8 +24,9 @@ RANKS = {
     "panels": 6,
     "writers": 6,
     "callbacks": 7,
-    "cli": 8,
     "analysis": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 ONLY_IN = {
     "lightning": {"objective", "callbacks", "writers", "cli", "analysis"},

@@ -1,4 +1,4 @@
-"""The checkpoints that a fit saves: told of before and after, and the reports beside them."""
+"""The checkpoints that a fit saves: measured before, and a report beside each afterwards."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.writers.sidecar import sidecar_path
+from lightning_hessian.writers.sidecar import sidecar_path, write_sidecar
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 """How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""
@@ -119,3 +121,63 @@ class Sidecars:
     def _savers(self) -> list[Any]:
         savers = self._trainer.checkpoint_callbacks
         return [saver for saver in savers if hasattr(saver, "last_model_path")]
+
+
+class CheckpointReports:
+    """Has the weights of each checkpoint measured before it is saved, and writes the report beside.
+
+    Nothing is measured in the sanity check, before the first step, after an exception and after
+    the fit. A checkpoint saved then gets a report beside it if its weights were measured last.
+
+    Args:
+        trainer: Running a fit.
+        name: Of the callback.
+        measure: Called with the path of a checkpoint to come.
+        present: The report of the present weights, or None.
+        attempt: Runs what may fail in writing.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        name: str,
+        measure: Callable[[str], None],
+        present: Callable[[], Any],
+        attempt: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._trainer = trainer
+        self._name = name
+        self._measure = measure
+        self._present = present
+        self._attempt = attempt
+        self._sidecars = Sidecars(trainer, name)
+        self._watch = CheckpointWatch(trainer, before=self._before, after=self._after)
+
+    @rank_zero_only
+    def settle(self) -> None:
+        """Follow what was deleted and linked since."""
+        self._attempt(self._sidecars.settle)
+
+    def end(self) -> None:
+        """The fit is over."""
+        self.settle()
+        self._watch.end()
+
+    def _before(self, ckpt_path: str) -> None:
+        trainer = self._trainer
+        state = trainer.state
+        in_fit = state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+        has_stage = state.stage is not None and not trainer.sanity_checking
+        if in_fit and has_stage and trainer.global_step > 0:
+            self._measure(ckpt_path)
+
+    def _after(self, ckpt_path: str) -> None:
+        report = self._present()
+        if report is not None:
+            self._attempt(lambda: self._write(report, ckpt_path))
+
+    @rank_zero_only
+    def _write(self, report: Any, ckpt_path: str) -> None:
+        write_sidecar(report, ckpt_path, name=self._name)
+        self._sidecars.note(ckpt_path)

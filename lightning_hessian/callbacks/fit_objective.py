@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.batches import FrozenBatches, freeze_batches
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
@@ -26,13 +27,11 @@ from lightning_hessian.objective import (
     compare_products,
     module_loss,
     refuse_silent_errors,
-    training_data,
 )
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
 from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
-FAST_DEV_RUN_SAMPLES = 8
 SHARDING = frozenset(
     {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
 )
@@ -52,7 +51,8 @@ def _refuse_sharded(trainer: Trainer) -> None:
 class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
-    Several processes of a fit share the batches, and fail together.
+    Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
+    batches come from; it must see each batch that training takes.
 
     Args:
         options: What the loss is measured on.
@@ -78,6 +78,8 @@ class FitObjective:
         self._is_checked = False
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
+        share = (self.processes.rank, self.processes.size)
+        self.sample = FrozenSample(options, trainer, module, share)
 
     def note_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -117,10 +119,10 @@ class FitObjective:
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
-    def _sandbox(self, dtype: torch.dtype, *, copies: bool = False) -> Sandbox:
+    def _sandbox(
+        self, dtype: torch.dtype, *, copies: bool = False, data: Sequence[object] = ()
+    ) -> Sandbox:
         trainer = self._trainer
-        loader = trainer.train_dataloader
-        data = [getattr(loader, name, None) for name in ("dataset", "collate_fn")]
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
@@ -130,7 +132,13 @@ class FitObjective:
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
-            foreign=[*data, trainer.datamodule, *settings, *schedules],  # type: ignore[attr-defined]
+            foreign=[
+                *self.sample.contents,
+                *data,
+                trainer.datamodule,  # type: ignore[attr-defined]
+                *settings,
+                *schedules,
+            ],
             copies=copies,
         )
 
@@ -138,7 +146,13 @@ class FitObjective:
         options = self._options
         step = agreed(
             self.processes,
-            lambda: module_loss(self._module, self._trainer, sandbox.dtype, options.loss),
+            lambda: module_loss(
+                self._module,
+                self._trainer,
+                sandbox.dtype,
+                options.loss,
+                are_transferred=frozen.are_transferred,
+            ),
         )
         trainable: frozenset[str] | None = None
         if isinstance(step, CapturedLoss):
@@ -160,18 +174,7 @@ class FitObjective:
         return agreed(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        options = self._options
-        data = training_data(self._trainer, options.batch_size)
-        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self._sandbox(self._dtype) as sandbox:
-            return freeze_batches(
-                data,
-                num_samples=FAST_DEV_RUN_SAMPLES if in_dev_run else options.num_samples,
-                batch_size=options.batch_size,
-                seed=options.seed,
-                reseed=sandbox.reseed,
-                share=(self.processes.rank, self.processes.size),
-            )
+        return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
 
     def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
         """Are the products exact? Refuses what is not, returns what to beware of."""
@@ -181,7 +184,7 @@ class FitObjective:
         if not anywhere(self.processes, index is not None):
             return ()
         # the first batch with a loss; with a weight also where it repeats another process's
-        single = replace(frozen, batches=(replace(frozen.batches[index or 0], size=1),))
+        single = replace(frozen, batches=(replace(frozen.batches[index or 0], weight=1),))
         try:
             return self._compare(single, torch.float64)
         except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):

@@ -24,7 +24,7 @@ class ObjectiveOptions:
         loss: Which loss of the module: None for that of ``training_step``, the name of a method
             ``(batch, batch_idx)``, or the number of a ``manual_backward`` call in the step.
         dataloader: Where the frozen batches come from; the Trainer's training set when None.
-        weight_fn: Weight of a batch from ``dataloader`` or a stream; its number of samples if None.
+        weight_fn: Weight of a batch in the mean; its number of samples if None.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -76,6 +76,11 @@ class ObjectiveOptions:
             raise ValueError(
                 "`loss` must be the name of a method of the module, the number of a "
                 f"`manual_backward` call (from 0), or None, got {self.loss!r}."
+            )
+        if not (self.weight_fn is None or callable(self.weight_fn)):
+            raise ValueError(
+                "`weight_fn` must be a function from a batch to its weight, or None, got "
+                f"{self.weight_fn!r}."
             )
 
 

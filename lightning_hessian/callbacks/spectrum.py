@@ -10,10 +10,12 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from lightning_hessian.callbacks.measurement import MeasurementCallback, OnError
+from lightning_hessian.callbacks.measurement import MeasurementCallback
+from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
@@ -63,7 +65,8 @@ class HessianSpectrum(MeasurementCallback):
         loss: None for the loss of training_step; the name of a method (batch, batch_idx) of the
             module; or the number (from 0) of a manual_backward call in the step.
         dataloader: Batches to measure on instead of samples of the training set.
-        weight_fn: Weight of a batch of a stream or of `dataloader`; its number of samples if None.
+        weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
+            samples when None.
         name: First part of all tags, and what tells two of these callbacks apart.
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
@@ -92,7 +95,8 @@ class HessianSpectrum(MeasurementCallback):
         seed: int = 0,
         hvp: Literal["auto", "exact", "finite_difference"] = "auto",
         loss: str | int | None = None,
-        dataloader: Iterable[Any] | None = None,
+        # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
+        dataloader: DataLoader | Iterable[Any] | None = None,  # type: ignore[type-arg]
         weight_fn: Callable[[Any], float] | None = None,
         name: str = "hessian",
         custom_scalars: bool = True,

@@ -1,23 +1,32 @@
 """The training loss of a Lightning module as a pure function of its parameters."""
 
+from lightning_hessian.objective.batch_weights import BatchWeights
+from lightning_hessian.objective.combined_data import Loaders
 from lightning_hessian.objective.conducting import Conductor, conduct
+from lightning_hessian.objective.detached import detached_copy
+from lightning_hessian.objective.given_data import hook_owner, take_batches
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
 from lightning_hessian.objective.manual_optimization import CapturedLoss
 from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
-from lightning_hessian.objective.training_data import training_data
+from lightning_hessian.objective.training_data import draws_uniformly
 
 __all__ = [
+    "BatchWeights",
     "CapturedLoss",
     "Conductor",
     "Gradient",
+    "Loaders",
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",
     "compare_products",
     "conduct",
+    "detached_copy",
+    "draws_uniformly",
+    "hook_owner",
     "module_loss",
     "refuse_silent_errors",
-    "training_data",
+    "take_batches",
 ]

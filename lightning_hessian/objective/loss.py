@@ -38,9 +38,9 @@ class Gradient:
 
 
 class TrainingLoss:
-    """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of ``n_b`` samples.
+    """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of weight ``n_b``.
 
-    For a loss that is a mean over samples the weighting by true batch sizes makes ``L`` independent
+    For a loss that is a mean over samples, the true batch sizes as weights make ``L`` independent
     of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
     taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
     are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
@@ -77,8 +77,8 @@ class TrainingLoss:
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._poll = poll
-        # samples in batches that are not skipped: not known before the first gradient
-        self._num_weighted = 0.0
+        # of the batches that are not skipped: not known before the first gradient
+        self._total_weight = 0.0
 
     @property
     def size(self) -> int:
@@ -140,19 +140,19 @@ class TrainingLoss:
         """
         end = self.size
         payload = self.sum_over_batches(end + 2 + len(self.parameters.names), self._add_gradient)
-        total, num_weighted = float(payload[end]), float(payload[end + 1])
+        total, total_weight = float(payload[end]), float(payload[end + 1])
         used = (payload[end + 2 :] > 0).tolist()
-        self._check_usable(num_weighted, used)
-        vector = payload[:end] / num_weighted
+        self._check_usable(total_weight, used)
+        vector = payload[:end] / total_weight
         if not bool(vector.isfinite().all()):
             raise NonFiniteError(
                 "the gradient of the training loss must be finite, but it holds NaN or infinity "
                 "while the loss is finite. Look for a square root or a logarithm at zero."
             )
-        self._num_weighted = num_weighted
+        self._total_weight = total_weight
         names = zip(self.parameters.names, used, strict=True)
         return Gradient(
-            loss=total / num_weighted,
+            loss=total / total_weight,
             vector=vector,
             unused=tuple(name for name, is_used in names if not is_used),
         )
@@ -173,7 +173,7 @@ class TrainingLoss:
             RefusedError: If an operation has no second derivative, or there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        if self._num_weighted == 0:
+        if self._total_weight == 0:
             self.gradient()
         count = vectors.shape[1]
         columns = agreed(
@@ -181,7 +181,7 @@ class TrainingLoss:
             lambda: [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)],
         )
         total = self.sum_over_batches(count * self.size, partial(self._add_products, columns))
-        total /= self._num_weighted
+        total /= self._total_weight
         return total.view(count, self.size).to(self.dtype).T
 
     def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
@@ -210,7 +210,7 @@ class TrainingLoss:
         loss = self.evaluate_batch(index)
         if loss is None:
             return
-        end, weight = self.size, self.batches.batches[index].size
+        end, weight = self.size, self.batches.batches[index].weight
         payload[end] += weight * loss.detach().double()
         payload[end + 1] += weight
         if loss.requires_grad:
@@ -226,7 +226,7 @@ class TrainingLoss:
             return
         # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
         # at this process's parameters is of the sum of all processes' losses
-        weighted = self.batches.batches[index].size * loss
+        weighted = self.batches.batches[index].weight * loss
         tensors = self.parameters.tensors
         first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
         curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
@@ -254,8 +254,8 @@ class TrainingLoss:
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
 
-    def _check_usable(self, num_weighted: float, used: list[bool]) -> None:
-        if num_weighted == 0:
+    def _check_usable(self, total_weight: float, used: list[bool]) -> None:
+        if total_weight == 0:
             raise RefusedError(
                 f"`training_step` returned None for each of the {len(self.batches.batches)} frozen "
                 "batches, so there is no loss to measure. Raise `num_samples`, or return a loss."

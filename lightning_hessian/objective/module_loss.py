@@ -14,7 +14,12 @@ OWN_LOSS = "hessian_loss"
 
 
 def module_loss(
-    module: LightningModule, trainer: Trainer, dtype: torch.dtype, loss: str | int | None = None
+    module: LightningModule,
+    trainer: Trainer,
+    dtype: torch.dtype,
+    loss: str | int | None = None,
+    *,
+    are_transferred: bool = False,
 ) -> TrainingStep | CapturedLoss:
     """Find the loss that a user means.
 
@@ -25,6 +30,7 @@ def module_loss(
         loss: The name of a method of the module; the number of a ``manual_backward`` call; or None
             for ``hessian_loss`` where the module defines it, and else the loss of its
             ``training_step``.
+        are_transferred: Whether the batches went through conversion and hooks already.
 
     Returns:
         The loss of one batch.
@@ -32,11 +38,12 @@ def module_loss(
     Raises:
         RefusedError: If there is no such method, or no manual optimisation.
     """
-    if isinstance(loss, str):
-        return TrainingStep(module, trainer, dtype, method=loss)
     if loss is None and hasattr(module, OWN_LOSS):
-        return TrainingStep(module, trainer, dtype, method=OWN_LOSS)
-    step = TrainingStep(module, trainer, dtype)
+        loss = OWN_LOSS
+    method = loss if isinstance(loss, str) else None
+    step = TrainingStep(module, trainer, dtype, method=method, are_transferred=are_transferred)
+    if isinstance(loss, str):
+        return step
     if not module.automatic_optimization:
         return CapturedLoss(step, module, trainer, number=loss)
     if loss is not None:

@@ -175,7 +175,7 @@ def _add_backward(loss: TrainingLoss, total: Tensor, index: int) -> None:
     scalar = loss.evaluate_batch(index)
     if scalar is None or not scalar.requires_grad:
         return
-    tensors, weight = loss.parameters.tensors, loss.batches.batches[index].size
+    tensors, weight = loss.parameters.tensors, loss.batches.batches[index].weight
     for parameter in tensors:
         parameter.grad = None
     (weight * scalar).backward(inputs=list(tensors))

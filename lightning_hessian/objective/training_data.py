@@ -1,76 +1,129 @@
-"""What a running Trainer trains on, read without drawing a single batch from its loader."""
+"""What a loader draws from, read without drawing a single batch from it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Trainer
+from lightning.fabric.utilities.data import sized_len
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
 from lightning_hessian.batches import TrainingData
 from lightning_hessian.errors import RefusedError
 
 
-def training_data(trainer: Trainer, batch_size: int | None = None) -> TrainingData:
-    """Find the data set, the positions, the batch size and the collation of the training loader.
+def is_indexable(loader: object) -> bool:
+    """Whether a loader's batches are collated samples of a data set with a length and an index.
+
+    Args:
+        loader: Any iterable of batches.
+
+    Returns:
+        False also for a loader without automatic batching, whose data set yields batches, and for
+        a subclass with an iteration of its own, which may do anything to a batch.
+    """
+    return (
+        isinstance(loader, DataLoader)
+        and type(loader).__iter__ is DataLoader.__iter__
+        and type(loader)._get_iterator is DataLoader._get_iterator
+        and not isinstance(loader.dataset, IterableDataset)
+        and hasattr(loader.dataset, "__len__")
+        and loader.batch_sampler is not None
+    )
+
+
+def draws_uniformly(loader: DataLoader[Any]) -> bool:
+    """Whether a loader's samplers are known to take every position alike.
+
+    Args:
+        loader: Indexable.
+
+    Returns:
+        False for a sampler of the user's own, or one with weights.
+    """
+    sampler = loader.sampler
+    return type(loader.batch_sampler) is BatchSampler and (
+        type(sampler) in (SequentialSampler, RandomSampler, SubsetRandomSampler)
+        or isinstance(sampler, DistributedSampler)
+    )
+
+
+def training_data(
+    loader: DataLoader[Any],
+    *,
+    name: str,
+    batch_size: int | None = None,
+    max_batches: float = math.inf,
+) -> TrainingData:
+    """Find the data set, the positions, the batch size and the collation of a loader.
 
     The loader itself is never iterated: that would reset persistent workers in the middle of an
     epoch, and draw from its generator. The ``indices`` of a subset sampler are respected; under a
-    sequential sampler with ``limit_train_batches`` or ``overfit_batches`` only the samples
-    that training reaches count. Any other sampler is taken to draw from the whole data set.
+    sequential sampler only the samples count that ``max_batches`` reach. Any other sampler is
+    taken to draw from the whole data set. A sampler that Lightning has distributed over processes
+    counts as the one of a single process.
 
     Args:
-        trainer: In a fit, with its training loader set up.
-        batch_size: Samples per frozen batch; the training loader's when None.
+        loader: Indexable.
+        name: Of its data set, for the description.
+        batch_size: Samples per frozen batch; the loader's when None.
+        max_batches: Batches of an epoch in one process.
 
     Returns:
         The training data.
 
     Raises:
-        RefusedError: If the loader is not a single ``DataLoader`` over a map-style data set, or its
-            batch size is unknown.
+        RefusedError: If the batch size is unknown.
     """
-    loader = trainer.train_dataloader
-    if not isinstance(loader, DataLoader):
-        raise RefusedError(
-            "the training loader must be one `torch.utils.data.DataLoader`, got "
-            f"{_describe(loader)}. Collections of loaders are not measured."
-        )
     dataset: Any = loader.dataset
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise RefusedError(
-            f"the training set must have a length and an index, got {type(dataset).__name__}, "
-            "which streams. A fixed sample cannot be drawn from it without advancing the training."
-        )
-    if loader.batch_sampler is None:
-        raise RefusedError(
-            "the training loader must batch single samples, got `DataLoader(batch_size=None)`, "
-            "whose data set yields batches of unknown size. Let the loader do the batching."
-        )
     step_size = getattr(loader.batch_sampler, "batch_size", None)
     size = batch_size or step_size
     if not isinstance(size, int):
         raise RefusedError(
-            "the batch size of the training loader is unknown: its "
-            f"{_describe(loader.batch_sampler)} has no integer `batch_size`. Give `batch_size=`."
+            f"the batch size of the training loader is unknown: its "
+            f"{type(loader.batch_sampler).__name__} has no integer `batch_size`. Give "
+            "`batch_size=`."
         )
+    sampler, num_processes, is_ordered = _undistributed(getattr(loader.batch_sampler, "sampler", 0))
+    length = sized_len(loader)
+    num_batches = num_processes * min(math.inf if length is None else length, max_batches)
     positions: Sequence[int] = range(len(dataset))
-    sampler = getattr(loader.batch_sampler, "sampler", None)
     subset = _subset(sampler)
     if subset is not None:
         positions = subset
-    elif isinstance(sampler, SequentialSampler) and isinstance(step_size, int):
-        positions = positions[: int(min(trainer.num_training_batches * step_size, len(dataset)))]
+    elif is_ordered and isinstance(step_size, int) and num_batches < math.inf:
+        positions = positions[: int(num_batches) * step_size]
+    natural = math.ceil(len(positions) / size)
     return TrainingData(
         dataset=dataset,
         indices=positions,
         batch_size=size,
         collate=loader.collate_fn,
-        description=f"the training set ({type(dataset).__name__})",
+        description=f"{name} ({type(dataset).__name__})",
+        is_ordered=is_ordered,
+        num_batches=max(1, int(num_batches) if num_batches < math.inf else natural),
     )
+
+
+def _undistributed(sampler: Any) -> tuple[object, int, bool]:
+    """The sampler of a single process, the number of processes, and whether it is sequential."""
+    if not isinstance(sampler, DistributedSampler):
+        return sampler, 1, isinstance(sampler, SequentialSampler)
+    # Lightning wraps a sampler of the user's into the data set of its distributed one
+    inner = getattr(sampler.dataset, "_sampler", None)
+    is_ordered = inner is None and not sampler.shuffle
+    return (sampler if inner is None else inner), sampler.num_replicas, is_ordered
 
 
 def _subset(sampler: object) -> list[int] | None:
@@ -79,9 +132,3 @@ def _subset(sampler: object) -> list[int] | None:
     if isinstance(indices, Sequence | Tensor | np.ndarray):
         return [int(index) for index in indices]
     return None
-
-
-def _describe(thing: object) -> str:
-    if isinstance(thing, list | tuple | dict):
-        return f"a {type(thing).__name__} of {len(thing)}"
-    return type(thing).__name__

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.casting import cast_tensors
+from lightning_hessian.objective.casting import cast_floats
 
 
 class TrainingStep:
@@ -30,6 +31,8 @@ class TrainingStep:
         trainer: Running a fit.
         dtype: Floating-point tensors of a batch are converted to it.
         method: Name of a method ``(batch, batch_idx)`` or ``(batch)`` to call instead.
+        are_transferred: Whether the batches went through conversion and hooks already, and only
+            have to be moved.
 
     Attributes:
         name: Of the method, or None for ``training_step``.
@@ -40,9 +43,12 @@ class TrainingStep:
         module: LightningModule,
         trainer: Trainer,
         dtype: torch.dtype,
+        *,
         method: str | None = None,
+        are_transferred: bool = False,
     ) -> None:
         self.name = method
+        self._are_transferred = are_transferred
         self._module = module
         self._trainer = trainer
         self._dtype = dtype
@@ -94,15 +100,18 @@ class TrainingStep:
         own = copy.deepcopy(batch)
         with _no_optimizer_steps():
             if self._takes_iterator:
-                return self._step(_OneBatch(cast_tensors(own, self._dtype), index))
-            own = cast_tensors(self._transfer(own), self._dtype)
+                return self._step(_OneBatch(cast_floats(own, self._dtype), index))
+            own = cast_floats(self._transfer(own), self._dtype)
             return self._step(own, index) if self._takes_index else self._step(own)
 
     def _transfer(self, batch: Any) -> Any:
+        trainer = self._trainer
+        if self._are_transferred:
+            return move_data_to_device(batch, trainer.strategy.root_device)
         # the loop's own three stations, without its profiler and its bookkeeping
-        batch = self._trainer.precision_plugin.convert_input(batch)
+        batch = trainer.precision_plugin.convert_input(batch)
         batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
-        return self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
 class _OneBatch:

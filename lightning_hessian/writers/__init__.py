@@ -1,5 +1,6 @@
 """From a report to the disk."""
 
 from lightning_hessian.writers.spectrum_writer import SpectrumWriter
+from lightning_hessian.writers.table import spectrum_table
 
-__all__ = ["SpectrumWriter"]
+__all__ = ["SpectrumWriter", "spectrum_table"]

@@ -34,6 +34,9 @@ class DenseHessian(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         objective = FitObjective(self._options, trainer, pl_module)
         objective.note_flags()
+        self.take(objective)
+
+    def take(self, objective: FitObjective) -> None:
         with objective.opened() as loss:
             gradient = loss.gradient()
             eye = torch.eye(loss.size, dtype=loss.dtype)
@@ -42,6 +45,7 @@ class DenseHessian(pl.Callback):
         self.loss, self.gradient, self.unused = gradient.loss, gradient.vector, gradient.unused
         self.names = loss.parameters.names
         self.batches = loss.batches.batches
+        self.description, self.num_samples = loss.batches.description, loss.batches.num_samples
         self.notes = objective.notes
 
 

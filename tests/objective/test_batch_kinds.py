@@ -1,228 +1,135 @@
-"""Whatever object carries a batch or a loss, the Hessian is that of the tensors in it."""
+"""Batches of every make, from an indexed training set and captured from a stream."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, UserDict, namedtuple
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import copy
+from collections import UserDict, namedtuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_hessian.objective.casting import cast_tensors
+from tests.callbacks.test_capture import Captured
 from tests.helpers import hard_modules as hard
-from tests.helpers.fitting import Classifier, classification_data, loader, trainer
+from tests.helpers.fitting import Classifier, classification_data, trainer
+
+Named = namedtuple("Named", ["inputs", "targets"])
 
 
-class Encoding(UserDict[str, Any]):
-    """A dictionary that moves itself and also answers by attributes, as tokenisers return it."""
+class Encoding(UserDict):  # type: ignore[type-arg]
+    """As the tokenizers of transformers return: a dict that is none, with attributes and `to`."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "data" or name not in self.data:
-            raise AttributeError(name)
-        return self.data[name]
+        try:
+            return self.data[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    def __getstate__(self) -> Any:
+        return {"data": self.data}
+
+    def __setstate__(self, state: Any) -> None:
+        self.data = state["data"]
 
     def to(self, device: Any) -> Encoding:
-        self.data = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.data.items()}
-        return self
-
-
-class Store:
-    """What holds a graph's tensors, and knows the graph that it belongs to."""
-
-    def __init__(self, parent: object, tensors: dict[str, Tensor]) -> None:
-        self.parent, self.mapping = parent, tensors
-
-
-class Graph:
-    """Tensors two objects deep in a cycle, behind attributes."""
-
-    def __init__(self, **tensors: Tensor) -> None:
-        self.__dict__["store"] = Store(self, tensors)
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("__") or name == "store":
-            raise AttributeError(name)
-        return self.store.mapping[name]
-
-    def to(self, device: Any) -> Graph:
-        mapping = self.store.mapping
-        mapping.update({name: tensor.to(device) for name, tensor in mapping.items()})
-        return self
-
-
-class Slotted:
-    """Moves itself, and has no dictionary of attributes."""
-
-    __slots__ = ("x", "y")
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
-
-    def to(self, device: Any) -> Slotted:
-        self.x, self.y = self.x.to(device), self.y.to(device)
+        self.data = {key: value.to(device) for key, value in self.data.items()}
         return self
 
 
 @dataclass
 class Record:
-    x: Tensor
-    y: Tensor
-    origin: str = "somewhere"
+    inputs: Tensor
+    targets: Tensor
 
 
-Pair = namedtuple("Pair", ["x", "y"])
+class Store:
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.mapping = {"inputs": inputs, "targets": targets}
 
-KINDS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Callable[[Any], Any]]] = {
+
+class Graph:
+    """As of torch_geometric: tensors in a store of its own, moved in place by `to`."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.store = Store(inputs, targets)
+
+    inputs = property(lambda self: self.store.mapping["inputs"])
+    targets = property(lambda self: self.store.mapping["targets"])
+
+    def to(self, device: Any) -> Graph:
+        for key, value in self.store.mapping.items():
+            self.store.mapping[key] = value.to(device)
+        return self
+
+
+class Takes(Classifier):
+    """Reads a batch by a function, and leaves it spoiled."""
+
+    def __init__(self, read: Callable[[Any], tuple[Tensor, Tensor]]) -> None:
+        super().__init__(hard.seeded(lambda: hard.mlp()).network, lr=0.0)
+        self.read = read
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        inputs, targets = self.read(batch)
+        loss = F.cross_entropy(self.network(inputs.clone()), targets)
+        inputs.fill_(1e9)
+        return loss
+
+
+KINDS: dict[str, tuple[Any, Any]] = {
     "tuple": (lambda x, y: (x, y), lambda b: b),
-    "dictionary in a list": (lambda x, y: [{"x": x, "of": "me"}, y], lambda b: (b[0]["x"], b[1])),
-    "tokeniser's output": (lambda x, y: Encoding(x=x, y=y, texts=["a"]), lambda b: (b.x, b["y"])),
-    "graph": (lambda x, y: Graph(x=x, y=y), lambda b: (b.x, b.y)),
-    "graphs in a dictionary": (lambda x, y: {"g": [Graph(x=x, y=y)]}, lambda b: (b["g"][0].x,
-                                                                                b["g"][0].y)),
-    "slots": (Slotted, lambda b: (b.x, b.y)),
-    "data class": (Record, lambda b: (b.x, b.y)),
-    "named tuple": (Pair, lambda b: (b.x, b.y)),
-}  # fmt: skip
+    "dict that is popped": (
+        lambda x, y: {"inputs": x, "targets": y},
+        lambda b: (b.pop("inputs"), b.pop("targets")),
+    ),
+    "UserDict": (
+        lambda x, y: Encoding(inputs=x, targets=y),
+        lambda b: (b["inputs"], b.pop("targets")),
+    ),
+    "dataclass": (Record, lambda b: (b.inputs, b.targets)),
+    "namedtuple": (Named, lambda b: (b.inputs, b.targets)),
+    "object": (Graph, lambda b: (b.inputs, b.targets)),
+    "nested": (
+        lambda x, y: {"deep": [x, {"graph": Graph(x, y)}], "text": ["a"] * len(x)},
+        lambda b: (b["deep"][0], b["deep"][1]["graph"].targets),
+    ),
+}
 
 
-class Unpacks(Classifier):
-    """Gets a batch of some kind and insists on its own precision."""
-
-    def __init__(self, unpack: Callable[[Any], Any]) -> None:
-        super().__init__(hard.seeded(hard.mlp).network)
-        self.unpack = unpack
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = self.unpack(batch)
-        assert x.dtype == self.network[0].weight.dtype
-        return F.cross_entropy(self.network(x), y)
+class Streamed(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(classification_data())
 
 
-def as_kind(make: Callable[[Tensor, Tensor], Any]) -> Callable[[Any], Any]:
-    return lambda samples: make(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+@pytest.fixture(scope="module")
+def wanted() -> Tensor:
+    """Of all the data, by differences."""
+    return hard.hessian_by_differences(Classifier(hard.seeded(lambda: hard.mlp()).network))
 
 
-def dense(module: Classifier, collate: Any, data: Any = None, **options: Any) -> hard.DenseHessian:
-    probe = hard.DenseHessian(**options)
-    trainer(probe, max_steps=1).fit(module, loader(data, batch_size=13, collate_fn=collate))
-    return probe
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_batch_of_any_kind_reaches_the_step_in_the_precision_of_the_measurement(
-    name: str,
+@pytest.mark.parametrize("captures", [False, True], ids=["indexed", "captured"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_of_every_make_give_the_same_hessian(
+    kind: str, captures: bool, wanted: Tensor
 ) -> None:
-    make, unpack = KINDS[name]
-    measured = dense(Unpacks(unpack), as_kind(make), precision=64)
-    assert hard.off_by(measured.matrix, hard.hessian_by_differences(hard.seeded(hard.mlp))) < 1e-8
-    assert measured.notes == ()
+    make, read = KINDS[kind]
 
+    def collate(samples: Any) -> Any:
+        return make(*torch.utils.data.default_collate(samples))
 
-class PackedClassifier(Classifier):
-    """Reads packed sequences of unequal lengths by a recurrent network."""
-
-    def __init__(self) -> None:
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            super().__init__(hard.Recurrent(torch.nn.GRU))
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        sequences, targets = batch
-        assert isinstance(sequences, PackedSequence)
-        last = self.network.rnn(sequences)[1][0]
-        return F.cross_entropy(self.network.out(last), targets)
-
-
-class Padded(PackedClassifier):
-    """The same without packing: each sequence by itself."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        inputs, targets = batch
-        last = [self.network.rnn(x[: 2 + i % 3, None])[1][0] for i, x in enumerate(inputs)]
-        return F.cross_entropy(self.network.out(torch.stack(last)), targets)
-
-
-def pack(samples: list[Any]) -> Any:
-    sequences = [x[: 2 + i % 3, None] for i, (x, _) in enumerate(samples)]
-    return pack_sequence(sequences, enforce_sorted=False), torch.stack([y for _, y in samples])
-
-
-def test_packed_sequences_are_measured_in_float64() -> None:
-    measured = dense(PackedClassifier(), pack, precision=64, num_samples=13)
-    padded = dense(Padded(), None, precision=64, num_samples=13)
-    wanted = hard.hessian_by_differences(Padded(), [padded.batches[0].data])
-    assert hard.off_by(measured.matrix, wanted) < 1e-8
-    assert measured.notes == ()
-
-
-@dataclass
-class ModelOutput(OrderedDict[str, Any]):
-    """Answers by attribute, key and position, as the outputs of model libraries do."""
-
-    loss: Any = None
-    logits: Any = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) is not None:
-                self[field.name] = getattr(self, field.name)
-
-
-class ReturnsModelOutput(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        logits = self.network(batch[0])
-        return ModelOutput(loss=F.cross_entropy(logits, batch[1]), logits=logits)
-
-
-class ReturnsEncoding(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        return Encoding(loss=F.cross_entropy(self.network(batch[0]), batch[1]))
-
-
-@pytest.mark.parametrize("kind", [ReturnsModelOutput, ReturnsEncoding])
-def test_the_loss_is_found_in_any_mapping(kind: type[Classifier]) -> None:
-    measured = hard.measure(kind(hard.seeded(hard.mlp).network))
-    assert measured.matrix.equal(hard.measure(hard.seeded(hard.mlp)).matrix)
-
-
-class MadeInInferenceMode(Dataset[Any]):
-    """One batch, made as inside a validation that went before."""
-
-    def __init__(self) -> None:
-        with torch.inference_mode():
-            self.batch = [tensor.clone() for tensor in classification_data().tensors]
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Any:
-        return self.batch
-
-
-def test_inference_tensors_in_a_batch_can_be_differentiated_through() -> None:
-    probe = hard.DenseHessian()
-    data = loader(MadeInInferenceMode(), batch_size=1, collate_fn=lambda samples: samples[0])
-    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):  # of training
-        trainer(probe, max_steps=1).fit(hard.seeded(hard.mlp), data)
-    assert hard.off_by(probe.matrix, hard.hessian_by_differences(hard.seeded(hard.mlp))) < 3e-5
-
-
-def test_casting_keeps_what_is_shared_and_what_is_no_real_number() -> None:
-    shared, whole, complex_ = torch.ones(2), torch.ones(2, dtype=torch.long), torch.ones(1) * 1j
-    batch = {"a": [shared, (shared, whole)], "b": complex_, "texts": ["a"], "none": None}
-    cast = cast_tensors(batch, torch.float64)
-    assert cast is batch
-    assert cast["a"][0] is cast["a"][1][0]
-    assert cast["a"][0].dtype == torch.float64
-    assert cast["a"][1][1] is whole
-    assert cast["b"] is complex_
-    assert cast["texts"] == ["a"]
-    assert shared.dtype == torch.float32
-    assert cast_tensors(shared, torch.float64).dtype == torch.float64
-    assert cast_tensors(shared, torch.float32) is shared
+    probe: Any = (Captured if captures else hard.DenseHessian)(
+        precision=64, num_samples=26, weight_fn=lambda batch: len(read(copy.deepcopy(batch))[1])
+    )
+    data: Any = Streamed() if captures else classification_data()
+    train = DataLoader(data, batch_size=10, collate_fn=collate)
+    trainer(probe).fit(Takes(read), train)
+    assert [batch.weight for batch in probe.batches] == [10, 10, 6]
+    assert probe.batches[0].data is not None
+    assert hard.off_by(probe.matrix, wanted) < 1e-8
+    # everything in the batch was computed in float64, so the self-check has nothing to remark
+    assert probe.notes == ()

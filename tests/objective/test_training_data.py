@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
-    IterableDataset,
+    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -24,6 +25,11 @@ from torch.utils.data import (
 )
 
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.training_data import (
+    draws_uniformly,
+    is_indexable,
+    training_data,
+)
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data, trainer
 
@@ -46,7 +52,7 @@ def frozen(loader: Any, *, fit: dict[str, Any] | None = None, **options: Any) ->
     """The numbers of the samples in each frozen batch."""
     probe = hard.DenseHessian(**options)
     trainer(probe, **({"max_steps": 1} | (fit or {}))).fit(Classifier(), loader)
-    assert [len(batch.data[0]) for batch in probe.batches] == [b.size for b in probe.batches]
+    assert [len(batch.data[0]) for batch in probe.batches] == [b.weight for b in probe.batches]
     return [batch.data[0][:, 0].long().tolist() for batch in probe.batches]
 
 
@@ -156,39 +162,6 @@ def test_a_batch_sampler_that_tells_its_size_is_believed() -> None:
     assert len(frozen(DataLoader(Numbered(), batch_sampler=sampler))[0]) == 10
 
 
-class Stream(IterableDataset[Any]):
-    def __iter__(self) -> Iterator[Any]:
-        return (Numbered()[i] for i in range(26))
-
-
-class BatchesItself(Numbered):
-    """Yields ready batches."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.ones(2, 4), torch.zeros(2, dtype=torch.long)
-
-
-class TakesList(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return super().training_step(batch[0], batch_idx)
-
-
-@pytest.mark.parametrize(
-    ("loader", "reason"),
-    [
-        (DataLoader(Stream(), batch_size=4), "must have a length and an index, got Stream"),
-        (DataLoader(BatchesItself(), batch_size=None), r"got `DataLoader\(batch_size=None\)`"),
-        ([DataLoader(Numbered())], "must be one `torch.utils.data.DataLoader`, got a list of 1"),
-        ({"a": DataLoader(Numbered())}, "got a dict of 1. Collections of loaders are not"),
-    ],
-    ids=["stream", "no batching", "list", "dict"],
-)
-def test_data_without_a_fixed_sample_is_refused(loader: Any, reason: str) -> None:
-    module = TakesList() if isinstance(loader, list) else Classifier()
-    with pytest.raises(RefusedError, match=reason):
-        trainer(hard.DenseHessian(), max_steps=1).fit(module, loader)
-
-
 class CountingSampler(SequentialSampler):
     """Counts how often a loader begins to iterate."""
 
@@ -199,21 +172,82 @@ class CountingSampler(SequentialSampler):
         return super().__iter__()
 
 
-class CountingLoader(DataLoader[Any]):
-    begun = 0
+def test_the_loader_and_its_sampler_are_never_iterated(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    iterate = DataLoader._get_iterator
+
+    def counted(self: DataLoader[Any]) -> Any:
+        begun.append(self)
+        return iterate(self)
+
+    monkeypatch.setattr(DataLoader, "_get_iterator", counted)
+    sampler = CountingSampler(Numbered())
+    loader = DataLoader(Numbered(), batch_size=5, sampler=sampler)
+    probe = hard.DenseHessian()
+    trainer(probe, max_epochs=2).fit(Classifier(), loader)
+    assert (begun, sampler.begun) == ([loader, loader], 2)
+    assert len(probe.batches) == 6
+
+
+class IteratesItself(DataLoader[Any]):
+    """May do anything to a batch."""
 
     def __iter__(self) -> Any:
-        self.begun += 1
         return super().__iter__()
 
 
-def test_the_loader_and_its_sampler_are_never_iterated() -> None:
-    sampler = CountingSampler(Numbered())
-    loader = CountingLoader(Numbered(), batch_size=5, sampler=sampler)
-    probe = hard.DenseHessian()
-    trainer(probe, max_epochs=2).fit(Classifier(), loader)
-    assert (loader.begun, sampler.begun) == (2, 2)
-    assert len(probe.batches) == 6
+def test_only_batches_that_are_collated_samples_are_indexed() -> None:
+    assert is_indexable(DataLoader(Numbered()))
+    assert not is_indexable(DataLoader(Numbered(), batch_size=None))
+    assert not is_indexable(IteratesItself(Numbered()))
+    assert not is_indexable([Numbered()[0]])
+
+
+def positions(loader: DataLoader[Any], **options: Any) -> list[int]:
+    return list(training_data(loader, name="the set", **options).indices)
+
+
+def distributed(sampler: Any, rank: int = 1, **options: Any) -> DataLoader[Any]:
+    """As Lightning leaves a loader for one of three processes."""
+    options = {"num_replicas": 3, "rank": rank, "seed": 0} | options
+    if isinstance(sampler, Dataset):
+        own: Any = DistributedSampler(sampler, **options)
+    else:
+        own = DistributedSamplerWrapper(sampler, **options)
+    return DataLoader(Numbered(), batch_size=4, sampler=own)
+
+
+def test_a_distributed_sampler_stands_for_the_whole_set_on_every_rank() -> None:
+    for rank in range(3):
+        assert positions(distributed(Numbered(), rank, shuffle=True)) == list(range(26))
+        limited = distributed(Numbered(), rank, shuffle=True)
+        assert positions(limited, max_batches=1) == list(range(26))
+
+
+def test_under_a_limit_distributed_ranks_in_order_reach_the_first_samples_together() -> None:
+    loaders = [distributed(Numbered(), rank, shuffle=False) for rank in range(3)]
+    # what the three samplers really give in their first two batches
+    reached = sorted(i for loader in loaders for i in list(loader.sampler)[: 2 * 4])
+    assert all(positions(loader, max_batches=2) == reached for loader in loaders)
+    assert all(positions(loader, max_batches=9) == list(range(26)) for loader in loaders)
+
+
+def test_a_wrapped_sampler_counts_as_the_one_of_a_single_process() -> None:
+    subset = SubsetRandomSampler([3, 1, 4, 15, 9, 2, 6])
+    single = positions(DataLoader(Numbered(), batch_size=4, sampler=subset))
+    assert single == [3, 1, 4, 15, 9, 2, 6]
+    for rank in range(3):
+        assert positions(distributed(subset, rank, shuffle=True)) == single
+        assert positions(distributed(OddSampler(), rank, shuffle=False)) == list(range(26))
+
+
+@pytest.mark.parametrize("sampler", [OddSampler(), WeightedRandomSampler([1.0] * 26, 26)])
+def test_uniform_samplers_are_told_from_others(sampler: Sampler[int]) -> None:
+    assert not draws_uniformly(DataLoader(Numbered(), batch_size=2, sampler=sampler))
+    assert not draws_uniformly(DataLoader(Numbered(), batch_sampler=Pairs()))
+    assert draws_uniformly(DataLoader(Numbered(), batch_size=2, shuffle=True))
+    assert draws_uniformly(DataLoader(Numbered(), batch_size=2))
+    assert draws_uniformly(distributed(Numbered()))
 
 
 def test_the_mean_over_samples_does_not_depend_on_the_batches() -> None:

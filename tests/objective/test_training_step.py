@@ -136,7 +136,7 @@ def test_batches_that_training_skips_have_no_weight() -> None:
     module = hard.seeded(lambda: hard.mlp())
     skipping = SkipsSmallBatches(hard.seeded(lambda: hard.mlp()).network)
     measured = hard.measure(skipping, data, batch_size=8, precision=64)
-    full = [batch for batch in measured.batches if batch.size == 8]
+    full = [batch for batch in measured.batches if batch.weight == 8]
     assert len(full) == 2
     assert len(measured.batches) == 3
     wanted = hard.hessian_by_differences(module, [batch.data for batch in full])
@@ -159,7 +159,7 @@ def test_a_batch_whose_loss_is_constant_counts_with_curvature_zero() -> None:
     wanted = hard.hessian_by_differences(hard.seeded(lambda: hard.mlp()), [halves.batches[0].data])
     assert hard.off_by(2 * halves.matrix, wanted) < 3e-5
     first, second = halves.batches
-    assert first.size == second.size == 13
+    assert first.weight == second.weight == 13
     bare = hard.DenseHessian()
     module = IgnoresTheNetworkAtTimes(hard.seeded(lambda: hard.mlp()).network)
     fit = trainer(bare, max_steps=2)

@@ -1,0 +1,87 @@
+"""Training sets for the configurations: from files where they are given, else small stand-ins."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from examples.demo import digits
+
+
+class Digits(pl.LightningDataModule):
+    """The 1,797 images of 8 x 8 pixels that come with scikit-learn."""
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """In batches of 128, shuffled."""
+        return digits()
+
+
+class Mnist(pl.LightningDataModule):
+    """Images of 28 x 28 pixels in the format of MNIST, FashionMNIST and their like.
+
+    Args:
+        path: Folder with ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, as they are
+            or with ``.gz``. When None, the digits of scikit-learn, enlarged.
+        batch_size: Images per step.
+    """
+
+    def __init__(self, path: str | None = None, batch_size: int = 128) -> None:
+        super().__init__()
+        self.path = path
+        self.batch_size = batch_size
+
+    def setup(self, stage: str) -> None:
+        """Read the files."""
+        if self.path is None:
+            small, labels = digits().dataset[:]
+            images = F.interpolate(small.view(-1, 1, 8, 8), size=28, mode="bilinear")
+        else:
+            images = read_idx(Path(self.path) / "train-images-idx3-ubyte")[:, None].float() / 255
+            labels = read_idx(Path(self.path) / "train-labels-idx1-ubyte").long()
+        self.dataset: Dataset[tuple[Tensor, ...]] = TensorDataset(images, labels)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """In shuffled batches."""
+        return DataLoader(self.dataset, batch_size=self.batch_size, shuffle=True)
+
+
+class TextBytes(pl.LightningDataModule):
+    """Pieces of a text, byte by byte.
+
+    Args:
+        path: Of a text file; bytes above 127 are replaced.
+        context: Bytes that are read to predict one more.
+        batch_size: Pieces per step.
+    """
+
+    def __init__(self, path: str = "LICENSE", context: int = 16, batch_size: int = 32) -> None:
+        super().__init__()
+        self.path = path
+        self.context = context
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """In shuffled batches of pieces that overlap by half."""
+        text = np.frombuffer(Path(self.path).read_bytes(), dtype=np.uint8)
+        symbols = torch.from_numpy(np.minimum(text, 127)).long()
+        pieces = symbols.unfold(0, self.context + 1, self.context // 2)
+        return DataLoader(TensorDataset(pieces), batch_size=self.batch_size, shuffle=True)
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read an array of bytes: two zeros, 8 for bytes, the number of dimensions, the dimensions."""
+    packed = path.with_name(f"{path.name}.gz")
+    content = gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
+    if content[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path} must begin with 00 00 08, got {content[:3].hex(' ')}.")
+    num_dimensions = content[3]
+    shape = np.frombuffer(content, dtype=">u4", count=num_dimensions, offset=4)
+    values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * num_dimensions)
+    return torch.tensor(values.reshape(shape.astype(int)))

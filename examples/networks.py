@@ -1,0 +1,94 @@
+"""Small modules of three kinds, as a user would write them."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from examples.demo import DigitsClassifier
+
+
+class MnistClassifier(DigitsClassifier):
+    """A fully connected network for images of 28 x 28 pixels."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Flatten(), nn.Linear(28 * 28, width), nn.ReLU(), nn.Linear(width, 10)
+        )
+
+
+class ConvNet(DigitsClassifier):
+    """Three convolutions with BatchNorm, and dropout, for images of 28 x 28 pixels."""
+
+    def __init__(self, channels: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for outputs in (channels, 2 * channels, 2 * channels):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+            inputs = outputs
+        self.network = nn.Sequential(
+            *layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(16 * inputs, 10)
+        )
+
+
+class SmallGpt(pl.LightningModule):
+    """A causal transformer that predicts the next byte of a text."""
+
+    def __init__(self, context: int = 16, width: int = 16, depth: int = 2, heads: int = 2) -> None:
+        super().__init__()
+        self.symbols = nn.Embedding(128, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(context, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 128)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        """Scores ``(batch, length, 128)`` of the next byte, from ``(batch, length)`` bytes."""
+        hidden = self.symbols(symbols) + self.positions[: symbols.shape[1]]
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(self.norm(hidden))
+
+    def training_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy per byte."""
+        (symbols,) = batch
+        scores = self(symbols[:, :-1])
+        loss = F.cross_entropy(scores.flatten(0, 1), symbols[:, 1:].flatten())
+        self.log("train_loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, whose weight decay is not part of the loss."""
+        return torch.optim.AdamW(self.parameters(), lr=1e-3, weight_decay=0.1)
+
+
+class Block(nn.Module):
+    """Attention to what came before, then a small network at each place."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.attention = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Both with a residual connection."""
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.attention(self.norms[0](hidden)).chunk(3, dim=-1)
+        )
+        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        hidden = hidden + self.project(mixed.transpose(1, 2).flatten(2))
+        return hidden + self.mlp(self.norms[1](hidden))

@@ -1,0 +1,63 @@
+"""``python -m lightning_hessian analyze``: reports for existing checkpoints, from the command line.
+
+For modules that are given by ``class_path``; a program that fixes the class of its module gets the
+same by ``lightning_hessian.cli.HessianCLI(MyModel, MyData)``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import pairwise
+
+from lightning_hessian.cli import cli_of
+
+PROGRAM = "python -m lightning_hessian"
+PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+USAGE = f"""{PROGRAM} analyze --config CONFIG --ckpt_path CHECKPOINTS [options]
+
+  CONFIG is the config.yaml that a LightningCLI saved beside the training's logs. Without one, give
+  --model and --data. What is measured is said by --spectrum.*, as at the end of this list.
+
+examples:
+  {PROGRAM} analyze --config runs/version_0/config.yaml --ckpt_path runs/version_0
+  {PROGRAM} analyze --config config.yaml --ckpt_path "runs/*/last.ckpt" \\
+      --weights averaged --spectrum.num_samples 512"""
+
+
+def package_of(arguments: list[str]) -> str:
+    """Which of the two names of Lightning a configuration is of, as its first line tells.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        ``lightning.pytorch`` where nothing tells.
+    """
+    split = [part for argument in arguments for part in argument.split("=", maxsplit=1)]
+    for flag, value in pairwise(split):
+        if flag in ("-c", "--config") and os.path.isfile(value):
+            with open(value, encoding="utf8") as file:
+                header = file.readline()
+            for package in PACKAGES:
+                if header.startswith(f"# {package}=="):
+                    return package
+    return PACKAGES[0]
+
+
+def main() -> None:
+    """Run the command line."""
+    base = cli_of(package_of(sys.argv[1:]))
+    only = {"analyze": base.subcommands()["analyze"]}
+    program = type("Program", (base,), {"subcommands": staticmethod(lambda: only)})
+    program(
+        parser_kwargs={
+            "prog": PROGRAM,
+            "description": "Hessian spectra of the training loss of PyTorch Lightning modules.",
+            "analyze": {"usage": USAGE},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""``analyze``: reports for checkpoints that were written without any of our callbacks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from lightning_hessian.analysis.files import Paths, find_checkpoints
+from lightning_hessian.analysis.sweep import CheckpointSweep, attach
+from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.results import SpectrumReport, Weights
+from lightning_hessian.writers.table import spectrum_table
+
+
+def analyze(
+    model: LightningModule,
+    checkpoints: Paths,
+    *,
+    datamodule: LightningDataModule | None = None,
+    dataloaders: Any = None,
+    weights: Weights = "current",
+    spectrum: HessianSpectrum | None = None,
+    trainer: Trainer | None = None,
+    sidecar: bool = True,
+    weights_only: bool = True,
+    verbose: bool = True,
+) -> list[SpectrumReport]:
+    """Measure the Hessian of the training loss at the weights of existing checkpoints.
+
+    The checkpoints need to know nothing of this package, nor to hold more than weights. They are
+    loaded in turn into a fit that takes no step: setup, precision, strategy, loaders and the hooks
+    that begin a fit are those of the training, callbacks and validation are left out. So the
+    numbers are the ones that :class:`HessianSpectrum` with the same options measures at these
+    weights in training, also of a loss that depends on the epoch or the step. What a module only
+    sets batch by batch, in a hook, without saving it, is as its constructor left it.
+
+    Reports are written as JSON beside each checkpoint (``<checkpoint>.hessian.json``, averaged
+    weights ``<checkpoint>.hessian.averaged.json``), to the Trainer's loggers at the checkpoint's
+    step, and as a table to the terminal. Checkpoints with equal weights, such as ``last.ckpt``, are
+    measured once and all listed. A file that cannot be read, or is of another module, is skipped
+    with a warning that says why.
+
+    Args:
+        model: Of the class that was trained. Its weights are left as they are.
+        checkpoints: A file; a folder, for every ``*.ckpt`` in it and below; a pattern; or several.
+        datamodule: Whose training set the loss is measured on.
+        dataloaders: Training loader, in place of a datamodule.
+        weights: "current", those that the optimiser moves, or "averaged", of a weight averaging.
+        spectrum: What to measure, on which samples. Its schedule has no meaning here.
+        trainer: A fresh one with the accelerator, precision and loggers to use; its callbacks stand
+            aside. By default one device, float32, and TensorBoard in ``lightning_logs``.
+        sidecar: Write the JSON files.
+        weights_only: Refuse files that hold more than tensors and primitives, since unpickling runs
+            code. Give False only for files that you trust.
+        verbose: Show a progress bar and print the table.
+
+    Returns:
+        A report for each checkpoint, by step; those skipped at the end, with the reason as their
+        ``failure``.
+
+    Raises:
+        ValueError: If an argument has no meaning.
+        UnreadableCheckpointError: If none of the checkpoints can be read; it names all.
+    """
+    if weights not in ("current", "averaged"):
+        raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")
+    if datamodule is not None and dataloaders is not None:
+        raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
+    trainer = trainer or _default_trainer(model)
+    if getattr(trainer, "barebones", False):
+        raise ValueError("`trainer` must not be barebones, as that has no loggers to write to.")
+    sweep = CheckpointSweep(
+        spectrum or HessianSpectrum(),
+        find_checkpoints(checkpoints),
+        weights=weights,
+        weights_only=weights_only,
+        sidecar=sidecar,
+        shows_progress=verbose and trainer.progress_bar_callback is not None,
+    )
+    before = attach(sweep, trainer, model)
+    try:
+        trainer.fit(model, train_dataloaders=dataloaders, datamodule=datamodule)
+    finally:
+        vars(trainer).update(before)
+        del model.__dict__["configure_callbacks"]
+    _check_outcome(sweep)
+    if verbose and trainer.is_global_zero:
+        print(spectrum_table(sweep.reports))
+    return sweep.reports
+
+
+def _default_trainer(model: LightningModule) -> Trainer:
+    """From the package that the module is of: there are two, with the same code."""
+    for base in type(model).__mro__:
+        package, found, _ = base.__module__.partition(".core.")
+        if base.__name__ == "LightningModule" and found:
+            trainer: Trainer = importlib.import_module(package).Trainer(
+                devices=1,
+                max_epochs=1,
+                log_every_n_steps=1,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+            )
+            return trainer
+    raise ValueError(f"`model` must be a LightningModule, got {type(model).__name__}.")
+
+
+def _check_outcome(sweep: CheckpointSweep) -> None:
+    if not sweep.has_run:
+        raise ValueError(
+            "`trainer` ended its fit before it began: give a fresh one, with training batches and "
+            "a `max_epochs` and `max_steps` above 0, and whose strategy does not spawn processes."
+        )
+    if len(sweep.unreadable) == len(sweep.reports):
+        reasons = "\n".join(f"  {path}: {reason}" for path, reason in sweep.unreadable.items())
+        raise UnreadableCheckpointError(f"none of the checkpoints can be read:\n{reasons}")

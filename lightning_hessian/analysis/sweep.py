@@ -1,0 +1,185 @@
+"""One fit that takes no step: every checkpoint is loaded in turn, and measured."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from tqdm.auto import tqdm
+from typing_extensions import override
+
+from lightning_hessian.analysis.files import brief, read_checkpoint
+from lightning_hessian.analysis.loading import Loaded, load_checkpoint
+from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.callbacks.host import HostCallback
+from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.objective.state import StateSnapshot
+from lightning_hessian.results import SpectrumReport, Weights
+from lightning_hessian.writers.sidecar import write_sidecar
+
+
+class CheckpointSweep(ProgressBar, HostCallback):
+    """Measures checkpoints at the start of a fit, and stops it before its first step.
+
+    It is the Trainer's only callback and its progress bar. What is decided along the way, such as
+    that a file cannot be read, all processes decide alike.
+
+    Args:
+        spectrum: Measures; not among the Trainer's callbacks.
+        paths: Of the checkpoints.
+        weights: Which of the weights in them.
+        weights_only: Refuse objects other than tensors and primitives in them.
+        sidecar: Whether to write each report beside its checkpoint.
+        shows_progress: Whether to show a bar over the files.
+    """
+
+    def __init__(
+        self,
+        spectrum: HessianSpectrum,
+        paths: Sequence[str],
+        *,
+        weights: Weights,
+        weights_only: bool,
+        sidecar: bool,
+        shows_progress: bool,
+    ) -> None:
+        super().__init__()
+        self.reports: list[SpectrumReport] = []
+        self.unreadable: dict[str, str] = {}
+        self.has_run = False
+        self.is_enabled = shows_progress
+        self._spectrum = spectrum
+        self._paths = paths
+        self._weights: Weights = weights
+        self._weights_only = weights_only
+        self._sidecar = sidecar
+        self._by_digest: dict[str, SpectrumReport] = {}
+
+    @override
+    def disable(self) -> None:
+        self.is_enabled = False
+
+    @override
+    def enable(self) -> None:
+        self.is_enabled = True
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.has_run = True
+        trainer.should_stop = True
+        trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None
+        progress = copy.deepcopy(trainer.fit_loop.state_dict())
+        before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
+        self._spectrum.prepare(trainer, pl_module)
+        try:
+            for path in tqdm(
+                trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else []),
+                desc="Checkpoints",
+                unit="file",
+                disable=not self.is_enabled,
+            ):
+                before.restore()
+                self._take(path, trainer, pl_module)
+                if trainer.received_sigterm:
+                    break
+        finally:
+            before.restore()
+            trainer.fit_loop.load_state_dict(progress)
+            self._spectrum.teardown(trainer, pl_module, "fit")
+        self.unreadable = trainer.strategy.broadcast(self.unreadable)
+        self.reports += [
+            SpectrumReport(failure=reason, weights=self._weights, ckpt_path=path)
+            for path, reason in self.unreadable.items()
+        ]
+
+    def _surveyed(self) -> list[str]:
+        """The readable checkpoints in the order of their steps."""
+        steps: dict[str, tuple[int, int]] = {}
+        for path in self._paths:
+            try:
+                seen = read_checkpoint(path, weights_only=self._weights_only, only_survey=True)
+                steps[path] = (seen["global_step"], seen["epoch"])
+            except UnreadableCheckpointError as error:
+                self._skip(path, error)
+        return sorted(steps, key=lambda path: steps[path])
+
+    def _take(self, path: str, trainer: Trainer, module: LightningModule) -> None:
+        """Load one checkpoint, measure it unless its equal has been measured, write."""
+        problem: Exception | None = None
+        loaded: Loaded | None = None
+        try:
+            content = read_checkpoint(path, weights_only=self._weights_only)
+            mode = self._spectrum.mode
+            loaded = load_checkpoint(content, trainer, module, weights=self._weights, mode=mode)
+        except Exception as error:
+            # hooks of the user's too: what they raise about one file is no reason to leave the rest
+            problem = error
+        if not trainer.strategy.reduce_boolean_decision(problem is None, all=True):
+            self._skip(path, problem or UnreadableCheckpointError("another process cannot read it"))
+            return
+        assert loaded is not None
+        report = self._by_digest.get(loaded.digest)
+        if report is None:
+            report = self._measured(path, trainer, module, loaded)
+        if report is None:
+            return
+        self._by_digest[loaded.digest] = report
+        self.reports.append(dataclasses.replace(report, ckpt_path=path))
+        if self._sidecar:
+            self._write(self.reports[-1], path)
+
+    def _measured(
+        self, path: str, trainer: Trainer, module: LightningModule, loaded: Loaded
+    ) -> SpectrumReport | None:
+        """The report of the weights loaded, or None if the process was told to end meanwhile."""
+        spectrum = self._spectrum
+        num_reports = len(spectrum.reports)
+        spectrum.forget()
+        spectrum.measure_now(trainer, module, ckpt_path=path)
+        if len(spectrum.reports) == num_reports:
+            return None
+        measured = spectrum.reports[-1]
+        spectrum.reports[-1] = dataclasses.replace(
+            measured, weights=self._weights, notes=(*measured.notes, *loaded.notes)
+        )
+        return spectrum.reports[-1]
+
+    def _skip(self, path: str, error: Exception) -> None:
+        known = isinstance(error, UnreadableCheckpointError)
+        self.unreadable[path] = str(error) if known else brief(error)
+        rank_zero_warn(f"The checkpoint {path} is skipped: {self.unreadable[path]}.")
+
+    @rank_zero_only
+    def _write(self, report: SpectrumReport, path: str) -> None:
+        name = self._spectrum.name
+        name = name if self._weights == "current" else f"{name}.{self._weights}"
+        try:
+            write_sidecar(report, path, name=name)
+        except OSError as error:
+            rank_zero_warn(
+                f"The report of {path} could not be written beside it: {error}. It is returned and "
+                "logged all the same; give `sidecar=False` for folders that cannot be written."
+            )
+
+
+def attach(sweep: CheckpointSweep, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """Make the sweep the only thing that runs beside the module, and turn validation off.
+
+    Args:
+        sweep: To be run.
+        trainer: Not running.
+        module: Whose own callbacks stand aside too.
+
+    Returns:
+        The Trainer's attributes as they were.
+    """
+    before = {name: getattr(trainer, name) for name in ("callbacks", "limit_val_batches")}
+    trainer.callbacks = [sweep]  # type: ignore[attr-defined]
+    trainer.limit_val_batches = 0
+    module.__dict__["configure_callbacks"] = list
+    return before

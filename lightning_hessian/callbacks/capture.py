@@ -1,0 +1,129 @@
+"""Batches of a running training, copied as they come by."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+
+from lightning_hessian.batches import FrozenBatch, FrozenBatches, WeightFunction
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective import BatchWeights, detached_copy
+from lightning_hessian.objective.generators import global_generator_state
+
+WAY_OUT = (
+    "Give `dataloader=`, or define `hessian_dataloader(self)` on the module or data module, "
+    "returning a loader to measure on."
+)
+
+
+class Capture:
+    """Copies the first batches that training sees in a fit, until there are enough samples.
+
+    They went through the transfer hooks already. Nothing of the run changes: they are copied before
+    any hook of the module sees them, and what fails is kept for the measurement to report.
+
+    Args:
+        trainer: Running the fit.
+        description: Of the training stream.
+        num_samples: At least so many; ``"all"`` for those of one epoch.
+        weight_fn: Weight of a batch instead of its number of samples.
+        batch_size: That the loader declares, if it does.
+        share: The rank of this process, and how many capture batches of their own: each captures
+            its part of the samples.
+        refusal: Why no batch can be captured, if it is known from the start.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        description: str,
+        num_samples: int | Literal["all"],
+        weight_fn: WeightFunction | None,
+        batch_size: int | None,
+        share: tuple[int, int] = (0, 1),
+        refusal: RefusedError | None = None,
+    ) -> None:
+        self.description = description
+        self._trainer = trainer
+        self._rank, self._num_processes = share
+        self._num_samples = num_samples
+        if num_samples != "all":
+            self._num_samples = math.ceil(num_samples / self._num_processes)
+        self._weight_fn = weight_fn
+        self._batch_size = batch_size
+        self._is_closed = False
+        self._begin(refusal)
+
+    def _begin(self, error: Exception | None = None) -> None:
+        self._weights = BatchWeights(self._weight_fn, self._batch_size, self.description)
+        self._batches: list[FrozenBatch] = []
+        self._steps: list[int] = []
+        self._error = error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is something to measure, or a reason why not."""
+        return self._error is not None or (self._is_closed and bool(self._batches))
+
+    def add(self, batch: Any) -> None:
+        """Copy a batch, if it is still wanted.
+
+        Args:
+            batch: As it goes into the training step.
+        """
+        if self._is_closed or self._error is not None:
+            return
+        put_back = global_generator_state()  # the batch's objects copy themselves as they like
+        try:
+            own = detached_copy(batch)
+            is_last = self._trainer.is_last_batch
+            weight = self._weights.weigh(own, ends_epoch=is_last)
+            index = self._rank + self._num_processes * len(self._batches)
+            self._batches.append(FrozenBatch(own, weight, index))
+            self._steps.append(self._trainer.global_step)
+            wanted = self._num_samples
+            self._is_closed = is_last if wanted == "all" else self._weights.num_samples >= wanted
+        except Exception as error:
+            self._error = error
+        finally:
+            put_back()
+
+    def close(self) -> None:
+        """Make do with what there is: the fit ends."""
+        self._is_closed = True
+
+    def frozen(self) -> FrozenBatches:
+        """The captured sample. After an error that may pass, capturing begins anew.
+
+        Returns:
+            The batches.
+
+        Raises:
+            RefusedError: If none was captured.
+            Exception: Whatever went wrong in copying or weighing a batch.
+        """
+        if (error := self._error) is not None:
+            if not isinstance(error, RefusedError):
+                self._begin()
+            raise error
+        if not self._batches:
+            raise RefusedError(
+                f"{self.description} cannot be indexed, and training has seen none of its batches "
+                f"yet. {WAY_OUT}"
+            )
+        count = self._weights.num_samples
+        wanted = self._num_samples
+        lack = "" if wanted == "all" or count >= wanted else f" of the {wanted:,} wanted"
+        each = "" if self._num_processes == 1 else f", on each of {self._num_processes} processes"
+        anew = "; captured anew after a resume" if self._trainer.ckpt_path else ""
+        return FrozenBatches(
+            tuple(self._batches),
+            count,
+            f"the first {len(self._batches):,} batches ({count:,} samples{lack}) of "
+            f"{self.description} in this fit, captured as training saw them at steps "
+            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.notes}{each}{anew}",
+            are_transferred=True,
+        )

@@ -1,0 +1,201 @@
+"""Where the frozen batches of a fit come from, and when they are all there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+
+from lightning_hessian.batches import FrozenBatches, fetch_batches
+from lightning_hessian.callbacks.capture import WAY_OUT, Capture
+from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective import (
+    Loaders,
+    Sandbox,
+    draws_uniformly,
+    hook_owner,
+    take_batches,
+)
+
+FAST_DEV_RUN_SAMPLES = 8
+
+OpenSandbox = Callable[[list[object]], Sandbox]
+"""From further objects, whose state a fetch may change, to a sandbox."""
+
+
+class FrozenSample:
+    """Chooses, in this order: the given loader, the hook's, the training set, or captured batches.
+
+    A loader whose samples can be fetched by position is never iterated: its samples are drawn by
+    the seed. Any other given loader is iterated inside the sandbox; the training's own stream never
+    is, so its batches are captured as they come by.
+
+    Args:
+        options: What the loss is measured on.
+        trainer: Running the fit, its training loaders set up.
+        module: Attached to it.
+        share: The rank of this process, and how many share the batches.
+    """
+
+    def __init__(
+        self,
+        options: ObjectiveOptions,
+        trainer: Trainer,
+        module: LightningModule,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._options = options
+        self._trainer = trainer
+        self._module = module
+        self._share = share
+        self._training = Loaders.of_training(trainer)
+        self._given = self._given_by_option()
+        self._hook_owner = hook_owner(trainer, module) if self._given is None else None
+        self._capture: Capture | None = None
+        streams = not self._training.are_indexable
+        if self._given is None and self._hook_owner is None and streams:
+            self._capture = self._begin_capture()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a measurement can be made, or would fail for a reason to be told."""
+        return self._capture is None or self._capture.is_complete
+
+    @property
+    def contents(self) -> list[object]:
+        """What a training step may reach of the training data."""
+        names = ("dataset", "collate_fn")
+        # asked anew each time: the Trainer may reload its loaders
+        leaves = Loaders.of_training(self._trainer).leaves
+        return [getattr(leaf, name, None) for leaf in leaves for name in names]
+
+    def see(self, batch: Any) -> None:
+        """Take a batch of the running training, if batches are captured.
+
+        Args:
+            batch: As it goes into the training step.
+        """
+        if self._capture is not None:
+            self._capture.add(batch)
+
+    def close(self) -> None:
+        """No more batches come: measure on those that there are."""
+        if self._capture is not None:
+            self._capture.close()
+
+    def freeze(self, open_sandbox: OpenSandbox) -> FrozenBatches:
+        """Fetch the batches of this process.
+
+        Args:
+            open_sandbox: Protects the run from what fetching changes.
+
+        Returns:
+            At least one.
+
+        Raises:
+            RefusedError: If there is no sample that could be told truthfully.
+        """
+        if self._capture is not None:
+            return self._capture.frozen()
+        loaders = self._given or self._training
+        if self._hook_owner is not None:
+            with open_sandbox([]) as sandbox:
+                sandbox.reseed(0)
+                hook: Any = self._hook_owner
+                structure = hook.hessian_dataloader()
+            loaders = Loaders.of(structure, name="the loader of `hessian_dataloader`")
+        is_trained_on = loaders.draw_on(self._training)
+        if loaders.are_indexable and (is_trained_on or all(map(draws_uniformly, loaders.leaves))):
+            return self._fetch(loaders, open_sandbox)
+        if is_trained_on:
+            raise RefusedError(
+                f"{loaders.name} must not draw from the stream that training draws from, which "
+                "would lose batches. Give a loader over a data set of its own, or none at all: "
+                "then batches of the training are captured."
+            )
+        if self._options.batch_size is not None:
+            raise RefusedError(self._no_batch_size(loaders.name))
+        with open_sandbox(loaders.contents) as sandbox:
+            sandbox.reset(0)
+            return take_batches(
+                loaders,
+                num_samples=self._num_samples,
+                weight_fn=self._options.weight_fn,
+                share=self._share,
+            )
+
+    def _fetch(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
+        options = self._options
+        plan = loaders.plan(
+            num_samples=self._num_samples, batch_size=options.batch_size, seed=options.seed
+        )
+        with open_sandbox(loaders.contents) as sandbox:
+            return fetch_batches(
+                plan,
+                reset=sandbox.reset,
+                reseed=sandbox.reseed,
+                share=self._share,
+                weight_fn=options.weight_fn,
+            )
+
+    def _given_by_option(self) -> Loaders | None:
+        if self._options.dataloader is None:
+            return None
+        given = Loaders.of(self._options.dataloader, name="the loader given by `dataloader`")
+        same = given.structure is self._training.structure
+        return None if same else given
+
+    def _begin_capture(self) -> Capture:
+        leaves = self._training.leaves
+        kinds = ", ".join(type(getattr(leaf, "dataset", leaf)).__name__ for leaf in leaves)
+        size = getattr(leaves[0], "batch_size", None) if len(leaves) == 1 else None
+        capture = Capture(
+            self._trainer,
+            description=f"the training stream ({kinds})",
+            num_samples=self._num_samples,
+            weight_fn=self._options.weight_fn,
+            batch_size=size if isinstance(size, int) else None,
+            share=self._share,
+            refusal=self._reason_not_to_capture(),
+        )
+        if not capture.is_complete:
+            wanted = self._num_samples
+            first = "batches of the first epoch" if wanted == "all" else f"first {wanted:,} samples"
+            rank_zero_info(
+                f"Hessian: {capture.description} cannot be indexed, so the loss is measured on the "
+                f"{first} that training sees. What is due before they have come by is left out. "
+                "Give `dataloader=` to measure from the start."
+            )
+        return capture
+
+    def _reason_not_to_capture(self) -> RefusedError | None:
+        step = self._module.training_step
+        if is_param_in_hook_signature(step, "dataloader_iter", explicit=True):
+            return RefusedError(
+                f"{type(self._module).__name__}.training_step takes a `dataloader_iter` and draws "
+                f"its batches itself, so none can be captured from a stream. {WAY_OUT}"
+            )
+        if self._options.batch_size is not None:
+            return RefusedError(self._no_batch_size("the training stream"))
+        if self._num_samples == "all" and self._trainer.num_training_batches == math.inf:
+            return RefusedError(
+                "`num_samples` must be a number for a training stream without a length, got "
+                f"'all'. {WAY_OUT}"
+            )
+        return None
+
+    def _no_batch_size(self, source: str) -> str:
+        return (
+            f"`batch_size` must be None for {source}, which makes its batches itself, got "
+            f"{self._options.batch_size}."
+        )
+
+    @property
+    def _num_samples(self) -> Any:
+        in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
+        return FAST_DEV_RUN_SAMPLES if in_dev_run else self._options.num_samples

@@ -1,0 +1,224 @@
+"""One measurement in a running fit: in which sandbox, by which processes, and what if it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+from lightning_hessian.callbacks.clocks import stopped_clocks
+from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.callbacks.host import HostCallback
+from lightning_hessian.callbacks.interruptions import Interruptions
+from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.callbacks.place import place
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    RefusedError,
+    RestorationError,
+)
+from lightning_hessian.objective import Conductor, TrainingLoss, conduct
+from lightning_hessian.objective.generators import global_generator_state
+from lightning_hessian.objective.processes import agreed, anywhere
+from lightning_hessian.results import Mode
+
+OnError = Literal["warn", "raise"]
+
+
+class Measuring(HostCallback):
+    """Measures the training loss when it is told to, records and publishes.
+
+    A subclass says what: :meth:`measure` runs inside the sandbox, :meth:`publish` outside. Nothing
+    of the run changes. A measurement that fails is recorded with its reason and training goes on,
+    unless ``on_error="raise"``; after a refusal, which would repeat itself, the fit goes on without
+    further attempts.
+
+    Args:
+        name: Tells two callbacks of one kind apart.
+        report_type: Dataclass of a report, whose fields have defaults.
+        objective: What the loss is measured on.
+        on_error: ``warn`` or ``raise``.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        report_type: type[Any],
+        objective: ObjectiveOptions,
+        on_error: OnError,
+    ) -> None:
+        super().__init__()
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"`on_error` must be 'warn' or 'raise', got {on_error!r}.")
+        if not isinstance(name, str) or not name or name.strip("/") != name:
+            raise ValueError(
+                "`name` must be a text that does not begin or end with a slash, such as "
+                f"'hessian', got {name!r}."
+            )
+        self.reports: list[Any] = []
+        self._name = name
+        self._report_type = report_type
+        self._options = objective
+        self._on_error = on_error
+        self._objective: FitObjective | None = None
+        self._interruptions = Interruptions()
+        self._measured_at: tuple[int, ...] | None = None
+        self._is_measuring = False
+        self._has_given_up = False
+
+    @abstractmethod
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> Any:
+        """Measure; called inside the sandbox, on the first process only.
+
+        Args:
+            loss: At the present parameters; one that several processes compute, where there are.
+            trainer: Running the fit; its loggers are dummies here.
+
+        Returns:
+            A report of the numbers; the circumstances are filled in by the caller.
+        """
+
+    @abstractmethod
+    def publish(self, trainer: Trainer, report: Any) -> None:
+        """Write a report to the loggers; called outside the sandbox, on the first process only.
+
+        Args:
+            trainer: Running the fit.
+            report: The latest.
+        """
+
+    @property
+    def name(self) -> str:
+        """First part of all tags, and of the names of files beside checkpoints."""
+        return self._name
+
+    @property
+    def mode(self) -> Mode:
+        """``eval`` or ``train``."""
+        return self._options.mode
+
+    def prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a fit, without measuring.
+
+        Args:
+            trainer: Running the fit.
+            pl_module: Attached to it.
+        """
+        self._objective = FitObjective(
+            self._options, trainer, pl_module, poll=self._interruptions.poll
+        )
+        self._measured_at = None
+        self._has_given_up = False
+        self._objective.note_flags()
+
+    def forget(self) -> None:
+        """Let the next :meth:`measure_now` measure, also the same weights or after a refusal."""
+        self._measured_at = None
+        self._has_given_up = False
+
+    def measure_now(
+        self, trainer: Trainer, pl_module: LightningModule, *, ckpt_path: str | None = None
+    ) -> None:
+        """Measure, record and publish, unless these weights have been measured last.
+
+        Args:
+            trainer: Running a fit that :meth:`prepare` was called for.
+            pl_module: Attached to it.
+            ckpt_path: Of the checkpoint that holds these weights.
+        """
+        if self._objective is None or self._is_measuring or self._has_given_up:
+            return
+        processes = self._objective.processes
+        if anywhere(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
+            return
+        self._is_measuring = True
+        # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
+        put_back = global_generator_state()
+        try:
+            with stopped_clocks(trainer), self._interruptions.held_back():
+                if self._has_recorded(self._objective, trainer, pl_module, ckpt_path):
+                    self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
+        finally:
+            put_back()
+            self._is_measuring = False
+
+    def _has_recorded(
+        self,
+        objective: FitObjective,
+        trainer: Trainer,
+        module: LightningModule,
+        ckpt_path: str | None,
+    ) -> bool:
+        """Measure and record, unless these weights have been measured already."""
+        start = time.perf_counter()
+        processes = objective.processes
+        where: tuple[int, ...] | None = None
+        try:
+            where = processes.broadcast(agreed(processes, lambda: place(trainer, module)))
+            if where == self._measured_at:
+                return False
+            with objective.opened() as loss:
+                report = conduct(loss, processes, partial(self.measure, trainer=trainer))
+            report = dataclasses.replace(report, notes=(*report.notes, *objective.notes))
+        except RestorationError:
+            raise
+        except InterruptedMeasurementError as error:
+            rank_zero_warn(
+                f"{type(self).__name__} abandoned its measurement at step {trainer.global_step}: "
+                f"{error}."
+            )
+            return False
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            self._has_given_up = isinstance(error, RefusedError)
+            report = self._report_type(failure=f"{type(error).__name__}: {error}")
+            self._warn_of(report.failure, trainer.global_step)
+        self._measured_at = where
+        self.reports.append(
+            dataclasses.replace(
+                report,
+                mode=self._options.mode,
+                seconds=processes.broadcast(time.perf_counter() - start),
+                epoch=trainer.current_epoch,
+                global_step=trainer.global_step,
+                ckpt_path=ckpt_path,
+            )
+        )
+        return True
+
+    @rank_zero_only
+    def _publish(self, trainer: Trainer) -> None:
+        self.publish(trainer, self.reports[-1])
+
+    def _warn_of(self, failure: str, step: int) -> None:
+        again = "not be tried again in this fit"
+        future = again if self._has_given_up else "be tried again when next due"
+        rank_zero_warn(
+            f"{type(self).__name__} has no numbers at step {step}. {failure} "
+            f"Training goes on unchanged. It will {future}."
+        )
+
+    def _report_of(self, trainer: Trainer, module: LightningModule) -> Any:
+        """The latest report, if it is of the present weights."""
+        is_present = self._measured_at is not None and self._measured_at == place(trainer, module)
+        return self.reports[-1] if is_present else None
+
+    def _try_to_write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            step = self.reports[-1].global_step
+            rank_zero_warn(
+                f"{type(self).__name__} could not write its report of step {step}: "
+                f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
+            )

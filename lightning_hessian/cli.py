@@ -1,0 +1,211 @@
+"""Command line: ``analyze`` beside Lightning's own subcommands."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from lightning_hessian.analysis import analyze
+from lightning_hessian.analysis.files import read_checkpoint
+from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.results import SpectrumReport, Weights
+
+NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints"}
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer as HostTrainer
+    from lightning.pytorch.cli import LightningCLI as HostCLI
+else:
+    # the same code stands on the classes of `lightning.pytorch` and of `pytorch_lightning`
+    HostTrainer = HostCLI = object
+
+
+class AnalyzeMethod(HostTrainer):
+    """Gives a Trainer the method behind the subcommand ``analyze``."""
+
+    def analyze(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | list[str] | None = None,
+        weights: Weights = "current",
+        sidecar: bool = True,
+        weights_only: bool | None = None,
+        spectrum: HessianSpectrum | None = None,
+    ) -> list[SpectrumReport]:
+        """Measure the Hessian of the training loss at the weights of existing checkpoints.
+
+        Args:
+            model: Of the class that was trained.
+            datamodule: Whose training set the loss is measured on.
+            ckpt_path: A checkpoint, a folder of them, or a quoted pattern such as
+                "runs/*/last.ckpt". To be given after --config.
+            weights: "current", those that the optimiser moves, or "averaged", of a weight
+                averaging.
+            sidecar: Write each report beside its checkpoint, as <checkpoint>.hessian.json.
+            weights_only: False to read also files that hold more than tensors and primitives, which
+                runs code: only for files that you trust.
+            spectrum: What to measure, on which samples.
+
+        Returns:
+            A report for each checkpoint.
+
+        Raises:
+            ValueError: If no checkpoint is given.
+        """
+        if ckpt_path is None:
+            raise ValueError(
+                "`ckpt_path` must name checkpoints, got None. Give `--ckpt_path`, and give it "
+                "after `--config`, as a saved configuration holds an empty one."
+            )
+        return analyze(
+            model,
+            ckpt_path,
+            datamodule=datamodule,
+            weights=weights,
+            spectrum=spectrum,
+            trainer=self,
+            sidecar=sidecar,
+            weights_only=weights_only is not False,
+        )
+
+
+class AnalyzeSubcommand(HostCLI):
+    """Gives a LightningCLI the subcommand ``analyze``, run by an :class:`AnalyzeMethod`."""
+
+    analysis_trainer: type[Trainer]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("trainer_class", self.analysis_trainer)
+        trainer_class = kwargs["trainer_class"]
+        if not hasattr(trainer_class, "analyze"):
+            raise ValueError(
+                "`trainer_class` must have the method `analyze`, got "
+                f"{getattr(trainer_class, '__name__', trainer_class)}. Derive it from "
+                "`lightning_hessian.cli.AnalysisTrainer`."
+            )
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        return LightningCLI.subcommands() | {"analyze": {"model", "datamodule", "spectrum"}}
+
+    @override
+    def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(add_subcommands, *args, **kwargs)
+        if add_subcommands:
+            self._subcommand_parsers["analyze"].add_class_arguments(
+                HessianSpectrum, "spectrum", skip=NOT_OF_THE_ANALYSIS
+            )
+
+    @override
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        configured = self._configured_spectrum()
+        if configured:
+            # a second time, so that what the command line says stands above the training's options
+            self._subcommand_parsers["analyze"].set_defaults(configured)
+            super().parse_arguments(parser, args)
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        """Leave out what is of the training run and would act, or write, in the analysis."""
+        super().before_instantiate_classes()
+        if self.subcommand != "analyze":
+            return
+        trainer = self.config["analyze"]["trainer"]
+        trainer["callbacks"] = None
+        loggers = trainer.get("logger")
+        is_list = isinstance(loggers, list)
+        kept = [each for each in (loggers if is_list else [loggers]) if not _overwrites(each)]
+        if len(kept) < (len(loggers) if is_list else 1):
+            rank_zero_info("The CSVLogger of the configuration is left out: it would start anew.")
+            trainer["logger"] = kept or True
+
+    def analyze(self, **arguments: Any) -> None:
+        """Run the subcommand; end the program with the reason if there are no numbers.
+
+        Args:
+            arguments: Of the Trainer's method.
+
+        Raises:
+            SystemExit: If nothing could be analysed.
+        """
+        spectrum = self.config_init["analyze"]["spectrum"]
+        try:
+            reports = self.trainer.analyze(spectrum=spectrum, **arguments)  # type: ignore[attr-defined]
+        except (UnreadableCheckpointError, ValueError) as error:
+            raise SystemExit(f"error: {error}") from error
+        reasons = {report.failure for report in reports}
+        if None not in reasons:
+            raise SystemExit(f"error: no checkpoint could be analysed: {'; '.join(reasons)}")
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        """Lightning takes a model's hyperparameters from the file, if it is one file."""
+        if self.config.get("subcommand") == "analyze":
+            path = self.config["analyze"].get("ckpt_path")
+            try:
+                read_checkpoint(str(path), weights_only=True, only_survey=True)
+            except UnreadableCheckpointError:
+                return
+        super()._parse_ckpt_path()
+
+    def _configured_spectrum(self) -> dict[str, Any]:
+        """Options of the callback in a training's configuration, by the keys of ``analyze``."""
+        if self.config.get("subcommand") != "analyze":
+            return {}
+        callbacks = self.config["analyze"]["trainer"].get("callbacks") or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if callback["class_path"].rpartition(".")[2] == HessianSpectrum.__name__:
+                options = callback["init_args"].as_dict()
+                kept = options.keys() - NOT_OF_THE_ANALYSIS
+                return {f"spectrum.{key}": options[key] for key in kept}
+        return {}
+
+
+class AnalysisTrainer(AnalyzeMethod, Trainer):
+    """A Trainer with the method ``analyze``."""
+
+
+class HessianCLI(AnalyzeSubcommand, LightningCLI):
+    """A ``LightningCLI`` with one more subcommand, ``analyze``, beside ``fit`` and the others.
+
+    Takes the arguments of ``LightningCLI``; a ``trainer_class`` must derive from
+    :class:`AnalysisTrainer`. Of a configuration that a training saved, callbacks are left out, but
+    the options of a :class:`HessianSpectrum` among them are the defaults of the analysis.
+    """
+
+    analysis_trainer = AnalysisTrainer
+
+
+def cli_of(package: str) -> type[LightningCLI]:
+    """The command line for modules of one of the two names of Lightning.
+
+    Args:
+        package: ``lightning.pytorch`` or ``pytorch_lightning``.
+
+    Returns:
+        :class:`HessianCLI`, or its like for the other package.
+    """
+    if package == lightning.pytorch.__name__:
+        return HessianCLI
+    host = importlib.import_module(package)
+    host_cli = importlib.import_module(f"{package}.cli")
+    trainer = type("AnalysisTrainer", (AnalyzeMethod, host.Trainer), {})
+    bases = (AnalyzeSubcommand, host_cli.LightningCLI)
+    return type("HessianCLI", bases, {"analysis_trainer": trainer})
+
+
+def _overwrites(logger: Any) -> bool:
+    """Whether a logger of a configuration would delete the files of the run that saved it."""
+    path = logger.get("class_path", "") if hasattr(logger, "get") else ""
+    return path.rpartition(".")[2] == "CSVLogger"

@@ -1,0 +1,269 @@
+"""``analyze`` as a subcommand, on what an ordinary command line saved."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.cli import LightningCLI
+from torch import Tensor
+
+from lightning_hessian import HessianSpectrum, SpectrumReport, __main__, analyze
+from lightning_hessian.cli import AnalysisTrainer, HessianCLI, cli_of
+from lightning_hessian.writers.sidecar import read_sidecar
+from tests.helpers.checkpoints import fitted, numbers
+from tests.helpers.fitting import Classifier, loader, trainer
+
+ROOT = Path(__file__).parents[2]
+CHEAP = {"num_samples": 10, "max_hvps": 8, "trace": False, "density": False}
+
+
+class Sized(Classifier):
+    """With a hyperparameter that the loss depends on."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.factor = factor
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.factor * super().training_step(batch, batch_idx)
+
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return loader()
+
+
+class NoOneElse(pl.Callback):
+    """Of the training only; making it a second time is already too much."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        NoOneElse.made += 1
+
+
+def as_arguments(prefix: str, options: dict[str, Any]) -> list[str]:
+    return [f"--{prefix}.{key}={json.dumps(value)}" for key, value in options.items()]
+
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an ordinary run: its configuration, its metrics, and a checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    callback = f"{__name__}.NoOneElse"
+    options = as_arguments("trainer.callbacks", CHEAP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["program"])
+        patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+        LightningCLI(
+            args=[
+                *("fit", "--seed_everything=0", f"--data={__name__}.Data"),
+                *(f"--model={__name__}.Sized", "--model.factor=2.0"),
+                *("--trainer.callbacks+=HessianSpectrum", *options),
+                *("--trainer.callbacks.at_checkpoints=true", f"--trainer.callbacks+={callback}"),
+                *("--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}"),
+                *("--trainer.logger.name=null", "--trainer.logger.version=run"),
+                *("--trainer.max_epochs=1", "--trainer.log_every_n_steps=1", *QUIET),
+                "--trainer.enable_model_summary=false",
+            ]
+        )
+    return folder / "run"
+
+
+def program(kind: type[LightningCLI], *arguments: str, **options: Any) -> LightningCLI:
+    return kind(args=["analyze", *arguments], **options)
+
+
+def test_a_saved_configuration_gives_the_numbers_that_the_training_gave(
+    run: Path, tmp_path: Path
+) -> None:
+    (ckpt,) = (run / "checkpoints").glob("*.ckpt")
+    beside = Path(f"{ckpt}.hessian.json")
+    during = SpectrumReport.from_dict(read_sidecar(beside))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    made, beside_content = NoOneElse.made, beside.read_text(encoding="utf8")
+    beside.unlink()
+    program(
+        HessianCLI,
+        *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}"),
+        f"--trainer.default_root_dir={tmp_path}",
+    )
+    after = SpectrumReport.from_dict(read_sidecar(beside))
+    assert numbers(after) == numbers(during)
+    assert during.num_samples == CHEAP["num_samples"]
+    assert NoOneElse.made == made
+    beside.write_text(beside_content, encoding="utf8")
+    # also the metrics of a logger that begins by deleting them
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert list((tmp_path / "lightning_logs").rglob("events*"))
+
+
+def test_the_command_line_stands_above_the_callback_of_the_configuration(
+    run: Path, tmp_path: Path
+) -> None:
+    made = program(
+        HessianCLI,
+        *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}", "--sidecar=false"),
+        *("--trainer.logger=false", "--spectrum.num_samples=2048", "--spectrum.mode=train"),
+    )
+    options = made.config_init["analyze"]["spectrum"]._options
+    assert (options.num_samples, options.mode) == (2048, "train")
+    assert made.config["analyze"]["spectrum"]["max_hvps"] == CHEAP["max_hvps"]
+
+
+def test_a_program_that_fixes_its_classes_has_the_subcommand_beside_the_others(
+    tmp_path: Path,
+) -> None:
+    assert set(HessianCLI.subcommands()) == {"fit", "validate", "test", "predict", "analyze"}
+    fitted(tmp_path, Sized(2.0), max_epochs=1)
+    (ckpt,) = tmp_path.glob("*.ckpt")
+    made = program(
+        HessianCLI,
+        *(f"--ckpt_path={ckpt}", "--sidecar=false", "--trainer.logger=false"),
+        *("--trainer.max_epochs=1", *QUIET),
+        *as_arguments("spectrum", CHEAP),
+        model_class=Sized,
+        datamodule_class=Data,
+        seed_everything_default=False,
+    )
+    # as with Lightning's own subcommands, a single file gives the hyperparameters
+    assert made.model.factor == 2.0
+
+
+def test_a_single_broken_file_ends_the_program_with_its_reason(run: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes(b"junk")
+    with (
+        pytest.warns(UserWarning, match="is skipped"),
+        pytest.raises(SystemExit, match=r"error: none of the checkpoints.*\n.*broken.ckpt: it is"),
+    ):
+        program(
+            HessianCLI,
+            *(f"--config={run / 'config.yaml'}", f"--ckpt_path={broken}"),
+            "--trainer.logger=false",
+        )
+
+
+def test_no_checkpoint_at_all_ends_the_program_with_what_to_give(run: Path) -> None:
+    with pytest.raises(SystemExit, match="error: `ckpt_path` must name checkpoints, got None"):
+        program(HessianCLI, f"--config={run / 'config.yaml'}", "--trainer.logger=false")
+
+
+def test_refused_measurements_end_the_program_with_the_reason(run: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="matches none"),
+        pytest.raises(SystemExit, match=r"error: no checkpoint could be analysed: .*none"),
+    ):
+        program(
+            HessianCLI,
+            *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}", "--sidecar=false"),
+            *("--trainer.logger=false", '--spectrum.parameters=["absent.*"]'),
+        )
+
+
+def test_a_trainer_class_without_the_method_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`trainer_class` must have the method `analyze`, got Tr"):
+        HessianCLI(trainer_class=pl.Trainer, args=[])
+
+
+def test_a_trainer_has_the_method_for_programs_too(run: Path) -> None:
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    host = AnalysisTrainer(enable_model_summary=False, max_epochs=1, **quiet)
+    options: dict[str, Any] = {"datamodule": Data(), "sidecar": False}
+    (theirs,) = host.analyze(
+        Sized(2.0), ckpt_path=str(run), spectrum=HessianSpectrum(**CHEAP), **options
+    )
+    (ours,) = analyze(
+        Sized(2.0), run, spectrum=HessianSpectrum(**CHEAP), trainer=trainer(), **options
+    )
+    assert numbers(theirs) == numbers(ours)
+
+
+def test_the_other_namespace_has_its_own_command_line(tmp_path: Path) -> None:
+    other = pytest.importorskip("pytorch_lightning")
+    demos = importlib.import_module("pytorch_lightning.demos.boring_classes")
+    kind = cli_of("pytorch_lightning")
+    assert cli_of("lightning.pytorch") is HessianCLI
+    host = other.Trainer(
+        max_steps=1, logger=False, accelerator="cpu", enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, limit_val_batches=0,
+    )  # fmt: skip
+    host.fit(demos.BoringModel(), demos.BoringDataModule())
+    (ckpt,) = tmp_path.rglob("*.ckpt")
+    program(
+        kind,
+        *(f"--ckpt_path={ckpt}", "--trainer.logger=false", "--trainer.max_epochs=1", *QUIET),
+        *("--spectrum.num_samples=8", "--spectrum.max_hvps=8", "--spectrum.density=false"),
+        model_class=demos.BoringModel,
+        datamodule_class=demos.BoringDataModule,
+        seed_everything_default=False,
+    )
+    assert read_sidecar(f"{ckpt}.hessian.json")["failure"] is None
+
+
+@pytest.mark.parametrize("package", __main__.PACKAGES)
+def test_the_first_line_of_a_configuration_tells_the_namespace(
+    package: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"# {package}==2.6.6\ntrainer: null\n", encoding="utf8")
+    assert __main__.package_of(["analyze", "--config", str(path)]) == package
+    assert __main__.package_of(["analyze", f"--config={path}"]) == package
+    assert __main__.package_of(["analyze", "--ckpt_path", "a"]) == "lightning.pytorch"
+
+
+def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["__main__.py", "analyze", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "usage: python -m lightning_hessian analyze --config CONFIG --ckpt_path CHECKPOINTS"
+    )
+    ours = text[text.index("--ckpt_path CKPT_PATH") :]
+    wanted = ["--weights {current,averaged}", "--sidecar", "--spectrum.num_samples"]
+    assert [name for name in wanted if name not in ours] == []
+    assert "every_n_epochs" not in ours
+
+
+@pytest.mark.slow
+def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -> None:
+    def shell(*arguments: str, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
+        return done
+
+    fit = ["--trainer.max_steps=6", f"--trainer.logger.save_dir={tmp_path}"]
+    shell("examples.cli", "fit", "--config", "configs/demo.yaml", *fit)
+    config = str(tmp_path / "demo" / "version_0" / "config.yaml")
+    short = ["--spectrum.max_hvps=8", "--spectrum.num_samples=100"]
+    done = shell(
+        *("lightning_hessian", "analyze", "--config", config, *short),
+        *("--ckpt_path", f"{tmp_path}/*/*/checkpoints/*.ckpt"),
+    )
+    assert "largest eigenvalue" in done.stdout
+    (path,) = tmp_path.rglob("*.hessian.json")
+    assert json.loads(path.read_text(encoding="utf8"))["num_samples"] == 100
+    (ckpt,) = tmp_path.rglob("*.ckpt")
+    torch.save({"a": 1}, ckpt)
+    failed = shell(
+        *("lightning_hessian", "analyze", "--config", config, "--ckpt_path", str(ckpt)),
+        succeeds=False,
+    )
+    assert "error: none of the checkpoints can be read" in failed.stderr
