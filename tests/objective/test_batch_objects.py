@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 from torch.utils.data import Dataset
 
 from lightning_hessian.objective.casting import cast_floats
@@ -133,9 +133,10 @@ def pack(samples: list[Any]) -> Any:
 
 
 def test_packed_sequences_are_measured_in_float64() -> None:
-    measured = dense(PackedClassifier(), pack, precision=64, num_samples=13)
-    padded = dense(Padded(), None, precision=64, num_samples=13)
-    wanted = hard.hessian_by_differences(Padded(), [padded.batches[0].data])
+    measured = dense(PackedClassifier(), pack, precision=64, num_samples=5)
+    sequences, targets = measured.batches[0].data
+    inputs = pad_packed_sequence(sequences, batch_first=True)[0].squeeze(-1)
+    wanted = hard.hessian_by_differences(Padded(), [(inputs, targets)])
     assert hard.off_by(measured.matrix, wanted) < 1e-8
     assert measured.notes == ()
 
