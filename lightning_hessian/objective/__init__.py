@@ -11,7 +11,6 @@ from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import draws_uniformly
-from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
     "BatchWeights",
@@ -22,7 +21,6 @@ __all__ = [
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",
-    "TrainingStep",
     "compare_products",
     "conduct",
     "detached_copy",
