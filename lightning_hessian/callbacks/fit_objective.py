@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -14,21 +12,10 @@ from torch import nn
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.options import ObjectiveOptions
-from lightning_hessian.errors import (
-    InterruptedMeasurementError,
-    NonFiniteError,
-    RefusedError,
-    RestorationError,
-)
-from lightning_hessian.objective import (
-    CapturedLoss,
-    Sandbox,
-    TrainingLoss,
-    compare_products,
-    module_loss,
-    refuse_silent_errors,
-)
-from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
+from lightning_hessian.callbacks.products import Products
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective import CapturedLoss, Sandbox, TrainingLoss, module_loss
+from lightning_hessian.objective.processes import agreed, entered_together, processes_of
 from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
@@ -75,7 +62,7 @@ class FitObjective:
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
-        self._is_checked = False
+        self._products: Products | None = None
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
@@ -90,7 +77,7 @@ class FitObjective:
     def opened(self) -> Iterator[TrainingLoss]:
         """The loss at the present parameters, inside a sandbox.
 
-        The first time in a fit, the batches are fetched and the products are checked.
+        The first time in a fit, the batches are fetched and the kind of products is chosen.
 
         Yields:
             The loss; not to be used after the block.
@@ -98,11 +85,23 @@ class FitObjective:
         if self._frozen is None:
             _refuse_sharded(self._trainer)
             self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
-        if not self._is_checked:
-            self.notes = self._check(self._frozen)
-            self._is_checked = True
-        with self._entered(self._dtype) as sandbox:
-            yield self._loss(self._frozen, sandbox)
+        if self._products is None:
+            self._products = Products(self._options, self._open, self._dtype, self._frozen)
+            self.notes = self._products.notes
+        with self._products.opened() as loss:
+            yield loss
+
+    @contextmanager
+    def _open(
+        self,
+        frozen: FrozenBatches,
+        dtype: torch.dtype,
+        *,
+        kind: type[TrainingLoss] = TrainingLoss,
+        copies: bool = False,
+    ) -> Iterator[TrainingLoss]:
+        with self._entered(dtype, copies=copies) as sandbox:
+            yield self._loss(frozen, sandbox, kind)
 
     @contextmanager
     def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
@@ -142,7 +141,9 @@ class FitObjective:
             copies=copies,
         )
 
-    def _loss(self, frozen: FrozenBatches, sandbox: Sandbox) -> TrainingLoss:
+    def _loss(
+        self, frozen: FrozenBatches, sandbox: Sandbox, kind: type[TrainingLoss]
+    ) -> TrainingLoss:
         options = self._options
         step = agreed(
             self.processes,
@@ -161,7 +162,7 @@ class FitObjective:
 
         def build() -> TrainingLoss:
             selection = ParameterSelection.of(self._module, options.parameters, trainable)
-            return TrainingLoss(
+            return kind(
                 step,
                 frozen,
                 selection,
@@ -175,29 +176,3 @@ class FitObjective:
 
     def _freeze(self) -> FrozenBatches:
         return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
-
-    def _check(self, frozen: FrozenBatches) -> tuple[str, ...]:
-        """Are the products exact? Refuses what is not, returns what to beware of."""
-        with self._entered(self._dtype) as sandbox:
-            loss = self._loss(frozen, sandbox)
-            index = agreed(self.processes, partial(refuse_silent_errors, loss))
-        if not anywhere(self.processes, index is not None):
-            return ()
-        # the first batch with a loss; with a weight also where it repeats another process's
-        single = replace(frozen, batches=(replace(frozen.batches[index or 0], weight=1),))
-        try:
-            return self._compare(single, torch.float64)
-        except (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError):
-            raise
-        except Exception as error:
-            # constants of the module in float32, or a step that insists on it
-            return (
-                f"Self-check: not possible in float64 ({type(error).__name__}: {error}); only the "
-                "symmetry of the products was checked, in float32.",
-                *self._compare(single, torch.float32),
-            )
-
-    def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> tuple[str, ...]:
-        generator = torch.Generator().manual_seed(self._options.seed)
-        with self._entered(dtype, copies=True) as sandbox:
-            return compare_products(self._loss(single, sandbox), generator=generator).notes

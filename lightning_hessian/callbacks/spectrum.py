@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,14 @@ from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.objective import Conductor, ProductQuality, TrainingLoss
 from lightning_hessian.operators import HessianOperator
 from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.results import Mode, Spectrum, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter
 
 BLOCK_SIZE = 4
-HVP_UNITS = (1.5, 3.0)
+HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 2.5)}
 
 
 class HessianSpectrum(MeasurementCallback):
@@ -160,9 +161,10 @@ class HessianSpectrum(MeasurementCallback):
                 block_size=BLOCK_SIZE,
                 generator=torch.Generator().manual_seed(self._options.seed),
                 on_products=bar.update,
+                product_error=lambda: loss.products.error,
             )
         return SpectrumReport(
-            **_fields(spectrum),
+            **_fields(spectrum, loss.products),
             loss=gradient.loss,
             gradient_norm=float(gradient.vector.norm()),
             gradient_seconds=gradient_seconds,
@@ -185,7 +187,8 @@ class HessianSpectrum(MeasurementCallback):
         if self._has_told_cost:
             return
         self._has_told_cost = True
-        low, high = (units * max_hvps * gradient_seconds for units in HVP_UNITS)
+        method = loss.products.method
+        low, high = (units * max_hvps * gradient_seconds for units in HVP_UNITS[method])
         rank_zero_info(
             f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
             f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
@@ -194,7 +197,7 @@ class HessianSpectrum(MeasurementCallback):
         )
 
 
-def _fields(spectrum: Spectrum) -> dict[str, Any]:
+def _fields(spectrum: Spectrum, products: ProductQuality) -> dict[str, Any]:
     """A spectrum's numbers under the names of a report's fields."""
     fields: dict[str, Any] = {
         "eigenvalues": spectrum.largest.values,
@@ -205,12 +208,17 @@ def _fields(spectrum: Spectrum) -> dict[str, Any]:
         "smallest_converged": spectrum.smallest.converged,
         "density": spectrum.density,
         "num_hvps": spectrum.num_hvps,
-        "notes": spectrum.notes,
+        "notes": (*spectrum.notes, *products.notes),
+        "hvp": products.method,
+        "hvp_error": products.error,
     }
     if spectrum.trace is not None:
+        # the bounds have the products' error in them, the trace's probes have not
+        lower, upper = spectrum.trace.interval
+        error = products.trace_error
         fields["trace"] = spectrum.trace.value
-        fields["trace_standard_error"] = spectrum.trace.standard_error
-        fields["trace_interval"] = spectrum.trace.interval
+        fields["trace_standard_error"] = math.hypot(spectrum.trace.standard_error, error)
+        fields["trace_interval"] = (lower - error, upper + error)
     if spectrum.negative_mass is not None:
         fields["negative_fraction"] = spectrum.negative_mass.fraction
         fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket

@@ -35,9 +35,9 @@ class KrylovSpace:
             the whole of R^n or invariant.
         start: ``(k, b)`` float64, coordinates of the probes that the sweep started from.
         num_blocks: Block steps done.
-        noise: Norm of what rounding adds to ``T``: twice the measured antisymmetric part, which
-            exact products would not have, 64 roundings of the norm, and what was dropped as
-            dependent.
+        noise: Norm of what inexact products add to ``T``: twice the measured antisymmetric part,
+            which exact products would not have, 64 roundings of the norm, what was dropped as
+            dependent, and the error that the products are known to have.
     """
 
     basis: Tensor
@@ -115,6 +115,7 @@ def block_lanczos(
     max_dimension: int,
     generator: torch.Generator,
     should_stop: Callable[[KrylovSpace], bool],
+    product_error: Callable[[], float] = lambda: 0.0,
 ) -> KrylovSpace:
     """Grow a Krylov space block by block until ``should_stop`` or ``max_dimension``.
 
@@ -132,6 +133,7 @@ def block_lanczos(
         max_dimension: Bound on the products; at least one block is done.
         generator: Source of replacements, on the CPU.
         should_stop: Asked after each block with the space so far.
+        product_error: Norm of what the products are off by, asked after each block.
 
     Returns:
         The space at the end.
@@ -168,7 +170,7 @@ def block_lanczos(
         following, coupling, lost = _orthonormal_rows(images, basis[:end], scale)
         dropped = max(dropped, lost)
         num_blocks += 1
-        space = _space(basis[:end], raw, coupling, start, num_blocks, dropped)
+        space = _space(basis[:end], raw, coupling, start, num_blocks, dropped + product_error())
         if space.is_whole or should_stop(space) or end + width > capacity != size:
             return space
         wanted = min(width, size - end)
@@ -184,14 +186,14 @@ def _space(
     coupling: Tensor,
     start: Tensor,
     num_blocks: int,
-    dropped: float,
+    lost: float,
 ) -> KrylovSpace:
     dimension = basis.shape[0]
     square = raw[:dimension, :dimension]
     skew = 0.5 * (square - square.T)
     projection = 0.5 * (square + square.T)
     # twice: the symmetric part of the error, which is not seen, is as large as the skew part
-    noise = 2 * _spectral_norm(skew) + dropped
+    noise = 2 * _spectral_norm(skew) + lost
     noise += ROUNDINGS * torch.finfo(basis.dtype).eps * float(projection.abs().max())
     outflow = torch.zeros(coupling.shape[0], dimension, dtype=torch.float64)
     outflow[:, dimension - coupling.shape[1] :] = coupling

@@ -18,14 +18,15 @@ AT_POINT = 1e-6
 def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity) -> NegativeMass:
     """Share of eigenvalues below ``-threshold``, with a bracket.
 
-    The threshold is a thousandth of the operator's norm: nearer to zero a loss Hessian has a mass
-    of eigenvalues whose sign is rounding. For each probe, Gauss-Radau quadrature with a node at
-    ``-threshold`` bounds the probe's measure of the negative part from both sides (Chebyshev,
-    Markov, Stieltjes). The bracket is the probes' mean of these bounds, widened to all shares ``f``
-    from which a mean over ``b`` probes would be at most two standard errors
-    ``sqrt(2 f (1 - f) / (n b))`` away (Wilson): a probe may miss a single negative eigenvalue. By
-    Cauchy's interlacing the Ritz values beyond ``-threshold`` on either side are counted for
-    certain, whatever the probes. When the space is the whole of R^n the share is counted.
+    The threshold is a thousandth of the operator's norm, or the space's noise where that is larger:
+    nearer to zero a loss Hessian has a mass of eigenvalues whose sign is rounding. For each probe,
+    Gauss-Radau quadrature with a node at ``-threshold`` bounds the probe's measure of the negative
+    part from both sides (Chebyshev, Markov, Stieltjes). The bracket is the probes' mean of these
+    bounds, widened to all shares ``f`` from which a mean over ``b`` probes would be at most two
+    standard errors ``sqrt(2 f (1 - f) / (n b))`` away (Wilson): a probe may miss a single negative
+    eigenvalue. By Cauchy's interlacing the Ritz values beyond ``-threshold`` on either side are
+    counted for certain, whatever the probes. When the space is the whole of R^n the share is
+    counted.
 
     Costs no product beyond the sweep.
 
@@ -41,7 +42,7 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
         G. H. Golub, G. Meurant (2010), "Matrices, moments and quadrature", sections 3.1, 6.2; E. B.
         Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; B. N. Parlett (1998), theorem 10.1.1.
     """
-    threshold = THRESHOLD_SHARE * ritz.scale
+    threshold = max(THRESHOLD_SHARE * ritz.scale, space.noise)
     # the weights' sum may pass one by a rounding
     fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
     if space.is_whole:

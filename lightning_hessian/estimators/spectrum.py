@@ -33,6 +33,7 @@ def measure_spectrum(
     block_size: int = 4,
     generator: torch.Generator,
     on_products: Callable[[int], None] | None = None,
+    product_error: Callable[[], float] = lambda: 0.0,
 ) -> Spectrum:
     """Measure the spectrum of a symmetric operator.
 
@@ -55,6 +56,8 @@ def measure_spectrum(
         block_size: Probes in a block.
         generator: Source of all probes, on the CPU.
         on_products: Told the number of products after each block.
+        product_error: Norm of what the products are off by, asked after each block; part of every
+            bound, and of the negative mass's threshold.
 
     Returns:
         What was found and what it cost.
@@ -86,6 +89,7 @@ def measure_spectrum(
         max_dimension=max_hvps - reserved,
         generator=generator,
         should_stop=goal.is_reached,
+        product_error=product_error,
     )
     ritz = RitzPairs.of(space)
     largest = largest_eigenvalues(ritz, num_eigenvalues, rtol=rtol)

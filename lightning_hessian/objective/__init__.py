@@ -4,10 +4,13 @@ from lightning_hessian.objective.batch_weights import BatchWeights
 from lightning_hessian.objective.combined_data import Loaders
 from lightning_hessian.objective.conducting import Conductor, conduct
 from lightning_hessian.objective.detached import detached_copy
+from lightning_hessian.objective.difference_error import Probes
+from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.given_data import hook_owner, take_batches
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
 from lightning_hessian.objective.manual_optimization import CapturedLoss
 from lightning_hessian.objective.module_loss import module_loss
+from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import draws_uniformly
@@ -16,8 +19,11 @@ __all__ = [
     "BatchWeights",
     "CapturedLoss",
     "Conductor",
+    "DifferencedLoss",
     "Gradient",
     "Loaders",
+    "Probes",
+    "ProductQuality",
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
 from lightning_hessian.objective.processes import Processes, agreed
+from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.parameters import ParameterSelection
 
 T = TypeVar("T")
@@ -63,6 +64,11 @@ class Conductor:
     def parameters(self) -> ParameterSelection:
         """What is differentiated by."""
         return self._loss.parameters
+
+    @property
+    def products(self) -> ProductQuality:
+        """How :meth:`hessian_products` is made; known to each process alike."""
+        return self._loss.products
 
     def gradient(self) -> Gradient:
         """Loss and gradient, as :meth:`TrainingLoss.gradient`.

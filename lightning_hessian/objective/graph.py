@@ -1,12 +1,15 @@
-"""The autograd graph behind a loss, searched for what has no second derivative."""
+"""The autograd graph behind a loss: what in it has no second derivative, and taking one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from lightning_hessian.errors import NoExactProductsError
 
 # the decorator's wrapper has the same code object around every function
 _ONCE = once_differentiable(lambda *_: None).__code__
@@ -43,6 +46,18 @@ def node_names(outputs: Iterable[Tensor]) -> set[str]:
     return {node.name().rpartition("::")[2] for node in nodes_behind(outputs)}
 
 
+def is_custom(name: str) -> bool:
+    """Whether a node is of a function that is not torch's own.
+
+    Args:
+        name: As :func:`node_names` gives it; torch's own end with a number.
+
+    Returns:
+        True for functions written in Python or registered from C++.
+    """
+    return name.endswith("Backward") or name.startswith("CppNode")
+
+
 def once_differentiable_functions(output: Tensor, leaves: Sequence[Tensor]) -> set[str]:
     """Custom functions marked ``once_differentiable`` on a way from ``output`` to some leaves.
 
@@ -77,3 +92,35 @@ def once_differentiable_functions(output: Tensor, leaves: Sequence[Tensor]) -> s
 def _is_marked(function: Any) -> bool:
     methods = (getattr(function, name, None) for name in ("backward", "vjp"))
     return any(getattr(method, "__code__", None) is _ONCE for method in methods)
+
+
+def second_derivative(
+    first: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    *,
+    retain_graph: bool,
+) -> tuple[Tensor | None, ...]:
+    """Differentiate first derivatives once more, along some vectors.
+
+    Args:
+        first: First derivatives, with their graph.
+        tensors: To differentiate by.
+        vectors: One for each first derivative, of its shape.
+        retain_graph: Whether the graph is needed again.
+
+    Returns:
+        One for each tensor; None where there is no dependence.
+
+    Raises:
+        NoExactProductsError: If an operation of torch has no second derivative.
+    """
+    try:
+        return torch.autograd.grad(
+            first, tensors, vectors, retain_graph=retain_graph, allow_unused=True
+        )
+    except NotImplementedError as error:
+        raise NoExactProductsError(
+            f"the loss uses an operation of torch without a second derivative: {error} Replace it "
+            "by differentiable operations, or leave the parameters behind it out by `parameters=`."
+        ) from error

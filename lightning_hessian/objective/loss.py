@@ -14,7 +14,9 @@ from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective.graph import second_derivative
 from lightning_hessian.objective.processes import Alone, Processes, agreed
+from lightning_hessian.objective.products import EXACT, ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.parameters import ParameterSelection
 
@@ -95,6 +97,11 @@ class TrainingLoss:
         """Of the derivatives."""
         return self._sandbox.dtype
 
+    @property
+    def products(self) -> ProductQuality:
+        """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
+        return EXACT
+
     def evaluate_batch(self, index: int) -> Tensor | None:
         """Loss of one frozen batch with its graph, from the state on entering the sandbox.
 
@@ -170,7 +177,8 @@ class TrainingLoss:
             ``(n, b)`` in the objective's type; columns are contiguous.
 
         Raises:
-            RefusedError: If an operation has no second derivative, or there is no loss.
+            NoExactProductsError: If an operation has no second derivative.
+            RefusedError: If there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
         if self._total_weight == 0:
@@ -214,8 +222,7 @@ class TrainingLoss:
         payload[end] += weight * loss.detach().double()
         payload[end + 1] += weight
         if loss.requires_grad:
-            tensors = self.parameters.tensors
-            pieces = torch.autograd.grad(weight * loss, tensors, allow_unused=True)
+            pieces = self._first_derivatives(weight * loss)
             self.parameters.add_flat(payload[:end], pieces, 1.0)
             payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
 
@@ -231,7 +238,7 @@ class TrainingLoss:
         first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
         curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
         for j, column in enumerate(columns if curved else ()):
-            second = _second_derivative(
+            second = second_derivative(
                 [first[i] for i in curved],
                 tensors,
                 [column[i] for i in curved],
@@ -254,6 +261,10 @@ class TrainingLoss:
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
 
+    def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
+        """By the selected parameters, of a batch's loss whose graph is not needed any more."""
+        return torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
+
     def _check_usable(self, total_weight: float, used: list[bool]) -> None:
         if total_weight == 0:
             raise RefusedError(
@@ -266,21 +277,3 @@ class TrainingLoss:
                 f"{', '.join(self.parameters.names[:5])}. Was it computed under `torch.no_grad()` "
                 "or from detached tensors? Otherwise select others by `parameters=`."
             )
-
-
-def _second_derivative(
-    first: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    vectors: Sequence[Tensor],
-    *,
-    retain_graph: bool,
-) -> tuple[Tensor | None, ...]:
-    try:
-        return torch.autograd.grad(
-            first, tensors, vectors, retain_graph=retain_graph, allow_unused=True
-        )
-    except NotImplementedError as error:
-        raise RefusedError(
-            f"the loss uses an operation of torch without a second derivative: {error} Replace it "
-            "by differentiable operations, or leave the parameters behind it out by `parameters=`."
-        ) from error

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.objective.graph import node_names, once_differentiable_functions
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together
@@ -48,14 +48,14 @@ def refuse_silent_errors(loss: TrainingLoss) -> int | None:
         The index of that batch, or None if no batch has a loss with a graph.
 
     Raises:
-        RefusedError: If the graph holds reentrant checkpointing, or a function that is
+        NoExactProductsError: If the graph holds reentrant checkpointing, or a function that is
             differentiable once only.
     """
     index, scalar = _first_loss(loss)
     if index is None or scalar is None:
         return None
     if any("CheckpointFunction" in name for name in node_names([scalar])):
-        raise RefusedError(
+        raise NoExactProductsError(
             "the loss uses reentrant activation checkpointing, through which autograd gives no "
             "second derivative (it would silently count those parameters as zero). Use "
             "`torch.utils.checkpoint.checkpoint(..., use_reentrant=False)`."
@@ -66,7 +66,7 @@ def refuse_silent_errors(loss: TrainingLoss) -> int | None:
     names = node_names(g for g in first if g is not None)
     if marked or names & {"Error", "NotImplemented"}:
         culprit = f"`{', '.join(sorted(marked))}`" if marked else "an operation"
-        raise RefusedError(
+        raise NoExactProductsError(
             f"the loss uses {culprit}, which is differentiable once only (`once_differentiable`, "
             "or no derivative of its backward): its part of the Hessian would be missing in "
             "silence. Write that backward in differentiable operations, or leave the parameters "
@@ -94,7 +94,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         The two figures and what to say of them.
 
     Raises:
-        RefusedError: If the products are not symmetric.
+        NoExactProductsError: If the products are not symmetric.
         NonFiniteError: If a product holds NaN or infinity.
     """
     _, scalar = agreed(loss.processes, lambda: _first_loss(loss))
@@ -119,7 +119,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         )
     asymmetry = abs(float(u @ hv - v @ hu)) / scale if scale > 0 else 0.0
     if asymmetry > limit:
-        raise RefusedError(
+        raise NoExactProductsError(
             "Hessian-vector products of this loss are not symmetric: |u.Hv - v.Hu| is "
             f"{asymmetry:.1e} of |Hu| + |Hv|, where rounding allows {limit:.0e}. Some operation's "
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
@@ -131,7 +131,8 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         notes = (
             f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
             "if the loss stops gradients on purpose (detach, straight-through, a target network); "
-            "otherwise a custom autograd function saves detached values.",
+            "otherwise a custom autograd function saves detached values, and "
+            "`hvp='finite_difference'` measures what its gradient says.",
         )
     return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
 

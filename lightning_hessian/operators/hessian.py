@@ -11,8 +11,8 @@ from lightning_hessian.types import TwiceDifferentiable
 class HessianOperator:
     """``V -> H V`` for the Hessian ``H`` of a function at its present parameters.
 
-    Products are exact up to rounding. One product is one HVP over everything that the function
-    averages; a block shares the forward and the first backward pass.
+    One product is one HVP over everything that the function averages, as exact as the function
+    makes it; a block of exact ones shares the forward and the first backward pass.
 
     Args:
         function: For example :class:`lightning_hessian.objective.TrainingLoss`.

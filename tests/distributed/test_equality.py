@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
 from tests.helpers.fitting import Classifier, loader, trainer
-from tests.helpers.hard_modules import Attention, seeded
+from tests.helpers.hard_modules import Attention, Checkpointed, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 
 OWN = ("seconds", "gradient_seconds", "epoch", "global_step")
@@ -128,3 +128,20 @@ def test_parameters_that_are_not_used_are_named() -> None:
     assert first == second
     assert first[-1]["unused_parameters"] == ["network.never.weight", "network.never.bias"]
     assert numbers(SpectrumReport.from_dict(first[-1])) == measured_by_one(module, weights)
+
+
+@pytest.mark.parametrize("precision", [None, 32])
+def test_differences_of_gradients_are_those_of_one_process_to_their_own_error(
+    precision: Any,
+) -> None:
+    """Another order of a float64 sum is one more rounding of it, over the step."""
+    module = seeded(lambda: Checkpointed(use_reentrant=True))
+    options = {"precision": precision}
+    (reports, _), (others, _) = measured_by_two(module, **options)
+    assert reports == others
+    alone = measured_by_one(module, None, **options)
+    assert reports[0]["hvp"] == alone["hvp"] == "finite_difference"
+    found, wanted = (torch.tensor(r["eigenvalues"]).double() for r in (reports[0], alone))
+    error = alone["hvp_error"] + reports[0]["hvp_error"]
+    assert bool(((found - wanted).abs() <= error).all())
+    assert error < 1e-3 * float(wanted[0])

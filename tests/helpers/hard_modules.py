@@ -28,6 +28,7 @@ class DenseHessian(pl.Callback):
             "precision": None,
             "parameters": None,
             "seed": 0,
+            "hvp": "exact",
         }
         self._options = ObjectiveOptions(**(defaults | options))
 

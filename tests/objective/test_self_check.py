@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.callbacks import fit_objective
+from lightning_hessian.callbacks import products
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective import numerics
 from lightning_hessian.objective.graph import once_differentiable_functions
@@ -216,13 +216,13 @@ def test_an_infinite_curvature_is_not_taken_for_a_passed_check() -> None:
 
 def test_the_check_runs_once_in_each_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = fit_objective.compare_products
+    original = products.compare_products
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(fit_objective, "compare_products", counted)
+    monkeypatch.setattr(products, "compare_products", counted)
     callback = HessianSpectrum(max_hvps=8, trace=False, density=False, on_error="raise")
     module = Classifier()
     for fits in (1, 2):

@@ -1,0 +1,182 @@
+"""Which products a fit measures with: exact ones, or differences of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    NoExactProductsError,
+    NonFiniteError,
+    RefusedError,
+    RestorationError,
+)
+from lightning_hessian.objective import (
+    DifferencedLoss,
+    Probes,
+    SelfCheck,
+    TrainingLoss,
+    compare_products,
+    refuse_silent_errors,
+)
+from lightning_hessian.objective.processes import agreed, anywhere
+from lightning_hessian.objective.self_check import DIFFERENCE_LIMIT
+
+_OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
+_UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())
+
+
+class Opener(Protocol):
+    """Gives the loss of a fit, inside a sandbox."""
+
+    def __call__(
+        self,
+        frozen: FrozenBatches,
+        dtype: torch.dtype,
+        *,
+        kind: type[TrainingLoss] = TrainingLoss,
+        copies: bool = False,
+    ) -> AbstractContextManager[TrainingLoss]:
+        """Open a loss of a kind over some batches."""
+        ...
+
+
+class Products:
+    """The choice of a fit, made once by a self-check, and the loss that follows from it.
+
+    Exact products are refused where they do not exist or are wrong. With ``hvp="auto"`` differences
+    of gradients then take their place, in float64 unless ``precision=32`` is asked for or the step
+    insists on float32: a difference of two gradients in float32 keeps three digits, and on a
+    network of ReLUs not one, as it crosses kinks by the thousand. A gradient in float64 takes
+    twice the time (3.5 times where it convolves), but is worth it.
+
+    Args:
+        options: ``hvp``, ``precision`` and ``seed`` are obeyed.
+        open_loss: Gives the loss.
+        dtype: Type of exact products.
+        frozen: What to measure on.
+
+    Raises:
+        NoExactProductsError: If exact products are insisted on, and there are none.
+    """
+
+    def __init__(
+        self,
+        options: ObjectiveOptions,
+        open_loss: Opener,
+        dtype: torch.dtype,
+        frozen: FrozenBatches,
+    ) -> None:
+        self._options = options
+        self._open = open_loss
+        self._frozen = frozen
+        self._dtype = dtype
+        self._has_double = True
+        self._reason: str | None = None
+        self.notes: tuple[str, ...] = ()
+        try:
+            check = self._self_check()
+        except NoExactProductsError as error:
+            if options.hvp == "exact":
+                raise
+            check, self._reason = _UNCHECKED, str(error)
+        if options.hvp == "finite_difference":
+            self._reason = self._reason or "`hvp='finite_difference'` was asked for."
+        if self._reason is None:
+            self.notes = check.notes
+        else:
+            self.notes = (*_note_on_stopped_gradients(check), *self._settle_precision())
+
+    @contextmanager
+    def opened(self) -> Iterator[TrainingLoss]:
+        """The loss at the present parameters.
+
+        Yields:
+            The loss; not to be used after the block.
+        """
+        if self._reason is None:
+            with self._open(self._frozen, self._dtype) as loss:
+                yield loss
+            return
+        reference = None
+        if self._dtype == torch.float32 and self._has_double:
+            with self._differences(torch.float64) as (_, reference):
+                pass
+        with self._differences(self._dtype, reference) as (loss, _):
+            yield loss
+
+    @contextmanager
+    def _differences(
+        self, dtype: torch.dtype, reference: Probes | None = None
+    ) -> Iterator[tuple[TrainingLoss, Probes]]:
+        generator = torch.Generator().manual_seed(self._options.seed)
+        with self._open(self._frozen, dtype, kind=DifferencedLoss, copies=True) as loss:
+            assert isinstance(loss, DifferencedLoss)
+            reason = self._reason or ""
+            yield loss, loss.calibrate(generator=generator, reason=reason, reference=reference)
+
+    def _settle_precision(self) -> tuple[str, ...]:
+        """Find out whether the step can compute in float64; returns what to say if it cannot."""
+        if self._options.precision != 32:
+            self._dtype = torch.float64
+        try:
+            with self._open(self._frozen, torch.float64, kind=DifferencedLoss, copies=True) as loss:
+                loss.gradient()
+        except _OURS:
+            raise
+        except Exception as error:
+            if self._options.precision == 64:
+                raise
+            self._dtype, self._has_double = torch.float32, False
+            return (
+                f"Differences of gradients are in float32, as the step fails in float64 "
+                f"({type(error).__name__}: {error}).",
+            )
+        return ()
+
+    def _self_check(self) -> SelfCheck:
+        """Are exact products exact? Refuses what is not, returns what to beware of."""
+        with self._open(self._frozen, self._dtype) as loss:
+            processes = loss.processes
+            index = agreed(processes, partial(refuse_silent_errors, loss))
+        if not anywhere(processes, index is not None):
+            return _UNCHECKED
+        # the first batch with a loss; with a weight also where it repeats another process's
+        batch = replace(self._frozen.batches[index or 0], weight=1)
+        single = replace(self._frozen, batches=(batch,))
+        try:
+            return self._compare(single, torch.float64)
+        except _OURS:
+            raise
+        except Exception as error:
+            # constants of the module in float32, or a step that insists on it
+            note = (
+                f"Self-check: not possible in float64 ({type(error).__name__}: {error}); only the "
+                "symmetry of the products was checked, in float32."
+            )
+            check = self._compare(single, torch.float32)
+            return replace(check, notes=(note, *check.notes))
+
+    def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> SelfCheck:
+        generator = torch.Generator().manual_seed(self._options.seed)
+        with self._open(single, dtype, copies=True) as loss:
+            return compare_products(loss, generator=generator)
+
+
+def _note_on_stopped_gradients(check: SelfCheck) -> tuple[str, ...]:
+    if check.difference <= DIFFERENCE_LIMIT:
+        return ()
+    return (
+        f"Self-check: differences of gradients are {check.difference:.1%} away from exact "
+        "products. If the loss stops gradients on purpose (detach, straight-through, a target "
+        "network) they measure something else than the Hessian with those parts held constant, "
+        "which `hvp='exact'` gives.",
+    )
