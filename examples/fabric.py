@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, freeze_batches
+from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
 from lightning_hessian.estimators import measure_spectrum
 from lightning_hessian.objective import Sandbox, TrainingLoss
 from lightning_hessian.operators import HessianOperator
@@ -40,10 +40,9 @@ def digits() -> TensorDataset:
 def freeze(network: nn.Module, dataset: TensorDataset, num_samples: int) -> FrozenBatches:
     """Draw the sample once, so that all measurements are of the same function."""
     data = TrainingData(dataset, range(len(dataset)), 256, default_collate, "the digits")
+    plan = plan_batches(data, num_samples=num_samples, batch_size=None, seed=SEED)
     with Sandbox(network, mode="eval", seed=SEED, dtype=torch.float32, foreign=[dataset]) as box:
-        return freeze_batches(
-            data, num_samples=num_samples, batch_size=None, seed=SEED, reseed=box.reseed
-        )
+        return fetch_batches(plan, reset=box.reset, reseed=box.reseed)
 
 
 def measure(fabric: Fabric, network: nn.Module, frozen: FrozenBatches, step: int) -> None:

@@ -63,8 +63,9 @@ class HessianSpectrum(MeasurementCallback):
         seed: Of the samples, the probes, and the random numbers inside the step.
         hvp: "auto" takes exact products, and differences of gradients where there are none; "exact"
             and "finite_difference" insist on one of the two.
-        loss: None for the loss of training_step; the name of a method (batch, batch_idx) of the
-            module; or the number (from 0) of a manual_backward call in the step.
+        loss: None for the module's hessian_loss(batch, batch_idx) if it has one, else the loss of
+            training_step; the name of another method; or the number (from 0) of a manual_backward
+            call in the step, over the parameters of the optimisers that step on it.
         dataloader: Batches to measure on instead of samples of the training set.
         weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
             samples when None.

@@ -14,7 +14,6 @@ from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.training_data import draws_uniformly
-from lightning_hessian.objective.training_step import TrainingStep
 
 __all__ = [
     "BatchWeights",
@@ -28,7 +27,6 @@ __all__ = [
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",
-    "TrainingStep",
     "compare_products",
     "conduct",
     "detached_copy",

@@ -11,7 +11,7 @@ from lightning_hessian.objective.records import replaced
 from lightning_hessian.objective.state import StateSnapshot
 
 
-def cast_tensors(batch: Any, dtype: torch.dtype) -> Any:
+def cast_floats(batch: Any, dtype: torch.dtype) -> Any:
     """Convert the real floating-point tensors that can be reached from a batch.
 
     Not only those in dictionaries, lists and (named) tuples: also those in attributes and slots of

@@ -38,15 +38,14 @@ def module_loss(
     Raises:
         RefusedError: If there is no such method, or no manual optimisation.
     """
-    method = loss if isinstance(loss, str) else None
     if loss is None and hasattr(module, OWN_LOSS):
-        method = OWN_LOSS
+        loss = OWN_LOSS
+    method = loss if isinstance(loss, str) else None
     step = TrainingStep(module, trainer, dtype, method=method, are_transferred=are_transferred)
-    if method is not None:
+    if isinstance(loss, str):
         return step
     if not module.automatic_optimization:
-        number = loss if isinstance(loss, int) else None
-        return CapturedLoss(step, module, trainer, number=number)
+        return CapturedLoss(step, module, trainer, number=loss)
     if loss is not None:
         raise RefusedError(
             "`loss` may be the number of a `manual_backward` call only where a module optimises by "

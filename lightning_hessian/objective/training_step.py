@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.casting import cast_tensors
+from lightning_hessian.objective.casting import cast_floats
 
 
 class TrainingStep:
@@ -30,9 +30,9 @@ class TrainingStep:
         module: Attached to ``trainer``.
         trainer: Running a fit.
         dtype: Floating-point tensors of a batch are converted to it.
+        method: Name of a method ``(batch, batch_idx)`` or ``(batch)`` to call instead.
         are_transferred: Whether the batches went through conversion and hooks already, and only
             have to be moved.
-        method: Name of a method ``(batch, batch_idx)`` or ``(batch)`` to call instead.
 
     Attributes:
         name: Of the method, or None for ``training_step``.
@@ -48,10 +48,10 @@ class TrainingStep:
         are_transferred: bool = False,
     ) -> None:
         self.name = method
+        self._are_transferred = are_transferred
         self._module = module
         self._trainer = trainer
         self._dtype = dtype
-        self._are_transferred = are_transferred
         self._step = _method(module, method) if method else _uncompiled_training_step(module)
         self._takes_index = is_param_in_hook_signature(self._step, "batch_idx", min_args=2)
         self._takes_iterator = method is None and is_param_in_hook_signature(
@@ -100,8 +100,8 @@ class TrainingStep:
         own = copy.deepcopy(batch)
         with _no_optimizer_steps():
             if self._takes_iterator:
-                return self._step(_OneBatch(cast_tensors(own, self._dtype), index))
-            own = cast_tensors(self._transfer(own), self._dtype)
+                return self._step(_OneBatch(cast_floats(own, self._dtype), index))
+            own = cast_floats(self._transfer(own), self._dtype)
             return self._step(own, index) if self._takes_index else self._step(own)
 
     def _transfer(self, batch: Any) -> Any:

@@ -147,7 +147,7 @@ class SecondAtTimes(Adversarial):
 def test_batches_without_the_call_have_no_weight() -> None:
     measured = hard.measure(seeded(SecondAtTimes), loss=1, batch_size=8, precision=64)
     first, second, third, fourth = measured.batches
-    assert (first.weight, second.weight, third.weight, fourth.weight) == (8, 8, 8, 2)
+    assert [batch.weight for batch in (first, second, third, fourth)] == [8, 8, 8, 2]
     wanted = hard.hessian_by_differences(
         OneLoss("discriminator_loss", "discriminator"), [first.data, third.data]
     )

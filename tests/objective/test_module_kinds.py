@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_hessian.objective import Sandbox
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.recording import spectrum
@@ -114,3 +115,26 @@ def test_a_partly_frozen_module_is_measured_over_what_trains_at_the_moment() -> 
     module = UnfreezesLater(hard.seeded(hard.mlp).network)
     trainer(callback, max_epochs=2).fit(module, loader())
     assert [report.num_parameters for report in callback.reports] == [43, 18, 43]
+
+
+class Decays(Classifier):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.0, weight_decay=0.5)
+
+
+def test_accumulation_and_weight_decay_belong_to_the_optimiser_not_to_the_loss() -> None:
+    plain = hard.measure(hard.seeded(hard.mlp))
+    module = Decays(hard.seeded(hard.mlp).network)
+    measured = hard.measure(module, fit={"accumulate_grad_batches": 3})
+    assert measured.matrix.equal(plain.matrix)
+    assert measured.loss == plain.loss
+
+
+def test_a_module_without_a_trainer_logs_into_the_void() -> None:
+    """Lightning warns at `self.log` without a Trainer, and a warning is an error here."""
+    module = hard.seeded(hard.mlp)
+    batch = [torch.zeros(2, 4), torch.zeros(2, dtype=torch.long)]
+    with Sandbox(module, mode="eval", seed=0, dtype=torch.float32):
+        module.training_step(batch, 0)
+    with pytest.warns(UserWarning, match="log"):
+        module.training_step(batch, 0)
