@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.processes import Processes, agreed
-from lightning_hessian.objective.sandbox import Sandbox
 
 
 def in_step(frozen: FrozenBatches, processes: Processes) -> FrozenBatches:

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_hessian.objective.generators import generator_state, seed_generator
-from lightning_hessian.objective.records import (
+from lightning_hessian.objective.isolation.generators import generator_state, seed_generator
+from lightning_hessian.objective.isolation.records import (
     CellRecord,
     ContainerRecord,
     HolderRecord,
