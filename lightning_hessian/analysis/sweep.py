@@ -18,7 +18,7 @@ from lightning_hessian.analysis.loading import Loaded, load_checkpoint
 from lightning_hessian.callbacks import HessianSpectrum
 from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.objective.state import StateSnapshot
+from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.results import SpectrumReport, Weights
 from lightning_hessian.writers.sidecar import write_sidecar
 

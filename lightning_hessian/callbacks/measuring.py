@@ -24,7 +24,7 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.objective import Conductor, TrainingLoss, conduct
-from lightning_hessian.objective.generators import global_generator_state
+from lightning_hessian.objective.isolation.generators import global_generator_state
 from lightning_hessian.objective.processes import agreed, anywhere
 from lightning_hessian.results import Mode
 

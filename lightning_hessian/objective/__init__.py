@@ -1,19 +1,19 @@
 """The training loss of a Lightning module as a pure function of its parameters."""
 
-from lightning_hessian.objective.batch_weights import BatchWeights
-from lightning_hessian.objective.combined_data import Loaders
 from lightning_hessian.objective.conducting import Conductor, conduct
-from lightning_hessian.objective.detached import detached_copy
+from lightning_hessian.objective.data.batch_weights import BatchWeights
+from lightning_hessian.objective.data.combined_data import Loaders
+from lightning_hessian.objective.data.detached import detached_copy
+from lightning_hessian.objective.data.given_data import hook_owner, take_batches
+from lightning_hessian.objective.data.training_data import draws_uniformly
 from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
-from lightning_hessian.objective.given_data import hook_owner, take_batches
+from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
-from lightning_hessian.objective.manual_optimization import CapturedLoss
-from lightning_hessian.objective.module_loss import module_loss
 from lightning_hessian.objective.products import ProductQuality
-from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
-from lightning_hessian.objective.training_data import draws_uniformly
+from lightning_hessian.objective.steps.manual_optimization import CapturedLoss
+from lightning_hessian.objective.steps.module_loss import module_loss
 
 __all__ = [
     "BatchWeights",

@@ -15,9 +15,9 @@ from torch import Tensor
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.graph import second_derivative
+from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.products import EXACT, ProductQuality
-from lightning_hessian.objective.sandbox import Sandbox
 from lightning_hessian.parameters import ParameterSelection
 
 BatchLoss = Callable[[Any, int], Tensor | None]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
-from lightning_hessian.objective import records, sandbox, training_step
-from lightning_hessian.objective.sandbox import Sandbox
-from lightning_hessian.objective.state import StateSnapshot
+from lightning_hessian.objective.isolation import records, sandbox
+from lightning_hessian.objective.isolation.sandbox import Sandbox
+from lightning_hessian.objective.isolation.state import StateSnapshot
+from lightning_hessian.objective.steps import training_step
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 

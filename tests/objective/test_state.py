@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian.objective.state import MAX_ELEMENTS, StateSnapshot
+from lightning_hessian.objective.isolation.state import MAX_ELEMENTS, StateSnapshot
 
 
 def holder(**attributes: Any) -> nn.Module:

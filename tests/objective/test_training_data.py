@@ -25,7 +25,7 @@ from torch.utils.data import (
 )
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.training_data import (
+from lightning_hessian.objective.data.training_data import (
     draws_uniformly,
     is_indexable,
     training_data,

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from lightning_hessian.errors import RestorationError
-from lightning_hessian.objective.generators import (
+from lightning_hessian.objective.isolation.generators import (
     global_generator_state,
     seed_global_generators,
 )
-from lightning_hessian.objective.numerics import exact_derivatives
-from lightning_hessian.objective.shards import is_sharded, set_sharding_aside, whole
-from lightning_hessian.objective.silence import mute_logging, silence_trainer, stand_ins
-from lightning_hessian.objective.state import StateSnapshot
+from lightning_hessian.objective.isolation.numerics import exact_derivatives
+from lightning_hessian.objective.isolation.shards import is_sharded, set_sharding_aside, whole
+from lightning_hessian.objective.isolation.silence import mute_logging, silence_trainer, stand_ins
+from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.results import Mode
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective.records import replaced
-from lightning_hessian.objective.state import StateSnapshot
+from lightning_hessian.objective.isolation.records import replaced
+from lightning_hessian.objective.isolation.state import StateSnapshot
 
 
 def cast_floats(batch: Any, dtype: torch.dtype) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.casting import cast_floats
+from lightning_hessian.objective.data.casting import cast_floats
 
 
 class TrainingStep:

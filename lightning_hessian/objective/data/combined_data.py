@@ -20,7 +20,7 @@ from lightning_hessian.batches import (
     shuffled,
 )
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.training_data import is_indexable, training_data
+from lightning_hessian.objective.data.training_data import is_indexable, training_data
 
 DEFAULT_MODE = "max_size_cycle"
 

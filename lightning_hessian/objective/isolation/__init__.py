@@ -1,0 +1,1 @@
+"""What keeps a training step from leaving traces: snapshot, silence, seeds, exact kernels."""

@@ -1,0 +1,1 @@
+"""The user's own code that computes the loss of one batch."""
