@@ -66,7 +66,8 @@ class Sidecars:
     """Keeps the reports beside checkpoints in step with what :class:`ModelCheckpoint` does later.
 
     It deletes files that fall out of the best k, and links ``last.ckpt`` to another one, after the
-    checkpoint is saved and without a word.
+    checkpoint is saved and without a word. A file that is not there yet, as another thread writes
+    it (``AsyncCheckpointIO``), is awaited: only what was there can have been deleted.
 
     Args:
         trainer: Running a fit.
@@ -81,6 +82,7 @@ class Sidecars:
         found = (path for folder in folders for path in Path(folder).glob(f"*.{name}.json"))
         beside = (str(path).removesuffix(f".{name}.json") for path in found)
         self._checkpoints = {path for path in beside if os.path.exists(path)}
+        self._awaited: set[str] = set()
 
     def note(self, ckpt_path: str) -> None:
         """A report now stands beside this checkpoint.
@@ -89,7 +91,8 @@ class Sidecars:
             ckpt_path: Of the checkpoint.
         """
         if "://" not in ckpt_path:
-            self._checkpoints.add(ckpt_path)
+            self._awaited.add(ckpt_path)
+            self._look_for_awaited()
             self._is_settled = False
 
     def settle(self) -> None:
@@ -100,7 +103,8 @@ class Sidecars:
         """
         if self._is_settled:
             return
-        self._is_settled = True
+        self._look_for_awaited()
+        self._is_settled = not self._awaited
         for ckpt_path in [path for path in self._checkpoints if not os.path.lexists(path)]:
             self._checkpoints.remove(ckpt_path)
             Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
@@ -108,6 +112,11 @@ class Sidecars:
             link = saver.last_model_path
             if saver.save_last == "link" and link and os.path.exists(link):
                 self._copy_beside(link)
+
+    def _look_for_awaited(self) -> None:
+        arrived = {path for path in self._awaited if os.path.lexists(path)}
+        self._awaited -= arrived
+        self._checkpoints |= arrived
 
     def _copy_beside(self, link: str) -> None:
         source = Path(sidecar_path(os.path.realpath(link), self._name))
