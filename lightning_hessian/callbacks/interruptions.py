@@ -45,6 +45,7 @@ class Interruptions:
         finally:
             for signum, handler in self._handlers.items():
                 signal.signal(signum, handler)
+            self._handlers = {}  # they hold what the user gave them, and Lightning's a Trainer
             pending, self._pending = self._pending, []
             for signum in dict.fromkeys(pending):
                 signal.raise_signal(signum)

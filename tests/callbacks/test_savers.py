@@ -1,4 +1,4 @@
-"""Checkpoints saved in uncommon ways hold and get the report of the weights that are in the file."""
+"""Checkpoints that are saved in uncommon ways get the report of the weights in the file, too."""
 
 from __future__ import annotations
 
