@@ -36,6 +36,13 @@ def test_product_cost_benchmark_prints_both_networks() -> None:
     assert "ResNet-20" in output
 
 
+def test_processes_benchmark_prints_both_times() -> None:
+    output = run("examples/benchmarks/processes.py", "--repetitions", "1", "--max-hvps", "8")
+    for name in ("wall time", "processor time"):
+        assert f"{name} " in output
+    assert output.count("ratio") == 2
+
+
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
     tmp_path: Path,
 ) -> None:
