@@ -60,6 +60,16 @@ def test_state_is_put_back_when_entering_fails() -> None:
     assert dict(fingerprint(module)) | global_state() == before
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_derivatives_exist_inside_where_the_caller_takes_none(mode: Any, dtype: Any) -> None:
+    module = nn.Linear(2, 1)
+    with mode():
+        backward_inside(module, lambda: module(torch.ones(1, 2).to(dtype)).square().sum(), dtype)
+        assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+
+
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_parameters_keep_identity_address_and_flat_weights(dtype: torch.dtype) -> None:
     module = nn.LSTM(2, 3, num_layers=2)
