@@ -19,20 +19,32 @@ from lightning_hessian.objective.processes import agreed, entered_together, proc
 from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
 
-SHARDING = frozenset(
-    {"FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"}
-)
+SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
 
 def _refuse_sharded(trainer: Trainer) -> None:
-    """To autograd sharded parameters look unused: their curvature would be zero in silence."""
+    """To autograd sharded parameters look unused: their curvature would be zero in silence.
+
+    Those of FSDP2 are made whole; but where a layer computes in parts, its code expects parts.
+
+    Raises:
+        RefusedError: If the strategy shards otherwise.
+    """
     for base in type(trainer.strategy).__mro__:
         if base.__name__ in SHARDING:
             raise RefusedError(
-                f"`Trainer(strategy=...)` must keep whole parameters on each device, got a "
-                f"{base.__name__}, which may shard them. Train under a single device or DDP, or "
-                "measure the consolidated checkpoint there."
+                "`Trainer(strategy=...)` must keep whole parameters on each device or shard them "
+                f"by FSDP2 (`ModelParallelStrategy`), got a {base.__name__}. Train under one of "
+                "these or DDP, or analyse the consolidated checkpoint there."
             )
+    mesh = getattr(trainer.strategy, "_device_mesh", None)
+    names = getattr(mesh, "mesh_dim_names", None) or ()
+    if mesh is not None and "tensor_parallel" in names and mesh["tensor_parallel"].size() > 1:
+        raise RefusedError(
+            "`ModelParallelStrategy(tensor_parallel_size=...)` must be 1 for a measurement, got "
+            f"{mesh['tensor_parallel'].size()}: layers that compute in parts cannot do so with "
+            "whole parameters. Analyse the consolidated checkpoint on a single device."
+        )
 
 
 class FitObjective:

@@ -17,7 +17,8 @@ class ObjectiveOptions:
         num_samples: Frozen training samples, or ``"all"``.
         batch_size: Samples per frozen batch; the training loader's when None.
         mode: ``eval`` or ``train``.
-        precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64.
+        precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64 and for
+            differences of gradients.
         parameters: Name patterns; None for all trainable ones.
         seed: Of the choice of samples, the probes and the random numbers inside the step.
         hvp: ``auto`` takes exact products, and differences of gradients where there are none.

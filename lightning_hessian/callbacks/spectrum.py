@@ -27,7 +27,7 @@ from lightning_hessian.results import Mode, Spectrum, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter
 
 BLOCK_SIZE = 4
-HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 2.5)}
+HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
 class HessianSpectrum(MeasurementCallback):
@@ -59,7 +59,8 @@ class HessianSpectrum(MeasurementCallback):
         trace_rtol: Wanted standard error of the trace, relative to it.
         max_hvps: Bound on the Hessian-vector products of one measurement.
         parameters: Patterns of parameter names such as "encoder.*"; all trainable ones when None.
-        precision: Bits of the arithmetic; when None 32, or 64 where the module is in 64.
+        precision: Bits of the arithmetic; when None 32, or 64 where the module is in 64 and for
+            differences of gradients.
         seed: Of the samples, the probes, and the random numbers inside the step.
         hvp: "auto" takes exact products, and differences of gradients where there are none; "exact"
             and "finite_difference" insist on one of the two.

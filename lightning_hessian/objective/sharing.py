@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.isolation.sandbox import Sandbox
+from lightning_hessian.objective.isolation.shards import local_part
 from lightning_hessian.objective.processes import Processes, agreed
 
 
@@ -100,8 +101,9 @@ def sum_of_bits(tensor: Tensor) -> int:
         tensor: Dense.
 
     Returns:
-        The sum of its elements read as whole numbers.
+        The sum of its elements read as whole numbers; of this process's part where it is sharded.
     """
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    held = local_part(tensor.detach())
+    real = torch.view_as_real(held) if held.is_complex() else held
     return int(real.view(integers[real.element_size()]).sum())

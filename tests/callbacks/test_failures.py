@@ -195,12 +195,12 @@ def test_a_failure_reaches_the_event_file_and_later_numbers_too(tmp_path: Path) 
     assert events.texts("hessian/failure")[0][1] == callback.reports[0].failure
 
 
-class ModelParallelStrategy(SingleDeviceStrategy):
+class DeepSpeedStrategy(SingleDeviceStrategy):
     """Shards, by its name."""
 
 
 def test_a_strategy_that_shards_parameters_is_refused() -> None:
-    strategy = ModelParallelStrategy(torch.device("cpu"))
+    strategy = DeepSpeedStrategy(torch.device("cpu"))
     callback = spectrum(on_error="raise")
-    with pytest.raises(RefusedError, match=r"must keep whole parameters.*ModelParallelStr.*or DDP"):
+    with pytest.raises(RefusedError, match=r"must keep whole parameters.*a DeepSpeedStr.*analyse"):
         trainer(callback, strategy=strategy).fit(Classifier(), loader())

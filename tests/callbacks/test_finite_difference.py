@@ -133,4 +133,4 @@ def test_the_announced_cost_is_that_of_differences(caplog: pytest.LogCaptureFixt
     low, high = float(words[words.index("about") + 1]), float(words[words.index("to") + 1])
     # two gradients a product, at most 8 of them; printed to two digits
     assert math.isclose(low / seconds, 16, rel_tol=0.1)
-    assert math.isclose(high / seconds, 20, rel_tol=0.1)
+    assert math.isclose(high / seconds, 24, rel_tol=0.1)

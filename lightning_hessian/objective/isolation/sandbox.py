@@ -17,6 +17,7 @@ from lightning_hessian.objective.isolation.generators import (
     seed_global_generators,
 )
 from lightning_hessian.objective.isolation.numerics import exact_derivatives
+from lightning_hessian.objective.isolation.shards import is_sharded, set_sharding_aside, whole
 from lightning_hessian.objective.isolation.silence import mute_logging, silence_trainer, stand_ins
 from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.results import Mode
@@ -81,6 +82,7 @@ class Sandbox:
                 silence_trainer(self._trainer)
             stack.enter_context(exact_derivatives(self.module, self.dtype))
             before.replace(stand_ins(before.owned) | self._copies_of(before))
+            set_sharding_aside(self.module)
             self._set_flags()
             mute_logging(self.module)
             self._inside = self._snapshot(base=before)
@@ -170,7 +172,8 @@ class Sandbox:
         The objects are replaced, not their storage: a parameter whose type changes in place loses
         its gradient accumulator, and with it the hooks by which data-parallel training
         synchronises. A tensor that still holds the graph of an earlier step is a constant to this
-        one; the graph stays the user's, to be run or freed by them.
+        one; the graph stays the user's, to be run or freed by them. Sharded parameters are
+        gathered, for which all processes come here.
 
         Args:
             before: Of the state on entering.
@@ -179,14 +182,19 @@ class Sandbox:
             By the identity of what they stand in for.
         """
         copies: dict[int, Tensor] = {}
+        types: set[torch.dtype] = set()
         for tensor in before.owned:
+            if is_sharded(tensor) and isinstance(tensor, nn.Parameter):
+                copies[id(tensor)] = _copy(tensor, self.dtype)
+                types.add(tensor.dtype)
             if not isinstance(tensor, Tensor) or id(tensor) not in before.tensors:
                 continue
             casts = tensor.is_floating_point() and (self._copies or tensor.dtype != self.dtype)
             if casts or not tensor.is_leaf:
                 dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
                 copies[id(tensor)] = _copy(tensor, dtype)
-        if any(before.tensors[key].tensor.dtype != self.dtype for key in copies):
+                types.add(tensor.dtype)
+        if types - {self.dtype}:
             for thing in before.modules():
                 if isinstance(thing.__dict__.get("_dtype"), torch.dtype):
                     thing.__dict__["_dtype"] = self.dtype
@@ -229,7 +237,7 @@ def _set_gradient_hooks_aside(stack: ExitStack, module: nn.Module) -> None:
 
 
 def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    copy = tensor.detach().to(dtype, copy=True)
+    copy = whole(tensor).to(dtype, copy=True)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(copy, requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.is_leaf and tensor.requires_grad)

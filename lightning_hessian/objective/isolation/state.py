@@ -32,6 +32,7 @@ from lightning_hessian.objective.isolation.records import (
     is_assigned,
     put_back_all,
 )
+from lightning_hessian.objective.isolation.shards import is_sharded, local_part
 
 MAX_ELEMENTS = 10_000
 MAX_FOREIGN_BYTES = 1 << 20
@@ -171,6 +172,9 @@ class StateSnapshot:
         return record.values
 
     def _record_tensor(self, tensor: Tensor) -> Collection[Any]:
+        if is_sharded(tensor):
+            # whole copies take its place; of itself, the bits are kept
+            return self._record_tensor(local_part(tensor))
         if not _owns_its_elements(tensor) or tensor.nbytes > self._byte_limit:
             return ()
         known = self._base.tensors.get(id(tensor)) if self._base else None
