@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,15 @@ pytestmark = pytest.mark.example
 
 def run(*arguments: str) -> str:
     """Standard output of an example; a failure shows its last words."""
+    # networks this small wait for a second thread longer than it works
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=one,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
