@@ -39,9 +39,16 @@ def test_demo_prints_its_table_and_saves_its_panels(tmp_path: Path) -> None:
 
 
 def test_product_cost_benchmark_prints_both_networks() -> None:
-    output = run("examples/benchmarks/product_cost.py", "--repetitions", "1")
+    output = run("examples/benchmarks/product_cost.py", "--repetitions", "1", "--images", "10")
     assert "MLP, digits" in output
     assert "ResNet-20" in output
+
+
+def test_processes_benchmark_prints_the_ratio() -> None:
+    options = ("--repetitions", "1", "--max-hvps", "8", "--samples", "512")
+    output = run("examples/benchmarks/processes.py", *options)
+    assert "wall time       one process" in output
+    assert ", ratio " in output
 
 
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
