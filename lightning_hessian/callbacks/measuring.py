@@ -140,16 +140,16 @@ class Measuring(HostCallback):
         processes = self._objective.processes
         if anywhere(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
             return
-        self._is_measuring = True
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
         put_back = global_generator_state()
         try:
+            self._is_measuring = True
             with stopped_clocks(trainer), self._interruptions.held_back():
                 if self._has_recorded(self._objective, trainer, pl_module, ckpt_path):
                     self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
         finally:
-            put_back()
             self._is_measuring = False
+            put_back()
 
     def _has_recorded(
         self,
