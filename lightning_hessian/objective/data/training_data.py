@@ -22,7 +22,6 @@ from torch.utils.data import (
 from lightning_hessian.batches import TrainingData
 from lightning_hessian.errors import RefusedError
 
-
 _UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSampler)
 
 
