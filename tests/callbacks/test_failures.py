@@ -204,3 +204,18 @@ def test_a_strategy_that_shards_parameters_is_refused() -> None:
     callback = spectrum(on_error="raise")
     with pytest.raises(RefusedError, match=r"must keep whole parameters.*a DeepSpeedStr.*analyse"):
         trainer(callback, strategy=strategy).fit(Classifier(), loader())
+
+
+def test_what_fails_in_looking_for_the_data_is_reported_and_training_goes_on() -> None:
+    class Picky(Classifier):
+        def __getattr__(self, name: str) -> Any:
+            if name == "hessian_dataloader":
+                raise KeyError(name)
+            return super().__getattr__(name)
+
+    callback = spectrum(on_error="warn")
+    with pytest.warns(UserWarning, match="no numbers at step [04]. KeyError: 'hessian_dataloader'"):
+        trainer(callback).fit(Picky(), loader())
+    assert steps(callback) == [0, 4]
+    with pytest.raises(KeyError, match="hessian_dataloader"):
+        trainer(spectrum()).fit(Picky(), loader())
