@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,15 @@ pytestmark = pytest.mark.example
 
 def run(*arguments: str) -> str:
     """Standard output of an example; a failure shows its last words."""
+    # networks this small wait for a second thread longer than it works
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=one,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -31,16 +39,16 @@ def test_demo_prints_its_table_and_saves_its_panels(tmp_path: Path) -> None:
 
 
 def test_product_cost_benchmark_prints_both_networks() -> None:
-    output = run("examples/benchmarks/product_cost.py", "--repetitions", "1")
+    output = run("examples/benchmarks/product_cost.py", "--repetitions", "1", "--images", "10")
     assert "MLP, digits" in output
     assert "ResNet-20" in output
 
 
-def test_processes_benchmark_prints_both_times() -> None:
-    output = run("examples/benchmarks/processes.py", "--repetitions", "1", "--max-hvps", "8")
-    for name in ("wall time", "processor time"):
-        assert f"{name} " in output
-    assert output.count("ratio") == 2
+def test_processes_benchmark_prints_the_ratio() -> None:
+    options = ("--repetitions", "1", "--max-hvps", "8", "--samples", "512")
+    output = run("examples/benchmarks/processes.py", *options)
+    assert "wall time       one process" in output
+    assert ", ratio " in output
 
 
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(

@@ -1,8 +1,9 @@
 """How much sooner two processes have a report than one, with one thread each.
 
 Run it from the repository: ``python examples/benchmarks/processes.py``. An MLP of 235,146
-parameters on 2,048 random images, as in a data-parallel fit: the same products by one process, and
-by two that share its batches. Both are measured in turn, so that a machine that slows down slows
+parameters on random images, as in a data-parallel fit: the same products by one process, and by two
+that share its batches. The first one's orthogonalisation is not shared, so the ratio grows with
+``--samples``. Both are measured in turn, so that a machine that slows down slows
 both; the ratio is what carries over to other machines. It takes two idle cores. On busy ones the
 processor time of the busiest process still tells how the work is split, but not how long a process
 waits for the other.
@@ -29,20 +30,20 @@ from lightning_hessian.operators import HessianOperator
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.results import Spectrum
 
-NUM_SAMPLES, BATCH_SIZE = 2048, 256
+BATCH_SIZE = 256
 
 
-def batches_of(processes: Processes) -> FrozenBatches:
+def batches_of(processes: Processes, num_samples: int) -> FrozenBatches:
     """This process's share of random images, whose labels depend on them."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(NUM_SAMPLES, 784, generator=generator)
+    inputs = torch.randn(num_samples, 784, generator=generator)
     targets = inputs[:, :10].argmax(dim=1)
     parts = enumerate(zip(inputs.split(BATCH_SIZE), targets.split(BATCH_SIZE), strict=True))
     own = [FrozenBatch(p, BATCH_SIZE, i) for i, p in parts if i % processes.size == processes.rank]
-    return FrozenBatches(tuple(own), NUM_SAMPLES, "synthetic images")
+    return FrozenBatches(tuple(own), num_samples, "synthetic images")
 
 
-def seconds(processes: Processes, max_hvps: int) -> tuple[float, float]:
+def seconds(processes: Processes, num_samples: int, max_hvps: int) -> tuple[float, float]:
     """Wall time and processor time of one measurement, of the process that takes most."""
     torch.manual_seed(0)
     widths = (784, 256, 128, 10)
@@ -60,7 +61,7 @@ def seconds(processes: Processes, max_hvps: int) -> tuple[float, float]:
     with Sandbox(network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
         selection = ParameterSelection.of(network)
         loss = TrainingLoss(
-            batch_loss, batches_of(processes), selection, sandbox, processes=processes
+            batch_loss, batches_of(processes, num_samples), selection, sandbox, processes=processes
         )
         start, start_of_work = time.perf_counter(), time.process_time()
         conduct(loss, processes, measure)
@@ -74,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5, help="of each timing")
     parser.add_argument("--max-hvps", type=int, default=80, help="of each measurement")
+    parser.add_argument("--samples", type=int, default=8192, help="random images")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
@@ -83,9 +85,9 @@ def main() -> None:
     alone, shared = [], []
     for _ in range(options.repetitions):
         if fabric.is_global_zero:
-            alone.append(seconds(Alone(), options.max_hvps))
+            alone.append(seconds(Alone(), options.samples, options.max_hvps))
         fabric.barrier()
-        shared.append(seconds(processes, options.max_hvps))
+        shared.append(seconds(processes, options.samples, options.max_hvps))
     if fabric.is_global_zero:
         print(f"one thread per process, median of {options.repetitions}")
         for name, index in (("wall time", 0), ("processor time", 1)):

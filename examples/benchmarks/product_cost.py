@@ -77,12 +77,14 @@ def digits_batches() -> FrozenBatches:
     )
 
 
-def image_batches() -> FrozenBatches:
-    """128 random images with labels that depend on them, in one batch."""
+def image_batches(count: int) -> FrozenBatches:
+    """Random images with labels that depend on them, in one batch."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(128, 3, 32, 32, generator=generator)
-    targets = inputs.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // 128
-    return FrozenBatches((FrozenBatch((inputs, targets), 128, index=0),), 128, "synthetic images")
+    inputs = torch.randn(count, 3, 32, 32, generator=generator)
+    targets = inputs.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // count
+    return FrozenBatches(
+        (FrozenBatch((inputs, targets), count, index=0),), count, "synthetic images"
+    )
 
 
 def train(network: nn.Module, batches: FrozenBatches, steps: int) -> None:
@@ -136,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--repetitions", type=int, default=7, help="of each timing")
+    parser.add_argument("--images", type=int, default=128, help="that ResNet-20 sees")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -150,7 +153,7 @@ def main() -> None:
     )
     for name, network, batches, steps in (
         ("MLP, digits", mlp(), digits_batches(), 300),
-        ("ResNet-20", resnet20(), image_batches(), 20),
+        ("ResNet-20", resnet20(), image_batches(options.images), 20),
     ):
         train(network, batches, steps)
         measure(name, network, batches, options.repetitions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.writers.sidecar import sidecar_path, write_sidecar
+from lightning_hessian.writers.sidecar import sidecar_ending, sidecar_path, write_sidecar
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 """How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""
@@ -63,11 +64,11 @@ class CheckpointWatch:
 
 
 class Sidecars:
-    """Keeps the reports beside checkpoints in step with what :class:`ModelCheckpoint` does later.
+    """Keeps the reports beside checkpoints in step with the files.
 
-    It deletes files that fall out of the best k, and links ``last.ckpt`` to another one, after the
-    checkpoint is saved and without a word. A file that is not there yet, as another thread writes
-    it (``AsyncCheckpointIO``), is awaited: only what was there can have been deleted.
+    :class:`ModelCheckpoint` overwrites files, deletes those that fall out of the best k, and links
+    ``last.ckpt`` to another one; the latter two after the checkpoint is saved and without a word. A
+    checkpoint may also be written by another thread, and be there only some time after it is saved.
 
     Args:
         trainer: Running a fit.
@@ -78,11 +79,12 @@ class Sidecars:
         self._trainer = trainer
         self._name = name
         self._is_settled = False
+        ending = sidecar_ending(name)
         folders = {saver.dirpath for saver in self._savers() if saver.dirpath is not None}
-        found = (path for folder in folders for path in Path(folder).glob(f"*.{name}.json"))
-        beside = (str(path).removesuffix(f".{name}.json") for path in found)
-        self._checkpoints = {path for path in beside if os.path.exists(path)}
-        self._awaited: set[str] = set()
+        found = (path for each in folders for path in glob.glob(f"{glob.escape(each)}/*.json"))
+        beside = (path.removesuffix(ending) for path in found if path.endswith(ending))
+        # whether each has been seen on the disk: what has not may be about to come
+        self._checkpoints = dict.fromkeys(filter(os.path.exists, beside), True)
 
     def note(self, ckpt_path: str) -> None:
         """A report now stands beside this checkpoint.
@@ -91,9 +93,28 @@ class Sidecars:
             ckpt_path: Of the checkpoint.
         """
         if "://" not in ckpt_path:
-            self._awaited.add(ckpt_path)
-            self._look_for_awaited()
+            self._checkpoints[os.path.abspath(ckpt_path)] = False
+            # at the others too: what a saver does next is to delete one
+            self._look()
             self._is_settled = False
+
+    def drop(self, ckpt_path: str) -> None:
+        """Remove what stands beside a checkpoint that is about to be overwritten, if there is one.
+
+        A report that stayed would be of other weights than the file, for good where the new ones
+        are not measured. The same goes for a link, which may follow.
+
+        Args:
+            ckpt_path: Of the checkpoint.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        links = [saver.last_model_path for saver in self._savers() if saver.save_last == "link"]
+        for path in (ckpt_path, *filter(None, links)):
+            if "://" not in path:
+                Path(sidecar_path(path, self._name)).unlink(missing_ok=True)
+        self._is_settled = False
 
     def settle(self) -> None:
         """Remove reports of deleted checkpoints, and put copies beside links; cheap if nothing is.
@@ -103,20 +124,20 @@ class Sidecars:
         """
         if self._is_settled:
             return
-        self._look_for_awaited()
-        self._is_settled = not self._awaited
-        for ckpt_path in [path for path in self._checkpoints if not os.path.lexists(path)]:
-            self._checkpoints.remove(ckpt_path)
-            Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
+        self._look()
+        for ckpt_path, is_known in list(self._checkpoints.items()):
+            if is_known and not os.path.lexists(ckpt_path):
+                del self._checkpoints[ckpt_path]
+                Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
+        self._is_settled = all(self._checkpoints.values())
         for saver in self._savers():
             link = saver.last_model_path
             if saver.save_last == "link" and link and os.path.exists(link):
                 self._copy_beside(link)
 
-    def _look_for_awaited(self) -> None:
-        arrived = {path for path in self._awaited if os.path.lexists(path)}
-        self._awaited -= arrived
-        self._checkpoints |= arrived
+    def _look(self) -> None:
+        for path, is_known in self._checkpoints.items():
+            self._checkpoints[path] = is_known or os.path.lexists(path)
 
     def _copy_beside(self, link: str) -> None:
         source = Path(sidecar_path(os.path.realpath(link), self._name))
@@ -125,7 +146,7 @@ class Sidecars:
             draft = target.with_name(f".{target.name}.part")
             draft.write_bytes(source.read_bytes())
             draft.replace(target)
-            self._checkpoints.add(link)
+            self._checkpoints[link] = True
 
     def _savers(self) -> list[Any]:
         savers = self._trainer.checkpoint_callbacks
@@ -180,11 +201,16 @@ class CheckpointReports:
         has_stage = state.stage is not None and not trainer.sanity_checking
         if in_fit and has_stage and trainer.global_step > 0:
             self._measure(ckpt_path)
+        self._drop(ckpt_path)
 
     def _after(self, ckpt_path: str) -> None:
         report = self._present()
         if report is not None:
             self._attempt(lambda: self._write(report, ckpt_path))
+
+    @rank_zero_only
+    def _drop(self, ckpt_path: str) -> None:
+        self._attempt(lambda: self._sidecars.drop(ckpt_path))
 
     @rank_zero_only
     def _write(self, report: Any, ckpt_path: str) -> None:

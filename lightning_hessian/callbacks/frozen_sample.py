@@ -33,7 +33,8 @@ class FrozenSample:
 
     A loader whose samples can be fetched by position is never iterated: its samples are drawn by
     the seed. Any other given loader is iterated inside the sandbox; the training's own stream never
-    is, so its batches are captured as they come by.
+    is, so its batches are captured as they come by. What goes wrong in looking for them, in user
+    code perhaps, is kept for the measurement to report.
 
     Args:
         options: What the loss is measured on.
@@ -53,13 +54,12 @@ class FrozenSample:
         self._trainer = trainer
         self._module = module
         self._share = share
-        self._training = Loaders.of_training(trainer)
-        self._given = self._given_by_option()
-        self._hook_owner = hook_owner(trainer, module) if self._given is None else None
         self._capture: Capture | None = None
-        streams = not self._training.are_indexable
-        if self._given is None and self._hook_owner is None and streams:
-            self._capture = self._begin_capture()
+        self._error: Exception | None = None
+        try:
+            self._find_source()
+        except Exception as error:
+            self._error = error
 
     @property
     def is_ready(self) -> bool:
@@ -88,6 +88,15 @@ class FrozenSample:
         if self._capture is not None:
             self._capture.close()
 
+    def _find_source(self) -> None:
+        self._training = Loaders.of_training(self._trainer)
+        self._given = self._given_by_option()
+        is_given = self._given is not None
+        self._hook_owner = None if is_given else hook_owner(self._trainer, self._module)
+        streams = not self._training.are_indexable
+        if not is_given and self._hook_owner is None and streams:
+            self._capture = self._begin_capture()
+
     def freeze(self, open_sandbox: OpenSandbox) -> FrozenBatches:
         """Fetch the batches of this process.
 
@@ -99,7 +108,10 @@ class FrozenSample:
 
         Raises:
             RefusedError: If there is no sample that could be told truthfully.
+            Exception: Whatever went wrong in looking for it.
         """
+        if self._error is not None:
+            raise self._error
         if self._capture is not None:
             return self._capture.frozen()
         loaders = self._given or self._training

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from lightning_hessian.errors import InterruptedMeasurementError
+from lightning_hessian.objective import Sandbox
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -20,7 +21,8 @@ class Interruptions:
     A handler may save a checkpoint (a cluster's requeue signal), and must not find the weights of
     the sandbox; a ``KeyboardInterrupt`` must not fall into the middle of a restoration. So a signal
     is noted, the measurement is abandoned at its next batch, everything is put back, and then the
-    signal is raised again for the handler that was there. A second Ctrl-C is passed on at once.
+    signal is raised again for the handler that was there. A second Ctrl-C is passed on at once,
+    unless the state is just being put back.
     """
 
     def __init__(self) -> None:
@@ -38,12 +40,13 @@ class Interruptions:
             Nothing.
         """
         self._handlers = _python_handlers()
-        for signum in self._handlers:
-            signal.signal(signum, self._note)
         try:
+            for signum in self._handlers:
+                signal.signal(signum, self._note)
             yield
         finally:
-            for signum, handler in self._handlers.items():
+            # Ctrl-C last: from then on it may end this very loop
+            for signum, handler in reversed(self._handlers.items()):
                 signal.signal(signum, handler)
             self._handlers = {}  # they hold what the user gave them, and Lightning's a Trainer
             pending, self._pending = self._pending, []
@@ -61,9 +64,17 @@ class Interruptions:
             raise InterruptedMeasurementError(f"{name} arrived during the measurement")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and signum in self._pending:
+        is_second = signum == signal.SIGINT and signum in self._pending
+        if is_second and not _puts_back(frame):
             self._handlers[signum](signum, frame)
         self._pending.append(signum)
+
+
+def _puts_back(frame: FrameType | None) -> bool:
+    """Whether the code that a signal met is on its way out of a sandbox."""
+    while frame is not None and frame.f_code is not Sandbox.__exit__.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _python_handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:

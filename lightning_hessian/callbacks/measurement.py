@@ -47,6 +47,7 @@ class MeasurementCallback(Measuring):
         self._settings = settings
         self._checkpoints: CheckpointReports | None = None
         self._resumed_at: tuple[int, ...] | None = None
+        self._latest_step = 0
 
     @property
     @override
@@ -79,6 +80,7 @@ class MeasurementCallback(Measuring):
                 attempt=self._try_to_write,
             )
         self.prepare(trainer, pl_module)
+        self._latest_step = trainer.global_step
         self._measured_at, self._resumed_at = self._resumed_at, None
         self.measure_now(trainer, pl_module)
 
@@ -103,7 +105,10 @@ class MeasurementCallback(Measuring):
         if self._objective is not None:
             # not earlier: the module's own hooks of the batch run after ours, and may set flags
             self._objective.note_flags()
-        if self._schedule.is_due_after_step(trainer.global_step):
+        # a batch of an accumulation moves buffers only
+        has_stepped = trainer.global_step != self._latest_step
+        self._latest_step = trainer.global_step
+        if has_stepped and self._schedule.is_due_after_step(trainer.global_step):
             self.measure_now(trainer, pl_module)
 
     @override
@@ -136,6 +141,9 @@ class MeasurementCallback(Measuring):
         self._checkpoints = None
 
     def _measure_checkpoint(self, trainer: Trainer, module: LightningModule, path: str) -> None:
+        if self.reports and self.reports[-1].epoch != trainer.current_epoch:
+            # at the end of training the epoch counts on; the file holds it, a loss may depend on it
+            self._measured_at = None
         self.measure_now(trainer, module, ckpt_path=path)
         report = self._report_of(trainer, module)
         if report is not None and report.ckpt_path is None:  # made earlier, at a due step

@@ -69,7 +69,9 @@ class Measuring(HostCallback):
         self._on_error = on_error
         self._objective: FitObjective | None = None
         self._interruptions = Interruptions()
+        # as the first process found it; and this process, whose tensors may differ
         self._measured_at: tuple[int, ...] | None = None
+        self._own_place: tuple[int, ...] | None = None
         self._is_measuring = False
         self._has_given_up = False
 
@@ -114,7 +116,7 @@ class Measuring(HostCallback):
         self._objective = FitObjective(
             self._options, trainer, pl_module, poll=self._interruptions.poll
         )
-        self._measured_at = None
+        self._measured_at = self._own_place = None
         self._has_given_up = False
         self._objective.note_flags()
 
@@ -138,16 +140,16 @@ class Measuring(HostCallback):
         processes = self._objective.processes
         if anywhere(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
             return
-        self._is_measuring = True
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
         put_back = global_generator_state()
         try:
+            self._is_measuring = True
             with stopped_clocks(trainer), self._interruptions.held_back():
                 if self._has_recorded(self._objective, trainer, pl_module, ckpt_path):
                     self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
         finally:
-            put_back()
             self._is_measuring = False
+            put_back()
 
     def _has_recorded(
         self,
@@ -159,10 +161,13 @@ class Measuring(HostCallback):
         """Measure and record, unless these weights have been measured already."""
         start = time.perf_counter()
         processes = objective.processes
+        own: tuple[int, ...] | None = None
         where: tuple[int, ...] | None = None
         try:
-            where = processes.broadcast(agreed(processes, lambda: place(trainer, module)))
+            own = agreed(processes, lambda: place(trainer, module))
+            where = processes.broadcast(own)
             if where == self._measured_at:
+                self._own_place = own
                 return False
             with objective.opened() as loss:
                 report = conduct(loss, processes, partial(self.measure, trainer=trainer))
@@ -181,7 +186,7 @@ class Measuring(HostCallback):
             self._has_given_up = isinstance(error, RefusedError)
             report = self._report_type(failure=f"{type(error).__name__}: {error}")
             self._warn_of(report.failure, trainer.global_step)
-        self._measured_at = where
+        self._measured_at, self._own_place = where, own
         self.reports.append(
             dataclasses.replace(
                 report,
@@ -207,9 +212,11 @@ class Measuring(HostCallback):
         )
 
     def _report_of(self, trainer: Trainer, module: LightningModule) -> Any:
-        """The latest report, if it is of the present weights."""
-        is_present = self._measured_at is not None and self._measured_at == place(trainer, module)
-        return self.reports[-1] if is_present else None
+        """The latest report, if it is of the present weights and the present epoch."""
+        is_known = self._measured_at is not None and self._own_place is not None
+        if not is_known or self.reports[-1].epoch != trainer.current_epoch:
+            return None
+        return self.reports[-1] if self._own_place == place(trainer, module) else None
 
     def _try_to_write(self, write: Callable[[], None]) -> None:
         try:
@@ -217,8 +224,8 @@ class Measuring(HostCallback):
         except Exception as error:
             if self._on_error == "raise":
                 raise
-            step = self.reports[-1].global_step
+            of_step = f" of step {self.reports[-1].global_step}" if self.reports else ""
             rank_zero_warn(
-                f"{type(self).__name__} could not write its report of step {step}: "
+                f"{type(self).__name__} could not write its report{of_step}: "
                 f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
             )

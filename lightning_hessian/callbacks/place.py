@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
@@ -10,18 +12,21 @@ from lightning_hessian.objective.sharing import sum_of_bits
 
 
 def place(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
-    """The step and a sum of each parameter's bits, as weights may be exchanged at the same step.
+    """The step and a sum of each tensor's bits, as these may change at the same step.
+
+    Parameters are exchanged (averaging of weights), and buffers move with every batch of an
+    accumulation: running statistics, on which the loss depends.
 
     Args:
         trainer: Running the fit.
         module: Attached to it.
 
     Returns:
-        Equal for equal weights at the same step.
+        Equal for equal parameters and buffers at the same step.
     """
     sums = (
-        sum_of_bits(parameter)
-        for parameter in module.parameters()
-        if parameter.layout == torch.strided and not nn.parameter.is_lazy(parameter)
+        sum_of_bits(tensor)
+        for tensor in chain(module.parameters(), module.buffers())
+        if tensor.layout == torch.strided and not nn.parameter.is_lazy(tensor)
     )
     return (trainer.global_step, *sums)

@@ -40,7 +40,8 @@ class HessianSpectrum(MeasurementCallback):
 
     ``eig_1..k`` and ``eig_min_1..k'`` with their ``_bound``; ``trace``, ``trace_standard_error``,
     ``trace_lower``, ``trace_upper``; ``negative_fraction`` with ``_lower`` and ``_upper``,
-    ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``failed``. To
+    ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``failed``;
+    ``hvp_error`` where products are differences of gradients. To
     TensorBoard also: histograms ``density`` and ``density_symlog``, the figure ``spectrum``, the
     text ``failure``, and a Custom Scalars page. Processes that a Trainer spawns (``ddp_spawn``,
     ``ddp_fork``) keep :attr:`reports` to themselves: loggers and the files beside checkpoints have

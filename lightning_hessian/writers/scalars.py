@@ -32,6 +32,8 @@ def spectrum_scalars(report: SpectrumReport, *, prefix: str) -> dict[str, float]
             "gradient_norm": report.gradient_norm,
             "num_hvps": float(report.num_hvps),
         }
+    if report.failure is None and report.hvp != "exact":
+        scalars["hvp_error"] = report.hvp_error
     return {f"{prefix}/{tag}": value for tag, value in scalars.items() if math.isfinite(value)}
 
 

@@ -22,6 +22,18 @@ class Report(Protocol):
         ...
 
 
+def sidecar_ending(name: str) -> str:
+    """What a report's file name has beyond the checkpoint's.
+
+    Args:
+        name: Of the callback; its slashes, which group tags, are no folders here.
+
+    Returns:
+        ``.<name>.json``.
+    """
+    return f".{name.replace('/', '.')}.json"
+
+
 def sidecar_path(ckpt_path: str | os.PathLike[str], name: str) -> str:
     """Where the report of a checkpoint stands: ``<checkpoint>.<name>.json``.
 
@@ -32,7 +44,7 @@ def sidecar_path(ckpt_path: str | os.PathLike[str], name: str) -> str:
     Returns:
         The path or address.
     """
-    return f"{os.fspath(ckpt_path).rstrip('/')}.{name}.json"
+    return os.fspath(ckpt_path).rstrip("/") + sidecar_ending(name)
 
 
 def write_sidecar(report: Report, ckpt_path: str | os.PathLike[str], *, name: str) -> str:

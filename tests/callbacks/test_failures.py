@@ -210,3 +210,18 @@ def test_a_strategy_that_keeps_parts_of_parameters_is_refused_with_the_way_out(n
             fit.fit(module, loader())
         assert reason in str(callback.reports[0].failure)
         assert fit.global_step == 4
+
+
+def test_what_fails_in_looking_for_the_data_is_reported_and_training_goes_on() -> None:
+    class Picky(Classifier):
+        def __getattr__(self, name: str) -> Any:
+            if name == "hessian_dataloader":
+                raise KeyError(name)
+            return super().__getattr__(name)
+
+    callback = spectrum(on_error="warn")
+    with pytest.warns(UserWarning, match="no numbers at step [04]. KeyError: 'hessian_dataloader'"):
+        trainer(callback).fit(Picky(), loader())
+    assert steps(callback) == [0, 4]
+    with pytest.raises(KeyError, match="hessian_dataloader"):
+        trainer(spectrum()).fit(Picky(), loader())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from torch import Tensor
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.errors import InterruptedMeasurementError
+from lightning_hessian.objective.isolation.state import StateSnapshot
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
 
@@ -172,6 +174,57 @@ def test_a_second_control_c_is_passed_on_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("not reached")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore:.*Detected KeyboardInterrupt.*")
+def test_a_second_control_c_does_not_fall_into_the_putting_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counts(Classifier):
+        count = 0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.count += 1
+            return super().training_step(batch, batch_idx)
+
+    puts_back = StateSnapshot.restore
+    left = []
+
+    def restore(snapshot: StateSnapshot) -> None:
+        frame = sys._getframe(1)
+        if not left and frame.f_code.co_name == "_put_back" and module.count:
+            left.append(True)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        puts_back(snapshot)
+
+    monkeypatch.setattr(StateSnapshot, "restore", restore)
+    module = Counts()
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(measured_after_two_steps(), module=module)
+    assert left
+    assert module.count == 0
+    assert "log" not in vars(module)
+
+
+def test_a_control_c_in_the_putting_back_of_handlers_leaves_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sets = signal.signal
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    sets(signal.SIGUSR1, lambda *_: None)
+    sets(signal.SIGTERM, lambda *_: None)
+    wanted = [signal.getsignal(signum) for signum in numbers]
+
+    def set_and_meet(signum: int, handler: Any) -> None:
+        sets(signum, handler)
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(signal, "signal", set_and_meet)
+    with pytest.raises(KeyboardInterrupt), Interruptions().held_back():
+        pass
+    assert [signal.getsignal(signum) for signum in numbers] == wanted
 
 
 def test_other_threads_measure_without_touching_handlers() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,11 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.callbacks.checkpoints import Sidecars
 from lightning_hessian.writers.sidecar import read_sidecar
 from tests.callbacks.test_checkpoints import KEY, Validated, at_saves, saved, true_eigenvalue
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -29,51 +26,6 @@ def beside(directory: Path) -> dict[str, SpectrumReport]:
         path.name.removesuffix(".hessian.json"): SpectrumReport.from_dict(read_sidecar(path))
         for path in directory.glob("*.hessian.json")
     }
-
-
-class SlowDisk(TorchCheckpointIO):
-    """Has a file only some steps after it was asked for."""
-
-    def save_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        time.sleep(0.15)
-        super().save_checkpoint(*arguments, **options)
-
-
-def test_a_report_stands_beside_a_checkpoint_that_another_thread_is_still_writing(
-    tmp_path: Path,
-) -> None:
-    callback = at_saves()
-    saver = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
-    fit = {"plugins": [AsyncCheckpointIO(SlowDisk())], "enable_checkpointing": True}
-    trainer(callback, saver, max_epochs=2, **fit).fit(Classifier(), loader())
-    files, reports = saved(tmp_path), beside(tmp_path)
-    assert [content["global_step"] for content in files.values()] == [3, 6]
-    assert reports.keys() == files.keys()
-    for name, content in files.items():
-        wanted = true_eigenvalue(content["state_dict"])
-        inside = content["callbacks"][KEY]["reports"][-1]
-        assert inside["eigenvalues"] == reports[name].eigenvalues.tolist()
-        assert inside["eigenvalues"][0] == pytest.approx(wanted, rel=1e-5)
-
-
-def test_a_report_is_kept_until_its_checkpoint_was_there_and_is_gone(tmp_path: Path) -> None:
-    sidecars = Sidecars(trainer(), "hessian")
-    first, second = (tmp_path / name for name in ("first.ckpt", "second.ckpt"))
-    for ckpt in (first, second):
-        Path(f"{ckpt}.hessian.json").touch()
-    sidecars.note(str(first))
-    sidecars.settle()
-    first.touch()  # by another thread
-    sidecars.note(str(second))
-    first.unlink()  # in favour of the second, which is being written
-    sidecars.settle()
-    assert [path.name for path in tmp_path.iterdir()] == ["second.ckpt.hessian.json"]
-    second.touch()
-    sidecars.settle()
-    second.unlink()
-    sidecars.note(str(first))
-    sidecars.settle()
-    assert list(tmp_path.iterdir()) == []
 
 
 class KeepsItsPast(Classifier):

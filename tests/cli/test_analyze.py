@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -268,7 +269,11 @@ def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
 def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -> None:
     def shell(*arguments: str, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        # networks this small wait for a second thread longer than it works
+        one = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=one, capture_output=True, text=True, timeout=300
+        )
         assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
         return done
 

@@ -263,6 +263,22 @@ def test_uniform_samplers_are_told_from_others(sampler: Sampler[int]) -> None:
     assert draws_uniformly(DataLoader(Numbered(), batch_size=2, shuffle=True))
     assert draws_uniformly(DataLoader(Numbered(), batch_size=2))
     assert draws_uniformly(distributed(Numbered()))
+    assert not draws_uniformly(distributed(sampler))
+
+
+@pytest.mark.parametrize("distribute", [False, True])
+def test_the_description_says_where_training_may_not_take_each_sample_alike(
+    distribute: bool,
+) -> None:
+    def described(sampler: Any) -> str:
+        plain = DataLoader(Numbered(), batch_size=4, sampler=sampler)
+        of_a_process = distributed(sampler, shuffle=False)
+        return training_data(of_a_process if distribute else plain, name="the set").description
+
+    weighted = WeightedRandomSampler([1.0] * 26, 26)
+    wanted = "the set (Numbered, each alike, whatever its WeightedRandomSampler prefers)"
+    assert described(weighted) == wanted
+    assert described(SubsetRandomSampler([3, 1])) == "the set (Numbered)"
 
 
 def test_the_mean_over_samples_does_not_depend_on_the_batches() -> None:

@@ -53,6 +53,12 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert len(tags) == 19 - 6
 
 
+def test_the_error_of_products_is_there_where_they_are_differences() -> None:
+    plain = spectrum_scalars(report_at(), prefix="h")
+    differences = report_at(hvp="finite_difference", hvp_error=0.25)
+    assert spectrum_scalars(differences, prefix="h") == plain | {"h/hvp_error": 0.25}
+
+
 @pytest.mark.parametrize("unknown", [math.nan, math.inf])
 def test_an_unknown_error_leaves_the_trace_itself(unknown: float) -> None:
     report = report_at(trace_standard_error=unknown, trace_interval=(-unknown, unknown))

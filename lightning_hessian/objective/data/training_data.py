@@ -22,6 +22,8 @@ from torch.utils.data import (
 from lightning_hessian.batches import TrainingData
 from lightning_hessian.errors import RefusedError
 
+_UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSampler)
+
 
 def is_indexable(loader: object) -> bool:
     """Whether a loader's batches are collated samples of a data set with a length and an index.
@@ -52,11 +54,7 @@ def draws_uniformly(loader: DataLoader[Any]) -> bool:
     Returns:
         False for a sampler of the user's own, or one with weights.
     """
-    sampler = loader.sampler
-    return type(loader.batch_sampler) is BatchSampler and (
-        type(sampler) in (SequentialSampler, RandomSampler, SubsetRandomSampler)
-        or isinstance(sampler, DistributedSampler)
-    )
+    return _other_sampler(loader, _undistributed(loader.sampler)[0]) is None
 
 
 def training_data(
@@ -71,7 +69,8 @@ def training_data(
     The loader itself is never iterated: that would reset persistent workers in the middle of an
     epoch, and draw from its generator. The ``indices`` of a subset sampler are respected; under a
     sequential sampler only the samples count that ``max_batches`` reach. Any other sampler is
-    taken to draw from the whole data set. A sampler that Lightning has distributed over processes
+    taken to draw from the whole data set, where each sample counts alike; the description says so.
+    A sampler that Lightning has distributed over processes
     counts as the one of a single process.
 
     Args:
@@ -105,15 +104,24 @@ def training_data(
     elif is_ordered and isinstance(step_size, int) and num_batches < math.inf:
         positions = positions[: int(num_batches) * step_size]
     natural = math.ceil(len(positions) / size)
+    other = _other_sampler(loader, sampler)
+    alike = f", each alike, whatever its {other} prefers" if other else ""
     return TrainingData(
         dataset=dataset,
         indices=positions,
         batch_size=size,
         collate=loader.collate_fn,
-        description=f"{name} ({type(dataset).__name__})",
+        description=f"{name} ({type(dataset).__name__}{alike})",
         is_ordered=is_ordered,
         num_batches=max(1, int(num_batches) if num_batches < math.inf else natural),
     )
+
+
+def _other_sampler(loader: DataLoader[Any], sampler: object) -> str | None:
+    """The kind of sampler that may not take every position alike, if there is one."""
+    if type(loader.batch_sampler) is not BatchSampler:
+        return type(loader.batch_sampler).__name__
+    return None if type(sampler) in _UNIFORM else type(sampler).__name__
 
 
 def _undistributed(sampler: Any) -> tuple[object, int, bool]:
