@@ -62,7 +62,7 @@ def analyze(
         ``failure``.
 
     Raises:
-        ValueError: If an argument has no meaning.
+        ValueError: If an argument has no meaning, or processes would be spawned.
         UnreadableCheckpointError: If none of the checkpoints can be read; it names all.
     """
     if weights not in ("current", "averaged"):
@@ -72,6 +72,7 @@ def analyze(
     trainer = trainer or _default_trainer(model)
     if getattr(trainer, "barebones", False):
         raise ValueError("`trainer` must not be barebones, as that has no loggers to write to.")
+    _refuse_spawned(trainer)
     sweep = CheckpointSweep(
         spectrum or HessianSpectrum(),
         find_checkpoints(checkpoints),
@@ -90,6 +91,16 @@ def analyze(
     if verbose and trainer.is_global_zero:
         print(spectrum_table(sweep.reports))
     return sweep.reports
+
+
+def _refuse_spawned(trainer: Trainer) -> None:
+    """From processes that Lightning starts by multiprocessing no report comes back."""
+    launcher = trainer.strategy.launcher
+    if any(base.__name__ == "_MultiProcessingLauncher" for base in type(launcher).__mro__):
+        raise ValueError(
+            "`trainer` must not spawn its processes from this one, where their reports would be "
+            'lost. Give `strategy="ddp"`, or `devices=1`.'
+        )
 
 
 def _default_trainer(model: LightningModule) -> Trainer:
@@ -112,7 +123,7 @@ def _check_outcome(sweep: CheckpointSweep) -> None:
     if not sweep.has_run:
         raise ValueError(
             "`trainer` ended its fit before it began: give a fresh one, with training batches and "
-            "a `max_epochs` and `max_steps` above 0, and whose strategy does not spawn processes."
+            "a `max_epochs` and `max_steps` above 0."
         )
     if len(sweep.unreadable) == len(sweep.reports):
         reasons = "\n".join(f"  {path}: {reason}" for path, reason in sweep.unreadable.items())

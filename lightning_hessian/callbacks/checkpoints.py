@@ -93,8 +93,8 @@ class Sidecars:
             ckpt_path: Of the checkpoint.
         """
         if "://" not in ckpt_path:
-            own = os.path.abspath(ckpt_path)
-            self._checkpoints[own] = os.path.lexists(own)
+            self._checkpoints[os.path.abspath(ckpt_path)] = False
+            self._look_for_awaited()
             self._is_settled = False
 
     def drop(self, ckpt_path: str) -> None:
@@ -123,10 +123,10 @@ class Sidecars:
         """
         if self._is_settled:
             return
-        for ckpt_path, is_known in list(self._checkpoints.items()):
-            if os.path.lexists(ckpt_path):
-                self._checkpoints[ckpt_path] = True
-            elif is_known:
+        self._look_for_awaited()
+        seen = [ckpt_path for ckpt_path, is_seen in self._checkpoints.items() if is_seen]
+        for ckpt_path in seen:
+            if not os.path.lexists(ckpt_path):
                 del self._checkpoints[ckpt_path]
                 Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
         self._is_settled = all(self._checkpoints.values())
@@ -134,6 +134,11 @@ class Sidecars:
             link = saver.last_model_path
             if saver.save_last == "link" and link and os.path.exists(link):
                 self._copy_beside(link)
+
+    def _look_for_awaited(self) -> None:
+        # also at each new one: the one before may be there now, and be deleted for its sake
+        for ckpt_path, is_seen in self._checkpoints.items():
+            self._checkpoints[ckpt_path] = is_seen or os.path.lexists(ckpt_path)
 
     def _copy_beside(self, link: str) -> None:
         source = Path(sidecar_path(os.path.realpath(link), self._name))

@@ -48,6 +48,7 @@ class Interruptions:
             # Ctrl-C last: from then on it may end this very loop
             for signum, handler in reversed(self._handlers.items()):
                 signal.signal(signum, handler)
+            self._handlers = {}  # they hold what the user gave them, and Lightning's a Trainer
             pending, self._pending = self._pending, []
             for signum in dict.fromkeys(pending):
                 signal.raise_signal(signum)

@@ -36,14 +36,16 @@ class HessianSpectrum(MeasurementCallback):
     Measures the loss that ``training_step`` returns, as a mean over a fixed sample of the training
     set, at the start and the end of the fit and in between as told. The run is left bit-identical.
     Every number carries its error. Reports are kept in :attr:`reports` and logged at
-    ``trainer.global_step`` under ``hessian/``:
+    ``trainer.global_step`` under ``hessian/``.
 
     ``eig_1..k`` and ``eig_min_1..k'`` with their ``_bound``; ``trace``, ``trace_standard_error``,
     ``trace_lower``, ``trace_upper``; ``negative_fraction`` with ``_lower`` and ``_upper``,
     ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``failed``;
     ``hvp_error`` where products are differences of gradients. To
     TensorBoard also: histograms ``density`` and ``density_symlog``, the figure ``spectrum``, the
-    text ``failure``, and a Custom Scalars page.
+    text ``failure``, and a Custom Scalars page. Processes that a Trainer spawns (``ddp_spawn``,
+    ``ddp_fork``) keep :attr:`reports` to themselves: loggers and the files beside checkpoints have
+    them.
 
     Args:
         num_eigenvalues: Number of largest eigenvalues.

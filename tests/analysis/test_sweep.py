@@ -262,6 +262,7 @@ def test_without_a_trainer_one_device_and_tensorboard_are_taken(
         ({"datamodule": pl.LightningDataModule()}, "`datamodule` and `dataloaders` exclude each"),
         ({"trainer": trainer(max_steps=0)}, "`trainer` ended its fit before it began: give a fr"),
         ({"trainer": pl.Trainer(barebones=True)}, "`trainer` must not be barebones"),
+        ({"trainer": trainer(devices=2, strategy="ddp_fork")}, "must not spawn its processes from"),
         ({"trainer": None, "model": nn.Linear(1, 1)}, "`model` must be a LightningModule, got Lin"),
     ],
 )

@@ -264,13 +264,32 @@ def test_a_full_disk_costs_the_file_and_nothing_else(
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".ckpt", ".ckpt"]
 
 
-def test_a_refusal_stands_beside_the_checkpoint_with_its_reason(tmp_path: Path) -> None:
+def test_a_refusal_at_other_weights_stands_beside_no_checkpoint(tmp_path: Path) -> None:
     callback = at_saves(on_error="warn", every_n_train_steps=3, parameters=["nothing.*"])
     with pytest.warns(UserWarning, match="matches none"):
         fit(callback, ModelCheckpoint(tmp_path, every_n_train_steps=3))
     (report,) = callback.reports
     assert report.global_step == 0
-    assert not list(tmp_path.glob("*.json"))  # of other weights than those of the report
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_failure_stands_beside_the_checkpoint_with_its_reason(tmp_path: Path) -> None:
+    class BadAtThree(Validated):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            return loss * torch.nan if self.global_step == 3 and "log" in vars(self) else loss
+
+    callback = at_saves(on_error="warn")
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
+    with pytest.warns(UserWarning, match="no numbers at step 3"):
+        trainer(callback, saver, max_epochs=2, enable_checkpointing=True).fit(
+            BadAtThree(), loader(), loader()
+        )
+    found = {c["global_step"]: c["failure"] for c in map(read_sidecar, tmp_path.glob("*.json"))}
+    assert found.keys() == {3, 6}
+    assert "got nan" in found[3]
+    assert found[6] is None
+    assert steps(callback) == [0, 3, 6, 8]
 
 
 def test_numbers_are_those_of_the_epoch_and_step_that_the_checkpoint_holds(tmp_path: Path) -> None:

@@ -195,15 +195,21 @@ def test_a_failure_reaches_the_event_file_and_later_numbers_too(tmp_path: Path) 
     assert events.texts("hessian/failure")[0][1] == callback.reports[0].failure
 
 
-class DeepSpeedStrategy(SingleDeviceStrategy):
-    """Shards, by its name."""
-
-
-def test_a_strategy_that_shards_parameters_is_refused() -> None:
-    strategy = DeepSpeedStrategy(torch.device("cpu"))
-    callback = spectrum(on_error="raise")
-    with pytest.raises(RefusedError, match=r"must keep whole parameters.*a DeepSpeedStr.*analyse"):
-        trainer(callback, strategy=strategy).fit(Classifier(), loader())
+@pytest.mark.parametrize(
+    "name", ["FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"]
+)
+def test_a_strategy_that_keeps_parts_of_parameters_is_refused_with_the_way_out(name: str) -> None:
+    """By the name of its class, or of one that it extends, as the packages are not at hand."""
+    named = type(name, (SingleDeviceStrategy,), {})
+    derived = type("OfTheUser", (named,), {})
+    for kind in (named, derived):
+        callback, module = spectrum(on_error="warn"), Classifier()
+        fit = trainer(callback, strategy=kind(torch.device("cpu")))
+        reason = f"got a {name}. Train under one of these or DDP, or analyse the consolidated check"
+        with pytest.warns(UserWarning, match=reason):
+            fit.fit(module, loader())
+        assert reason in str(callback.reports[0].failure)
+        assert fit.global_step == 4
 
 
 def test_what_fails_in_looking_for_the_data_is_reported_and_training_goes_on() -> None:

@@ -155,11 +155,26 @@ def test_barebones_warns_and_skips() -> None:
     assert callback.reports == []
 
 
-def test_validating_and_testing_measure_nothing() -> None:
-    callback = spectrum(at_checkpoints=True)
-    fit = trainer(callback)
-    fit.validate(Validated(), loader(), verbose=False)
+class AlsoPredicts(Validated):
+    test_step = Validated.validation_step
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.network(batch[0])
+
+
+@pytest.mark.parametrize("entry", ["validate", "test", "predict"])
+def test_validating_testing_and_predicting_measure_nothing_and_leave_a_later_fit_its_own(
+    entry: str,
+) -> None:
+    callback, module = spectrum(at_checkpoints=True), AlsoPredicts()
+    fit = trainer(callback, max_epochs=1)
+    quiet = {} if entry == "predict" else {"verbose": False}
+    getattr(fit, entry)(module, loader(), **quiet)
     assert callback.reports == []
+    fit.fit(module, loader(), loader())
+    assert steps(callback) == [0, 4]
+    getattr(fit, entry)(module, loader(), **quiet)
+    assert steps(callback) == [0, 4]
 
 
 @pytest.mark.parametrize("name", ["every_n_epochs", "every_n_train_steps"])

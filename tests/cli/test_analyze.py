@@ -111,6 +111,29 @@ def test_a_saved_configuration_gives_the_numbers_that_the_training_gave(
     assert list((tmp_path / "lightning_logs").rglob("events*"))
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint.*NoOneElse")
+def test_an_ordinary_command_line_goes_on_from_a_file_that_holds_reports(
+    run: Path, tmp_path: Path
+) -> None:
+    """Lightning reads a single file for hyperparameters, and takes only primitives from it."""
+    (ckpt,) = (run / "checkpoints").glob("*.ckpt")
+    (before,) = (read_sidecar(path) for path in (run / "checkpoints").glob("*.json"))
+    options = as_arguments("trainer.callbacks", CHEAP)
+    made = LightningCLI(
+        args=[
+            *("fit", "--seed_everything=0", f"--data={__name__}.Data", f"--model={__name__}.Sized"),
+            *("--trainer.callbacks+=HessianSpectrum", *options, f"--ckpt_path={ckpt}"),
+            *("--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}", *QUIET),
+            *("--trainer.max_epochs=2", "--trainer.enable_model_summary=false"),
+        ]
+    )
+    (callback,) = (c for c in made.trainer.callbacks if isinstance(c, HessianSpectrum))
+    assert made.model.factor == 2.0
+    assert [report.global_step for report in callback.reports] == [0, 4, 8]
+    assert callback.reports[1].eigenvalues.tolist() == before["eigenvalues"]
+
+
 def test_the_command_line_stands_above_the_callback_of_the_configuration(
     run: Path, tmp_path: Path
 ) -> None:

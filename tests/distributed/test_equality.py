@@ -97,6 +97,27 @@ def test_two_processes_measure_the_same_bits_as_one(name: str) -> None:
         assert measured == measured_by_one(module, state, **options)
 
 
+class Counts(Classifier):
+    calls = 0  # of the class: what the module holds itself is put back
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        Counts.calls += "log" in vars(self)  # shadowed inside measurements
+        return super().training_step(batch, batch_idx)
+
+
+def test_each_of_two_processes_does_half_of_the_work() -> None:
+    def calls(fit: Any) -> int:
+        Counts.calls = 0
+        fit.fit(Counts(seeded(plain).network), loader(batch_size=2))  # 13 batches
+        return Counts.calls
+
+    shared = in_processes(lambda rank: calls(ddp_trainer(spectrum(), max_steps=1)))
+    alone = calls(trainer(spectrum(), max_steps=1))
+    # seven batches each; the self-check looks at one of each
+    assert shared[0] == shared[1]
+    assert shared[0] == pytest.approx(alone * 7 / 13, abs=6)
+
+
 def test_sums_of_float64_differ_by_their_order_only() -> None:
     module = seeded(plain)
     options = {"precision": 64, "max_hvps": 51, "trace": False, "density": False}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -133,6 +135,34 @@ def test_a_signal_to_one_lets_all_abandon_the_measurement() -> None:
         return len(answered), [report.global_step for report in callback.reports]
 
     assert in_processes(part, seconds=30) == [(0, [2]), (1, [2])]
+
+
+class Terminated(Classifier):
+    """All processes are told to end in the second measurement, as a cluster does."""
+
+    calls = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        Terminated.calls += 1
+        # the first measurement and a step of training
+        if Terminated.calls == LAST + 1 + 1 + 3:
+            assert "log" in vars(self)  # shadowed inside measurements
+            os.kill(os.getpid(), signal.SIGTERM)
+        return F.cross_entropy(self.network(batch[0]), batch[1])
+
+
+def test_a_termination_of_all_in_a_measurement_ends_the_run_of_all() -> None:
+    def part(rank: int) -> Any:
+        bare, module = seeded(mlp), Terminated(seeded(mlp).network)
+        ddp_trainer(max_epochs=2, max_steps=1).fit(bare, loader())
+        callback = spectrum(on_error="raise", every_n_train_steps=1)
+        with pytest.raises(SIGTERMException):
+            ddp_trainer(callback, max_epochs=2).fit(module, loader())
+        pairs = zip(bare.parameters(), module.parameters(), strict=True)
+        assert all(one.equal(other) for one, other in pairs)
+        return [report.global_step for report in callback.reports], "log" in vars(module)
+
+    assert in_processes(part, seconds=30) == [([0], False)] * 2
 
 
 def test_all_check_in_float32_where_one_cannot_in_float64() -> None:

@@ -189,6 +189,21 @@ def test_the_loader_and_its_sampler_are_never_iterated(monkeypatch: pytest.Monke
     assert len(probe.batches) == 6
 
 
+def test_the_hook_that_gives_training_its_loader_is_not_asked_again() -> None:
+    class Splits(Classifier):
+        asked = 0
+
+        def train_dataloader(self) -> Any:
+            # another split each time, as of a hook that draws it
+            Splits.asked += 1
+            return DataLoader(Numbered(6 + Splits.asked), batch_size=5)
+
+    probe = hard.DenseHessian()
+    trainer(probe, max_epochs=2).fit(Splits())
+    assert Splits.asked == 1
+    assert probe.num_samples == 7
+
+
 class IteratesItself(DataLoader[Any]):
     """May do anything to a batch."""
 
