@@ -94,8 +94,7 @@ class Sidecars:
         """
         if "://" not in ckpt_path:
             self._checkpoints[os.path.abspath(ckpt_path)] = False
-            # at the others too: what a saver does next is to delete one
-            self._look()
+            self._look_for_awaited()
             self._is_settled = False
 
     def drop(self, ckpt_path: str) -> None:
@@ -124,9 +123,10 @@ class Sidecars:
         """
         if self._is_settled:
             return
-        self._look()
-        for ckpt_path, is_known in list(self._checkpoints.items()):
-            if is_known and not os.path.lexists(ckpt_path):
+        self._look_for_awaited()
+        seen = [ckpt_path for ckpt_path, is_seen in self._checkpoints.items() if is_seen]
+        for ckpt_path in seen:
+            if not os.path.lexists(ckpt_path):
                 del self._checkpoints[ckpt_path]
                 Path(sidecar_path(ckpt_path, self._name)).unlink(missing_ok=True)
         self._is_settled = all(self._checkpoints.values())
@@ -135,9 +135,10 @@ class Sidecars:
             if saver.save_last == "link" and link and os.path.exists(link):
                 self._copy_beside(link)
 
-    def _look(self) -> None:
-        for path, is_known in self._checkpoints.items():
-            self._checkpoints[path] = is_known or os.path.lexists(path)
+    def _look_for_awaited(self) -> None:
+        # also at each new one: the one before may be there now, and be deleted for its sake
+        for ckpt_path, is_seen in self._checkpoints.items():
+            self._checkpoints[ckpt_path] = is_seen or os.path.lexists(ckpt_path)
 
     def _copy_beside(self, link: str) -> None:
         source = Path(sidecar_path(os.path.realpath(link), self._name))

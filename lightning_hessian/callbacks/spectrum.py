@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.callbacks.progress import progress
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.estimators import measure_spectrum
 from lightning_hessian.objective import Conductor, ProductQuality, TrainingLoss
@@ -152,7 +151,7 @@ class HessianSpectrum(MeasurementCallback):
         gradient_seconds = time.perf_counter() - start
         max_hvps = 2 * BLOCK_SIZE if trainer.fast_dev_run else self._max_hvps  # type: ignore[attr-defined]
         self._tell_cost(loss, gradient_seconds, max_hvps)
-        with _progress(trainer, max_hvps) as bar:
+        with progress(trainer, max_hvps) as bar:
             spectrum = measure_spectrum(
                 HessianOperator(loss),
                 num_eigenvalues=self._num_eigenvalues,
@@ -228,15 +227,6 @@ def _fields(spectrum: Spectrum, products: ProductQuality) -> dict[str, Any]:
         fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket
         fields["negative_threshold"] = spectrum.negative_mass.threshold
     return fields
-
-
-@contextmanager
-def _progress(trainer: Trainer, max_hvps: int) -> Iterator[Any]:
-    """A bar of its own beside Lightning's, only where that one is shown."""
-    host = trainer.progress_bar_callback
-    shown = host is not None and getattr(host, "is_enabled", False) and trainer.is_global_zero
-    with tqdm(total=max_hvps, desc="Hessian", unit="HVP", leave=False, disable=not shown) as bar:
-        yield bar
 
 
 def _check(
