@@ -71,7 +71,8 @@ class MeasurementCallback(Measuring):
             )
             return
         self._end_checkpoints()
-        if self._schedule.at_checkpoints:
+        # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
+        if self._schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._checkpoints = CheckpointReports(
                 trainer,
                 name=self._name,
