@@ -249,3 +249,15 @@ def test_the_clocks_of_savers_and_of_validation_stand_still_too(tmp_path: Path) 
         time.sleep(0.05)
     assert saver._last_time_checked == fitted._last_val_time
     assert 0.05 <= saver._last_time_checked - begun < 1
+
+
+def test_what_a_users_callback_keeps_under_such_a_name_is_left_alone() -> None:
+    class Stopwatch(pl.Callback):
+        def __init__(self) -> None:
+            self._start_time = {"fit": 12.0}
+            self._last_time_checked = 13.0
+
+    stopwatch = Stopwatch()
+    with stopped_clocks(trainer(stopwatch)):
+        time.sleep(0.01)
+    assert vars(stopwatch) == {"_start_time": {"fit": 12.0}, "_last_time_checked": 13.0}
