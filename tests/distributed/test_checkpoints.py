@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lightning_hessian.writers.sidecar import read_sidecar
-from tests.helpers.fitting import Classifier, loader
+from tests.helpers.fitting import loader
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.spectrum import spectrum
@@ -42,8 +42,7 @@ def test_processes_whose_running_statistics_differ_learn_of_the_checkpoint_alike
     def part(rank: int) -> Any:
         callback = spectrum(every_n_epochs=None, every_n_train_steps=1, at_checkpoints=True)
         saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1)
-        normalised = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
-        module = seeded(lambda: Classifier(normalised))
+        module = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)))
         ddp_trainer(callback, saver, enable_checkpointing=True).fit(module, loader())
         means = module.network[1].running_mean.tolist()
         return [(r.global_step, r.ckpt_path) for r in callback.reports], means
