@@ -16,7 +16,8 @@ def stopped_clocks(trainer: Trainer) -> Iterator[None]:
 
     Lightning keeps when each of these began as a time of the monotonic clock. They are moved
     forward by what was spent, so that a rule by the clock fires after as much training as without
-    us. A version of Lightning that keeps them elsewhere counts the measurement as training.
+    us. A version of Lightning that keeps them elsewhere counts the measurement as training. What a
+    callback of the user's keeps under the same name is its own.
 
     Args:
         trainer: Running a fit.
@@ -30,10 +31,12 @@ def stopped_clocks(trainer: Trainer) -> Iterator[None]:
     finally:
         elapsed = time.monotonic() - start
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            begun = getattr(callback, "_start_time", None)
+            kinds = {kind.__name__ for kind in type(callback).__mro__}
+            begun = getattr(callback, "_start_time", None) if "Timer" in kinds else None
             if isinstance(begun, dict):
                 begun.update({k: t + elapsed for k, t in begun.items() if isinstance(t, float)})
-            _postpone(callback, "_last_time_checked", elapsed)
+            if "ModelCheckpoint" in kinds:
+                _postpone(callback, "_last_time_checked", elapsed)
         _postpone(trainer, "_last_val_time", elapsed)
 
 

@@ -18,6 +18,8 @@ from lightning_hessian.probes import rademacher
 ASYMMETRY_LIMIT = 1e-6
 ROUGH_ASYMMETRY_LIMIT = 1e-4
 DIFFERENCE_LIMIT = 1e-3
+STEPS = (1e-6, 1e-9)
+"""Of the differences, relative to the parameters' norm; the second where the first disagrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     Meant for a float64 objective of one batch, in a sandbox of copies: then rounding is far below
     the limits, and the difference's step crosses next to no kink of a ReLU. In float32 a wrong
     symmetry is still seen, but rounding explains almost any difference. Costs two products and two
-    gradients of the batch. Several processes check the mean over a batch of each.
+    gradients of the batch, or four. Several processes check the mean over a batch of each.
 
     A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
@@ -125,7 +127,11 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = _relative_difference(loss, v, hv, eps)
+    difference = math.inf
+    for step in STEPS:
+        # a step over kinks of a ReLU disagrees, and less so the shorter it is
+        if difference > DIFFERENCE_LIMIT:
+            difference = min(difference, _relative_difference(loss, v, hv, eps, step))
     notes: tuple[str, ...] = ()
     if difference > DIFFERENCE_LIMIT:
         notes = (
@@ -145,10 +151,12 @@ def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:
     return None, None
 
 
-def _relative_difference(loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float) -> float:
+def _relative_difference(
+    loss: TrainingLoss, v: Tensor, hv: Tensor, eps: float, relative_step: float
+) -> float:
     parameters = loss.parameters
     norm = float(torch.cat([p.detach().reshape(-1) for p in parameters.tensors]).norm())
-    step = 1e-6 * max(norm, 1.0)
+    step = relative_step * max(norm, 1.0)
     forward = _gradient_at(loss, v, step)
     backward = _gradient_at(loss, v, -step)
     quotient = (forward - backward) / (2 * step)

@@ -118,6 +118,16 @@ def test_the_traces_interval_holds_the_trace_of_the_products_error() -> None:
     assert lower <= trace <= upper
 
 
+def test_differences_in_float32_are_held_against_float64_in_every_report() -> None:
+    """Or their error would be a lower bound only, as kinks are not seen from within float32."""
+    module, data = trained(nn.ReLU, 0)
+    callback = spectrum(hvp="finite_difference", precision=32)
+    trainer(callback).fit(module, loader(data, batch_size=192))
+    for report in callback.reports:
+        assert any("(roundings of float32), off by about" in note for note in report.notes)
+        assert not any("lower bound" in note for note in report.notes)
+
+
 def test_exact_products_have_no_error() -> None:
     callback = spectrum()
     trainer(callback).fit(Classifier(), loader())

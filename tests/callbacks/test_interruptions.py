@@ -262,3 +262,15 @@ def test_rules_by_the_clock_count_training_alone(
     assert clock[-1] == 500
     assert timer.time_elapsed("train") == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_users_callback_keeps_under_such_a_name_is_left_alone() -> None:
+    class Stopwatch(pl.Callback):
+        def __init__(self) -> None:
+            self._start_time = {"fit": 12.0}
+            self._last_time_checked = 13.0
+
+    stopwatch = Stopwatch()
+    with stopped_clocks(trainer(stopwatch)):
+        time.sleep(0.01)
+    assert vars(stopwatch) == {"_start_time": {"fit": 12.0}, "_last_time_checked": 13.0}

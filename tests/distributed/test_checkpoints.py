@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
 from lightning_hessian.writers.sidecar import read_sidecar
 from tests.helpers.fitting import loader
@@ -33,3 +34,20 @@ def test_a_checkpoint_holds_the_report_that_all_processes_have(tmp_path: Path) -
         (ours,) = (state for key, state in states.items() if "HessianSpectrum" in key)
         assert repr(ours["reports"][-1]) == repr(report)
         assert read_sidecar(f"{path}.hessian.json")["eigenvalues"] == report["eigenvalues"]
+
+
+def test_processes_whose_running_statistics_differ_learn_of_the_checkpoint_alike(
+    tmp_path: Path,
+) -> None:
+    def part(rank: int) -> Any:
+        callback = spectrum(every_n_epochs=None, every_n_train_steps=1, at_checkpoints=True)
+        saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1)
+        module = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)))
+        ddp_trainer(callback, saver, enable_checkpointing=True).fit(module, loader())
+        means = module.network[1].running_mean.tolist()
+        return [(r.global_step, r.ckpt_path) for r in callback.reports], means
+
+    (first, means), (second, other_means) = in_processes(part)
+    assert means != other_means
+    assert first == second
+    assert [path is not None for _, path in first] == [False, False, True]

@@ -203,6 +203,22 @@ def test_a_gradient_stopped_on_purpose_is_noted_not_refused(layer: type[nn.Modul
     assert measured.matrix.isfinite().all()
 
 
+def test_a_step_over_kinks_is_not_taken_for_a_stopped_gradient() -> None:
+    class Large(Classifier):
+        """Parameters of a length by which the first step is long for the others."""
+
+        def __init__(self) -> None:
+            layers = (nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 3))
+            super().__init__(nn.Sequential(*layers))
+            self.scale = nn.Parameter(torch.full((20,), 1e4))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx) + (1e-4 * self.scale.mean() - 1) ** 2
+
+    torch.manual_seed(3)
+    assert hard.measure(Large()).notes == ()
+
+
 def test_an_infinite_curvature_is_not_taken_for_a_passed_check() -> None:
     class Power(Classifier):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
