@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lightning_hessian import HessianSpectrum
+from lightning_hessian.callbacks.clocks import stopped_clocks
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.errors import InterruptedMeasurementError
 from lightning_hessian.objective.isolation.state import StateSnapshot
