@@ -70,6 +70,12 @@ class MeasurementCallback(Measuring):
                 "loggers and is meant for measuring speed."
             )
             return
+        if self._objective is not None:
+            rank_zero_warn(
+                f"{type(self).__name__} (`name={self._name!r}`) was measuring another fit, which "
+                "has not ended: it leaves that one for this one. Give each Trainer a callback of "
+                "its own."
+            )
         self._end_checkpoints()
         # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
         if self._schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]

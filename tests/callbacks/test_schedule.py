@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,22 @@ def test_an_interval_must_be_a_positive_whole_number(name: str, interval: Any) -
     intervals = {"every_n_epochs": None, "every_n_train_steps": None, name: interval}
     with pytest.raises(ValueError, match=f"`{name}` must be .* at least 1, or None.*{interval}"):
         Schedule(**intervals, at_checkpoints=False)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_fit_inside_a_fit_needs_a_callback_of_its_own(shared: bool) -> None:
+    outer = spectrum(every_n_train_steps=1)
+    inner = outer if shared else spectrum(every_n_train_steps=1)
+
+    class FitsWithin(pl.Callback):
+        def on_train_batch_end(self, around: pl.Trainer, *_: Any) -> None:
+            if around.global_step == 2:
+                trainer(inner).fit(Classifier(), loader())
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(outer, FitsWithin()).fit(Classifier(), loader())
+    said = [w for w in caught if "was measuring another fit" in str(w.message)]
+    assert len(said) == shared
+    assert steps(inner) == ([0, 1, 2] if shared else []) + [0, 1, 2, 3, 4]
+    assert shared or steps(outer) == [0, 1, 2, 3, 4]

@@ -106,6 +106,12 @@ def test_of_loaders_in_order_frozen_batches_are_the_steps_of_lightnings_epoch(
     assert len(found) > 1
 
 
+def test_a_shuffled_loader_that_drops_its_last_batch_gives_full_ones_only() -> None:
+    pair = {"many": many(), "few": few(batch_size=2, shuffle=True, drop_last=True)}
+    sizes = [len(batch.data["few"][0]) for batch in frozen(pair).batches]
+    assert sizes == [2] * 6  # a cycle of three, and not a fourth of one sample
+
+
 @pytest.mark.parametrize("mode", [None, "max_size", "min_size"])
 def test_a_fit_tells_its_mode_or_has_lightnings_default(mode: Any) -> None:
     def pair() -> dict[str, Any]:

@@ -226,6 +226,29 @@ def test_a_kink_nearer_than_the_step_is_seen_and_stepped_around(kink_at: float) 
     assert abs(float(matrix) - 2) <= 2 * products.error < 1e-3
 
 
+class KinkAside(Classifier):
+    """A bowl with a kink across one axis, out of reach of the steps along random directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.network
+        self.w = nn.Parameter(torch.full((400,), 0.05, dtype=torch.float64))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return 0.5 * self.w.square().sum() + torch.relu(self.w[7] - 0.05 - 3e-11)
+
+
+def test_a_kink_that_only_one_product_meets_is_stepped_around_too() -> None:
+    def question(loss: Any) -> Tensor:
+        axis = torch.zeros(400, 1, dtype=torch.float64)
+        axis[7] = 1.0
+        assert loss.products.error < 1e-3
+        return loss.hessian_products(axis)[7, 0]  # type: ignore[no-any-return]
+
+    product = ask(KinkAside(), classification_data(), question, hvp="finite_difference")
+    assert abs(float(product) - 1) < 1e-3
+
+
 def test_a_kink_through_the_present_parameters_shows_in_the_error() -> None:
     matrix, products = products_of(OneParameter(0.0, jump=1.0))
     assert float(matrix) > 1e3
