@@ -206,6 +206,13 @@ def test_a_file_saved_after_the_last_epoch_holds_the_numbers_of_the_epoch_it_say
     assert beside["loss"] == pytest.approx(callback.reports[-2].loss * 2.4 / 1.4, rel=1e-6)
 
 
+def test_a_trial_run_measures_no_file_that_is_saved_at_its_end(tmp_path: Path) -> None:
+    saver = ModelCheckpoint(tmp_path, save_last=True)
+    callback = spectrum(at_checkpoints=True)
+    trainer(callback, saver, enable_checkpointing=True, fast_dev_run=2).fit(Classifier(), loader())
+    assert steps(callback) == [0, 2]
+
+
 def test_what_cannot_be_written_before_the_first_report_ends_no_training() -> None:
     def fails() -> None:
         raise OSError("no such device")
