@@ -98,6 +98,9 @@ def main() -> None:
                 f"{statistics.median(twos):6.2f} s, ratio {statistics.median(ratios):.2f} "
                 f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
             )
+    fabric.barrier()
+    # Fabric leaves the group to the end of the program, where its threads may outlive it
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

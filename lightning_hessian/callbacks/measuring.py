@@ -187,17 +187,20 @@ class Measuring(HostCallback):
             report = self._report_type(failure=f"{type(error).__name__}: {error}")
             self._warn_of(report.failure, trainer.global_step)
         self._measured_at, self._own_place = where, own
+        seconds = processes.broadcast(time.perf_counter() - start)
+        self._keep(trainer, dataclasses.replace(report, seconds=seconds, ckpt_path=ckpt_path))
+        return True
+
+    def _keep(self, trainer: Trainer, report: Any) -> None:
+        """Add to the history a report of where the fit is now."""
         self.reports.append(
             dataclasses.replace(
                 report,
                 mode=self._options.mode,
-                seconds=processes.broadcast(time.perf_counter() - start),
                 epoch=trainer.current_epoch,
                 global_step=trainer.global_step,
-                ckpt_path=ckpt_path,
             )
         )
-        return True
 
     @rank_zero_only
     def _publish(self, trainer: Trainer) -> None:

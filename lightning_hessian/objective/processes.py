@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -88,7 +89,7 @@ class LightningProcesses:
         rank: Of this process.
         size: Number of processes.
         device: Of this process.
-        reduce: Sums a tensor over the processes when told ``reduce_op="sum"``.
+        reduce: Sums a tensor over the processes, perhaps in place.
         broadcast: Sends an object from the process ``src``.
     """
 
@@ -98,7 +99,7 @@ class LightningProcesses:
         rank: int,
         size: int,
         device: torch.device,
-        reduce: Callable[..., Any],
+        reduce: Callable[[Tensor], Tensor],
         broadcast: Callable[..., Any],
     ) -> None:
         self.rank = rank
@@ -116,8 +117,7 @@ class LightningProcesses:
         Returns:
             The sum.
         """
-        total: Tensor = self._reduce(tensor.contiguous(), reduce_op="sum")
-        return total
+        return self._reduce(tensor.contiguous())
 
     def broadcast(self, thing: T, source: int = 0) -> T:
         """Send an object to all processes.
@@ -149,10 +149,19 @@ def processes_of(host: Trainer | Fabric) -> Processes:
         rank=host.global_rank,
         size=host.world_size,
         device=strategy.root_device,
-        # a Trainer's strategies call it one way, Fabric's the other
-        reduce=strategy.reduce if hasattr(strategy, "reduce") else strategy.all_reduce,
+        reduce=_sum_in_group if _has_group() else partial(strategy.reduce, reduce_op="sum"),
         broadcast=strategy.broadcast,
     )
+
+
+def _has_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _sum_in_group(tensor: Tensor) -> Tensor:
+    # the strategies' own way waits at a barrier before each sum
+    torch.distributed.all_reduce(tensor)
+    return tensor
 
 
 def agreed(processes: Processes, function: Callable[[], T]) -> T:
