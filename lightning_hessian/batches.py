@@ -83,11 +83,13 @@ class FrozenBatch:
         weight: In the mean over batches: its number of samples, unless the user weighs otherwise.
         index: Its number in the frozen sample: the step's ``batch_idx``, and the seed of its random
             numbers.
+        num_samples: That it holds, of those that are told apart; none in a repeat of another batch.
     """
 
     data: Any
     weight: float
     index: int
+    num_samples: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def fetch_batches(
         weight: float = planned.weight
         if weight_fn is not None and weight > 0:
             weight = weight_by(weight_fn, batch)
-        frozen.append(FrozenBatch(batch, weight, planned.index))
+        frozen.append(FrozenBatch(batch, weight, planned.index, planned.weight))
     suffix = "" if weight_fn is None else ", weighted by `weight_fn`"
     count = sum(planned.weight for planned in own)
     return FrozenBatches(tuple(frozen), count, plan.description + suffix)

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "lightning_hessian"
 RANKS = {
     "errors": 0,
     "types": 0,
-    "results": 0,
     "probes": 0,
+    "theory": 0,
+    "results": 1,
     "parameters": 1,
     "batches": 1,
-    "theory": 1,
     "objective": 2,
     "operators": 3,
     "estimators": 4,

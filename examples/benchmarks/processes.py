@@ -39,7 +39,11 @@ def batches_of(processes: Processes, num_samples: int) -> FrozenBatches:
     inputs = torch.randn(num_samples, 784, generator=generator)
     targets = inputs[:, :10].argmax(dim=1)
     parts = enumerate(zip(inputs.split(BATCH_SIZE), targets.split(BATCH_SIZE), strict=True))
-    own = [FrozenBatch(p, BATCH_SIZE, i) for i, p in parts if i % processes.size == processes.rank]
+    own = [
+        FrozenBatch(p, BATCH_SIZE, i, BATCH_SIZE)
+        for i, p in parts
+        if i % processes.size == processes.rank
+    ]
     return FrozenBatches(tuple(own), num_samples, "synthetic images")
 
 

@@ -73,7 +73,7 @@ def digits_batches() -> FrozenBatches:
     inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
     parts = zip(inputs.split(599), targets.split(599), strict=True)
     return FrozenBatches(
-        tuple(FrozenBatch(p, len(p[1]), index=i) for i, p in enumerate(parts)), 1797, "digits"
+        tuple(FrozenBatch(p, len(p[1]), i, len(p[1])) for i, p in enumerate(parts)), 1797, "digits"
     )
 
 
@@ -83,7 +83,7 @@ def image_batches(count: int) -> FrozenBatches:
     inputs = torch.randn(count, 3, 32, 32, generator=generator)
     targets = inputs.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // count
     return FrozenBatches(
-        (FrozenBatch((inputs, targets), count, index=0),), count, "synthetic images"
+        (FrozenBatch((inputs, targets), count, 0, count),), count, "synthetic images"
     )
 
 

@@ -80,9 +80,11 @@ class Capture:
         try:
             own = detached_copy(batch)
             is_last = self._trainer.is_last_batch
+            before = self._weights.num_samples
             weight = self._weights.weigh(own, ends_epoch=is_last)
             index = self._rank + self._num_processes * len(self._batches)
-            self._batches.append(FrozenBatch(own, weight, index))
+            count = self._weights.num_samples - before
+            self._batches.append(FrozenBatch(own, weight, index, count))
             self._steps.append(self._trainer.global_step)
             wanted = self._num_samples
             self._is_closed = is_last if wanted == "all" else self._weights.num_samples >= wanted

@@ -16,8 +16,8 @@ from lightning_hessian.parameters import ParameterSelection
 
 T = TypeVar("T")
 
-_Command = tuple[str, tuple[tuple[torch.Size, torch.dtype], ...]]
-"""The name of a method of the loss, and the shapes and types of the tensors that it takes."""
+_Command = tuple[Callable[..., Any], tuple[tuple[torch.Size, torch.dtype], ...]]
+"""What to compute from the loss, and the shapes and types of the tensors that it takes."""
 
 
 class Conductor:
@@ -76,8 +76,7 @@ class Conductor:
         Returns:
             Over the batches of all processes.
         """
-        gradient: Gradient = self._call("gradient")
-        return gradient
+        return self.together(_gradient)
 
     def hessian_products(self, vectors: Tensor) -> Tensor:
         """Multiply by the Hessian, as :meth:`TrainingLoss.hessian_products`.
@@ -88,17 +87,27 @@ class Conductor:
         Returns:
             ``(n, b)``, over the batches of all processes.
         """
-        products: Tensor = self._call("hessian_products", vectors)
-        return products
+        return self.together(_hessian_products, vectors)
+
+    def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
+        """Let every process compute the same thing from its own loss at the same time.
+
+        Args:
+            compute: A function of a module, to be sent by its name, or a ``partial`` of one; takes
+                a :class:`TrainingLoss` and the tensors, and gives the same on all processes.
+            tensors: Known to this process; sent to the others.
+
+        Returns:
+            What it gives.
+        """
+        kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        command = self._processes.broadcast((compute, kinds))
+        computed: T = _call_together(self._loss, self._processes, command, tensors)
+        return computed
 
     def dismiss(self) -> None:
         """Tell the other processes that nothing more will be asked."""
         self._processes.broadcast(None)
-
-    def _call(self, method: str, *tensors: Tensor) -> Any:
-        kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
-        command = self._processes.broadcast((method, kinds))
-        return _call_together(self._loss, self._processes, command, tensors)
 
 
 def conduct(
@@ -150,8 +159,8 @@ def serve(loss: TrainingLoss, processes: Processes) -> None:
 def _call_together(
     loss: TrainingLoss, processes: Processes, command: _Command, tensors: tuple[Tensor, ...]
 ) -> Any:
-    """Call a method of the loss on this process; the first one gives the tensors."""
-    method, kinds = command
+    """Compute on this process; the first one gives the tensors."""
+    compute, kinds = command
 
     def mine(index: int) -> Tensor:
         if tensors:
@@ -163,4 +172,12 @@ def _call_together(
         processes.sum(agreed(processes, lambda index=index: mine(index)))  # type: ignore[misc]
         for index in range(len(kinds))
     ]
-    return getattr(loss, method)(*received)
+    return compute(loss, *received)
+
+
+def _gradient(loss: TrainingLoss) -> Gradient:
+    return loss.gradient()
+
+
+def _hessian_products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
+    return loss.hessian_products(vectors)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.products import EXACT, ProductQuality
 from lightning_hessian.parameters import ParameterSelection
+
+T = TypeVar("T")
 
 BatchLoss = Callable[[Any, int], Tensor | None]
 """The loss of one frozen batch with its graph, or None for a batch that training would skip."""
@@ -191,6 +193,18 @@ class TrainingLoss:
         total = self.sum_over_batches(count * self.size, partial(self._add_products, columns))
         total /= self._total_weight
         return total.view(count, self.size).to(self.dtype).T
+
+    def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
+        """Compute something from this loss: what a conductor lets all processes do at once.
+
+        Args:
+            compute: Takes a :class:`TrainingLoss` and the tensors.
+            tensors: Passed on.
+
+        Returns:
+            What it gives.
+        """
+        return compute(self, *tensors)
 
     def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
         """Sum a vector over the frozen batches of all processes.

@@ -7,15 +7,33 @@ from lightning_hessian.results.estimates import (
     Spectrum,
     TraceEstimate,
 )
+from lightning_hessian.results.loss_difference import (
+    HeldOutLosses,
+    LossDifferenceReport,
+    LossSurface,
+    NeighbourhoodVariance,
+    OrderStatistics,
+    SampleMethod,
+    Separability,
+)
 from lightning_hessian.results.primitives import JsonValue
-from lightning_hessian.results.report import HvpMethod, Mode, SpectrumReport, Weights
+from lightning_hessian.results.report import Mode, Report, Weights
+from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
 
 __all__ = [
     "Eigenvalues",
+    "HeldOutLosses",
     "HvpMethod",
     "JsonValue",
+    "LossDifferenceReport",
+    "LossSurface",
     "Mode",
     "NegativeMass",
+    "NeighbourhoodVariance",
+    "OrderStatistics",
+    "Report",
+    "SampleMethod",
+    "Separability",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",

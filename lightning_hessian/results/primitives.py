@@ -76,9 +76,9 @@ def _parsed(value: Any, hint: Any) -> Any:
         return tuple(_parsed(item, inner) for item in value)
     if value is None:
         return None
-    records = [k for k in typing.get_args(hint) if isinstance(k, type) and _is_record(k)]
+    records = [k for k in (hint, *typing.get_args(hint)) if _is_record(k)]
     return from_primitives(records[0], value) if records else value
 
 
-def _is_record(kind: type) -> bool:
-    return dataclasses.is_dataclass(kind)
+def _is_record(kind: object) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)

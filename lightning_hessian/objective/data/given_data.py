@@ -64,7 +64,6 @@ def take_batches(
     source = f"{loaders.name} ({_kind(loaders)})"
     weights = BatchWeights(weight_fn, _declared_batch_size(loaders), source)
     batches: list[FrozenBatch] = []
-    counts: list[int] = []
     iterator = _iterate(loaders, source)
     batch = next(iterator, _END)
     while batch is not _END and (num_samples == "all" or weights.num_samples < num_samples):
@@ -72,18 +71,18 @@ def take_batches(
         batch = next(iterator, _END)
         before = weights.num_samples
         weight = weights.weigh(own, ends_epoch=batch is _END)
-        counts.append(weights.num_samples - before)
-        batches.append(FrozenBatch(own, weight, len(batches)))
+        count = weights.num_samples - before
+        batches.append(FrozenBatch(own, weight, len(batches), count))
     if not batches:
         raise RefusedError(
             f"{source} is empty, so there is no loss to measure. It must give at least one batch."
         )
     extent = "all" if batch is _END else "the first"
     rank, num_processes = share
-    mine = batches[rank::num_processes] or [replace(batches[-1], weight=0)]
+    mine = batches[rank::num_processes] or [replace(batches[-1], weight=0, num_samples=0)]
     return FrozenBatches(
         tuple(mine),
-        sum(counts[rank::num_processes]),
+        sum(batch.num_samples for batch in mine),
         f"{extent} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
         f"{weights.notes}",
     )
