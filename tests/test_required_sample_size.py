@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lightning_hessian.results import HeldOutLosses, LossDifferenceReport, Order
 from lightning_hessian.results.required_sample_size import SampleSizeRule
 from lightning_hessian.studies import order_statistics
 from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference, sample_size_uniform
+from lightning_hessian.writers.sidecar import read_sidecar, write_sidecar
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 RULES: list[SampleSizeRule] = ["rms", "mean_abs", "uniform"]
@@ -215,3 +217,23 @@ def test_a_report_without_numbers_tells_no_size() -> None:
 def test_two_samples_tell_a_size_without_an_interval() -> None:
     found = _report(torch.tensor([0.0, 1.0])).required_sample_size(0.01)
     assert found.lower == found.size == found.upper == 49
+
+
+def test_a_report_beside_a_checkpoint_tells_the_same_sizes(tmp_path: Path) -> None:
+    found = _statistics(_exponential(50), sample_sizes=[1, 20, 49])
+    report = dataclasses.replace(
+        _report(_exponential(50), _held_out(_exponential(30)), sample_sizes=[1, 20, 49]),
+        block_size=5,
+        block_rms=torch.tensor([0.1, 0.05, math.nan]),
+        orders_mean_abs=torch.tensor([[math.inf, 1.0]]),
+    )
+    path = write_sidecar(report, tmp_path / "a.ckpt", name="loss_difference")
+    again = LossDifferenceReport.from_dict(read_sidecar(path))
+    for rule in RULES:
+        one, other = (r.required_sample_size(0.01, rule) for r in (report, again))
+        assert dataclasses.asdict(one) == dataclasses.asdict(other)
+    assert again.sentence(0.01) == report.sentence(0.01)
+    assert again.mean_abs.equal(found.mean_abs)
+    # what JSON has no number for
+    torch.testing.assert_close(again.block_rms, report.block_rms.double(), equal_nan=True)
+    assert again.orders_mean_abs.tolist() == [[math.inf, 1.0]]

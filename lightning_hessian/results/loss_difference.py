@@ -270,7 +270,10 @@ class LossDifferenceReport(OrderStatistics, Report):
         Returns:
             Like "with 10,000 samples one more sample moves the loss by 3.1e-05 +- 0.2e-05; below
             1e-05 from about 31,000 on (between 29,000 and 33,000), if further samples are like
-            these".
+            these". The value's error is a standard error, the size's interval one of 95 %.
+
+        Raises:
+            ValueError: If the report holds no statistics, or the threshold is not positive.
         """
         needed = self.required_sample_size(threshold)
         return sentence(needed, self.num_samples, self.held_out or self)
