@@ -145,7 +145,7 @@ def test_further_samples_are_like_the_held_out_ones() -> None:
     deviation = float((unseen - unseen.mean()).abs().mean())
     found = report.required_sample_size(1e-4)
     assert found.size == math.ceil(deviation / 1e-4) - 1
-    assert found.assumption == "further samples are like the 200 held-out ones"
+    assert found.assumption == "all samples are like the 200 held-out ones"
     # trained-on samples would do with 367 of 500, but a new one would move the loss too much again
     inside = alone.required_sample_size(2e-3).size
     assert inside < 500
@@ -154,6 +154,7 @@ def test_further_samples_are_like_the_held_out_ones() -> None:
     small = dataclasses.replace(held_out, mean_absolute_deviation=deviation / 30)
     easier = dataclasses.replace(alone, held_out=small)
     assert easier.required_sample_size(2e-3).size == inside
+    assert easier.sentence(2e-3).endswith("if further samples are like the 200 held-out ones")
     assert easier.required_sample_size(1e-3).size == 500
 
 
@@ -191,7 +192,7 @@ def test_sentence_says_difference_size_and_assumption() -> None:
 def test_sentence_of_held_out_losses_is_about_them() -> None:
     report = _report(_exponential(100), _held_out(2 * _exponential(1000, 2)))
     text = report.sentence(1e-3)
-    assert text.endswith("if further samples are like the 1,000 held-out ones")
+    assert text.endswith("if all samples are like the 1,000 held-out ones")
     assert re.search(r"moves the loss by 1\.4\d*e-02", text)  # 4 / e / 101
 
 
