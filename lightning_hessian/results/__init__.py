@@ -18,6 +18,7 @@ from lightning_hessian.results.loss_difference import (
 )
 from lightning_hessian.results.primitives import JsonValue
 from lightning_hessian.results.report import Mode, Report, Weights
+from lightning_hessian.results.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "NeighbourhoodVariance",
     "OrderStatistics",
     "Report",
+    "RequiredSampleSize",
     "SampleMethod",
+    "SampleSizeRule",
     "Separability",
     "SpectralDensity",
     "Spectrum",
