@@ -169,8 +169,8 @@ def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
     if report.num_orders:
         axes.errorbar(
             report.sample_sizes,
-            report.orders_mean_abs,
-            yerr=ERRORS * report.orders_standard_error,
+            report.orders_mean_abs.numpy(),
+            yerr=ERRORS * report.orders_standard_error.numpy(),
             linestyle="none",
             marker="s",
             markersize=2,
