@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from lightning_hessian.panels import loss_difference_figure, rasterize
 from lightning_hessian.results import LossDifferenceReport
@@ -91,9 +92,15 @@ def test_simulated_orders_have_bars_of_two_errors() -> None:
     assert not [label for label in labels if "orders" in label]
 
 
-@pytest.mark.parametrize(("threshold", "is_measured"), [(0.1, True), (1e-3, False)])
-def test_a_threshold_is_marked_at_the_size_it_needs(threshold: float, is_measured: bool) -> None:
-    report = difference_report(FORTY, thresholds=(threshold,))
+@pytest.mark.parametrize(
+    ("losses", "threshold", "is_measured"),
+    # of the last the interval reaches further up than down
+    [(FORTY, 0.1, True), (FORTY, 1e-3, False), (LOSSES, 0.1, False)],
+)
+def test_a_threshold_is_marked_at_the_size_it_needs(
+    losses: Tensor, threshold: float, is_measured: bool
+) -> None:
+    report = difference_report(losses, thresholds=(threshold,))
     needed = report.required_sample_size(threshold)
     axes = axes_of(report)
     label = f"below {threshold:g} from k* = {needed.size:,}"
