@@ -27,7 +27,7 @@ from lightning_hessian.results import LossDifferenceReport, RequiredSampleSize
 ERRORS = 2
 FURTHEST = 100
 """The axis ends at so many times ``N``, whatever sample size a threshold needs."""
-LETTERS_PER_INCH = 14.5
+LETTERS_PER_INCH = 13
 """Of the sentences below the axes."""
 FEW = 5
 FLOOR = 1e-3
@@ -197,7 +197,7 @@ def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) 
 
 def _draw_thresholds(axes: Axes, needed: list[RequiredSampleSize], right: float) -> None:
     for size in needed:
-        place = "" if size.size <= right else ", beyond the axis"
+        place = "" if size.size <= right else ", off the axis"
         axes.axhline(size.threshold, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
         axes.errorbar(
             [size.size],

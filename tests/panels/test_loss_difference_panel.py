@@ -138,7 +138,7 @@ def test_a_threshold_far_away_leaves_the_curves_their_room() -> None:
     axes = axes_of(difference_report(FORTY, thresholds=(1e-9,)))
     assert axes.get_xlim()[1] == 100 * 40
     labels = axes.get_legend_handles_labels()[1]
-    assert [label for label in labels if label.endswith(", beyond the axis")]
+    assert [label for label in labels if label.endswith(", off the axis")]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.0])
@@ -160,6 +160,17 @@ def test_sentences_and_circumstances_stand_around_the_axes() -> None:
     assert figure.axes[0].get_title() == (
         "1,000 parameters, all 40 samples of the training set (TensorDataset), eval mode"
     )
+
+
+@pytest.mark.parametrize("derivatives", [{}, DERIVATIVES])
+def test_sentences_are_not_cut_off(derivatives: Any) -> None:
+    report = difference_report(FORTY, thresholds=(1e-9, 1e-7), held_out=HELD_OUT, **derivatives)
+    figure = loss_difference_figure(report)
+    rasterize(figure)
+    (words,) = [text for text in figure.texts if text.get_text() == figure.get_supxlabel()]
+    place = words.get_window_extent()
+    assert 0 < place.x0 < place.x1 < figure.bbox.width
+    assert place.y0 >= 0
 
 
 def test_derivatives_have_a_panel_of_their_distance_to_those_of_all() -> None:
