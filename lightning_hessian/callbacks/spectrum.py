@@ -181,8 +181,8 @@ class HessianSpectrum(MeasurementCallback):
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
         is_drawn = report.density is not None and trainer.loggers
-        figure = rasterize(spectrum_figure(report)) if is_drawn else None
-        self._writer.write(trainer.loggers, report, figure)
+        figures = {"spectrum": rasterize(spectrum_figure(report))} if is_drawn else {}
+        self._writer.write(trainer.loggers, report, figures)
 
     @override
     def table(self, reports: Sequence[SpectrumReport]) -> str:

@@ -1,5 +1,6 @@
 """Frozen records of what was measured: values with their errors, plain floats and CPU tensors."""
 
+from lightning_hessian.results.deviation import deviation
 from lightning_hessian.results.estimates import (
     Eigenvalues,
     NegativeMass,
@@ -18,6 +19,7 @@ from lightning_hessian.results.loss_difference import (
 )
 from lightning_hessian.results.primitives import JsonValue
 from lightning_hessian.results.report import Mode, Report, Weights
+from lightning_hessian.results.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
 
 __all__ = [
@@ -32,11 +34,14 @@ __all__ = [
     "NeighbourhoodVariance",
     "OrderStatistics",
     "Report",
+    "RequiredSampleSize",
     "SampleMethod",
+    "SampleSizeRule",
     "Separability",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
     "TraceEstimate",
     "Weights",
+    "deviation",
 ]

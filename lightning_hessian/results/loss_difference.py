@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.results.report import Report
+from lightning_hessian.results.required_sample_size import (
+    RequiredSampleSize,
+    SampleSizeRule,
+    difference_clause,
+    required_sample_size,
+    sentence,
+)
 
 Separability = Literal["mean", "sum", "weighted mean"]
 """How the losses of a batch's samples, each computed alone, make up the loss of the batch."""
@@ -209,3 +216,72 @@ class LossDifferenceReport(OrderStatistics, Report):
     hessian_difference_bounds: Tensor = field(default_factory=_no_numbers)
     surface: LossSurface | None = None
     thresholds: tuple[float, ...] = ()
+
+    def required_sample_size(
+        self, threshold: float, rule: SampleSizeRule = "mean_abs", confidence: float = 0.95
+    ) -> RequiredSampleSize:
+        """From how many samples on, at these weights, the loss moves by less than a threshold.
+
+        By root mean square ``S / sqrt(k (k + 1))``, by the mean absolute difference (the measured
+        curve, past ``N`` ``MAD / (k + 1)``), or uniformly: with probability ``confidence`` all
+        ``L_j`` from ``k`` on are closer than the threshold to ``L_N``, past ``N`` to the
+        population's mean. Past ``N`` held-out losses are asked where there are such, since samples
+        that the weights were trained on have other losses: the answer is then of a mean over
+        samples all like the held-out ones, whatever the gap.
+
+        Args:
+            threshold: Positive, in units of the loss.
+            rule: Which difference is to stay below it.
+            confidence: Of the uniform rule alone; the interval of the size is one of 95 %.
+
+        Returns:
+            The size with its interval and what it assumes.
+
+        Raises:
+            ValueError: If the report holds no statistics, or an argument is out of its range.
+        """
+        if not math.isfinite(self.mean_absolute_deviation):
+            raise ValueError(
+                f"the report holds no loss statistics to tell a sample size from: "
+                f"{self.failure or 'none were computed'}."
+            )
+        ends = self.sample_sizes.new_tensor([[1], [self.num_samples - 1]])
+        # A_k = (k + 1) E |d_k| is known at both: GMD, and N / (N - 1) MAD
+        last = self.num_samples / (self.num_samples - 1) * self.mean_absolute_deviation
+        heights = ends.new_tensor([[self.gini_mean_difference], [last]])
+        between = self.mean_abs * (self.sample_sizes + 1)
+        return required_sample_size(
+            threshold,
+            rule,
+            confidence,
+            num_samples=self.num_samples,
+            measured=self,
+            sample_sizes=torch.cat([ends[0], self.sample_sizes, ends[1]]),
+            mean_distances=torch.cat([heights[0], between, heights[1]]),
+            further=self.held_out or self,
+            num_held_out=self.held_out.num_samples if self.held_out else None,
+        )
+
+    def sentence(self, threshold: float) -> str:
+        """Tell how much one more sample moves the loss, and from when on less than a threshold.
+
+        Args:
+            threshold: Positive, in units of the loss.
+
+        Returns:
+            Like "with 10,000 samples one more sample moves the loss by 3.1e-05 +- 0.2e-05; below
+            1e-05 from about 31,000 on (between 29,000 and 33,000), if further samples are like
+            these". The value's error is a standard error, the size's interval one of 95 %.
+
+        Raises:
+            ValueError: If the report holds no statistics, or the threshold is not positive.
+        """
+        needed = self.required_sample_size(threshold)
+        return sentence(needed, self.num_samples, self.held_out or self)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person can act on: :meth:`sentence` of each threshold, or the difference alone."""
+        if not self.thresholds:
+            return (difference_clause(self.num_samples, self.held_out or self),)
+        return tuple(self.sentence(threshold) for threshold in self.thresholds)

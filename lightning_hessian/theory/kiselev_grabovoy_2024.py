@@ -1,0 +1,253 @@
+"""Laws of the loss difference ``d_k = L_{k+1} - L_k``, and the sample sizes that follow.
+
+N. Kiselev and A. Grabovoy (2024), "Unraveling the Hessian: a key to smooth convergence in loss
+function landscapes", arXiv 2409.11995; its sequels are named where they are used. The paper bounds
+``|d_k|`` by its worst case. The first rules here are those of a random order, which are exact or
+nearly so; the worst cases stand below for comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+def rms_difference(variance: float, k: float) -> float:
+    """Root mean square of ``d_k`` over random orders, ``S / sqrt(k (k + 1))``, exactly.
+
+    Args:
+        variance: ``S^2`` of the losses, divisor ``N - 1``; or of the population.
+        k: Samples so far.
+
+    Returns:
+        In units of the loss.
+    """
+    return math.sqrt(variance / (k * (k + 1)))
+
+
+def sample_size_by_rms(variance: float, threshold: float) -> int:
+    """Smallest ``k`` from which on ``S / sqrt(k (k + 1)) <= threshold``.
+
+    The positive root of ``k^2 + k = S^2 / threshold^2``, rounded up.
+
+    Args:
+        variance: ``S^2``.
+        threshold: Positive, in units of the loss.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, math.ceil((math.hypot(1, 2 * math.sqrt(variance) / threshold) - 1) / 2))
+
+
+def sample_size_by_mean_abs(mean_distance: float, threshold: float) -> int:
+    """Smallest ``k`` with ``A / (k + 1) <= threshold``.
+
+    ``(k + 1) E |d_k|`` falls to ``MAD`` as ``k`` grows and is never above twice that.
+
+    Args:
+        mean_distance: ``A = (k + 1) E |d_k|``, for large ``k`` the ``MAD`` of the losses.
+        threshold: Positive, in units of the loss.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, math.ceil(mean_distance / threshold) - 1)
+
+
+def sample_size_uniform(
+    variance: float, threshold: float, delta: float, num_samples: int | None = None
+) -> int:
+    """``k`` from which on the mean loss stays within a threshold of its limit, all ``j`` at once.
+
+    ``L_N, L_{N-1}, ..., L_k`` is a martingale in this direction, so that Doob's inequality gives
+
+        ``P(max_{j >= k} |L_j - L_N| >= t) <= (S^2 / t^2) (1/k - 1/N)``,
+
+    at most ``delta`` from ``k = 1 / (1/N + delta t^2 / S^2)`` on. Conservative: the inequality uses
+    second moments alone. Without ``N`` the limit is the population's mean.
+
+    Args:
+        variance: ``S^2``.
+        threshold: ``t``, positive, in units of the loss.
+        delta: Probability with which the guarantee may fail.
+        num_samples: ``N``; None for the population.
+
+    Returns:
+        At least 1, and at most ``N``.
+    """
+    if variance == 0:
+        return 1
+    share = 0.0 if num_samples is None else 1 / num_samples
+    # rounding may lift the root of an exact whole number just above it
+    return max(1, math.ceil((1 - 1e-12) / (share + delta * threshold**2 / variance)))
+
+
+def worst_case_sample_size(
+    max_loss: float, max_gradient: float, max_hessian: float, radius: float, threshold: float
+) -> float:
+    """The thesis's ``m_1* = (2 M_l + M_g R + M_H R^2) / threshold``, from maxima over samples.
+
+    It asks ``|d_k| <= threshold`` in a ball of radius ``R`` for the worst sample that there may be.
+
+    Args:
+        max_loss: ``M_l``, of the loss of a sample.
+        max_gradient: ``M_g``, of the norm of its gradient.
+        max_hessian: ``M_H``, of the spectral norm of its Hessian.
+        radius: ``R``, of the ball of parameters.
+        threshold: Positive, in units of the loss.
+
+    Returns:
+        Not rounded.
+
+    References:
+        N. Kiselev (2026), thesis, part 4 (``kisnikser/PhD-Thesis``).
+    """
+    return (2 * max_loss + max_gradient * radius + max_hessian * radius**2) / threshold
+
+
+def worst_case_sample_size_of_mean_square(
+    max_loss: float,
+    max_gradient: float,
+    max_hessian: float,
+    sigma: float,
+    dimensions: int,
+    threshold: float,
+) -> float:
+    """The thesis's ``m_2*``, at which the mean square difference in a Gaussian ball is small.
+
+    ``sqrt((12 M_l^2 + 3 s^2 M_g^2 + 3 s^4 (D^2 + 2 D) M_H^2) / threshold)``. Measured, it is
+    ``sqrt(V(s) / threshold)`` with the variance over samples ``V(s)``.
+
+    Args:
+        max_loss: ``M_l``, of the loss of a sample.
+        max_gradient: ``M_g``, of the norm of its gradient.
+        max_hessian: ``M_H``, of the spectral norm of its Hessian.
+        sigma: ``s``, the perturbation's standard deviation of each coordinate.
+        dimensions: ``D`` of the subspace; the number of parameters for all of it.
+        threshold: Of ``E d_k^2``: positive, in squared units of the loss.
+
+    Returns:
+        Not rounded.
+
+    References:
+        N. Kiselev (2026), thesis, part 4 (``kisnikser/PhD-Thesis``).
+    """
+    quadratic = 3 * sigma**4 * (dimensions**2 + 2 * dimensions) * max_hessian**2
+    linear = 3 * sigma**2 * max_gradient**2
+    return math.sqrt((12 * max_loss**2 + linear + quadratic) / threshold)
+
+
+class MeanSquareDifference(NamedTuple):
+    """``Delta_2 = E (L_{k+1} - L_k)^2`` in a Gaussian ball, by powers of ``sigma``.
+
+    Attributes:
+        value: ``a^2``, that of the centre; the whole of it for small ``sigma``.
+        linear: ``sigma^2 (|c|^2 + a tr B)``.
+        quadratic: ``(sigma^4 / 4) (2 tr B^2 + (tr B)^2)``.
+    """
+
+    value: float
+    linear: float
+    quadratic: float
+
+    @property
+    def total(self) -> float:
+        """``Delta_2``."""
+        return self.value + self.linear + self.quadratic
+
+
+def mean_square_difference(
+    difference: float, gradient: Tensor, hessian: Tensor, sigma: float
+) -> MeanSquareDifference:
+    """Moments of ``(a + c.x + x.B x / 2)^2`` for ``x`` normal with variance ``sigma^2``.
+
+    Odd moments vanish; ``E (x.B x)^2 = sigma^4 (2 tr B^2 + (tr B)^2)``. Exact for losses of second
+    order. The sequels leave out ``a`` or ``c``; off an interpolating minimum neither is small.
+
+    Args:
+        difference: ``a = d_k`` at the centre.
+        gradient: ``(D,)`` ``c``, the difference of the gradients of ``L_{k+1}`` and ``L_k``.
+        hessian: ``(D, D)`` ``B``, that of their Hessians, symmetric.
+        sigma: Standard deviation of each coordinate.
+
+    Returns:
+        The three parts.
+
+    References:
+        "Curvature-aligned probing" (2026), arXiv 2604.14870.
+    """
+    trace = float(hessian.trace())
+    squares = float(hessian.square().sum())
+    return MeanSquareDifference(
+        value=difference**2,
+        linear=sigma**2 * (float(gradient.square().sum()) + difference * trace),
+        quadratic=sigma**4 / 4 * (2 * squares + trace**2),
+    )
+
+
+def difference_bound(
+    k: int,
+    *,
+    loss_difference: float,
+    gradient_difference: float,
+    hessian_difference: float,
+    radius: float,
+) -> float:
+    """Bound ``|d_k|`` in a ball around any parameters, to second order; lemma 2, corrected.
+
+    ``(|l - L_k| + |g - g_k| R + ||H - H_k|| R^2 / 2) / (k + 1)``, ``l``, ``g`` and ``H`` being of
+    the sample added and the others means over ``k``. What is left out is of order
+    ``R^3 / (k + 1)``.
+    The paper drops the 1/2, and the gradient, which is zero for all ``k`` only where every sample
+    is interpolated.
+
+    Args:
+        k: Samples so far.
+        loss_difference: ``|l - L_k|`` at the centre.
+        gradient_difference: ``|g - g_k|`` there.
+        hessian_difference: Spectral norm ``||H - H_k||`` there.
+        radius: ``R``.
+
+    Returns:
+        In units of the loss.
+    """
+    second = hessian_difference * radius**2 / 2
+    return (loss_difference + gradient_difference * radius + second) / (k + 1)
+
+
+def worst_case_difference_bound(
+    k: int,
+    *,
+    max_loss: float,
+    max_gradient: float,
+    max_gauss_newton: float,
+    max_residual: float,
+    radius: float,
+) -> float:
+    """:func:`difference_bound` with maxima over samples in the place of differences.
+
+    ``(M_l + 2 M_g R + (M_G + 2 M_r) R^2 / 2) / (k + 1)``. Losses between 0 and ``M_l`` differ by
+    ``M_l``, and positive semidefinite matrices up to ``M_G`` by ``M_G``; only what may have either
+    sign differs by twice its maximum. The paper has the factor 2 throughout.
+
+    Args:
+        k: Samples so far.
+        max_loss: ``M_l``; losses are not negative.
+        max_gradient: ``M_g``, of the norm of a sample's gradient.
+        max_gauss_newton: ``M_G``, of the norm of the Gauss-Newton part of its Hessian.
+        max_residual: ``M_r``, of the norm of the other part.
+        radius: ``R``.
+
+    Returns:
+        In units of the loss.
+    """
+    return difference_bound(
+        k,
+        loss_difference=max_loss,
+        gradient_difference=2 * max_gradient,
+        hessian_difference=max_gauss_newton + 2 * max_residual,
+        radius=radius,
+    )
