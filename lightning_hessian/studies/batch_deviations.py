@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.objective import BatchScatter
@@ -20,7 +21,7 @@ class MomentScatter:
     Attributes:
         batches: ``(4, 4)`` over draws of the samples in the batches. The samples count as drawn
             from a population: the same ones dealt into other batches would scatter by less.
-        probes: ``(4, 4)`` over draws of the probes.
+        probes: ``(4, 4)`` over draws of the probes, widened for their small number.
         both: ``(4, 4)`` what is particular to a probe in a batch, held by each of the other two.
     """
 
@@ -163,7 +164,7 @@ class BatchDeviations:
         freedom = (1 - 1 / count) * (1 - 1 / len(probes))
         return MomentScatter(
             batches=_jackknife(without_batch),
-            probes=_jackknife(without_probe),
+            probes=widening(len(probes)) ** 2 * _jackknife(without_probe),
             both=freedom * cells.T @ cells,
         )
 
@@ -200,6 +201,20 @@ class BatchDeviations:
         """Less the mean over all samples, column by column."""
         weights = self.num_samples / self.num_samples.sum()
         return values - weights @ values
+
+
+def widening(num_probes: int) -> float:
+    """By what an error from the scatter of a few probes is to be multiplied.
+
+    Such an error is unknown itself: 1.96 of it from 4 values would cover 85 % and not 95.
+
+    Args:
+        num_probes: ``p``, at least 2.
+
+    Returns:
+        The 97.5 % quantile of Student's t with ``p - 1`` degrees of freedom, over the normal's.
+    """
+    return float(stats.t.ppf(0.975, num_probes - 1) / stats.norm.ppf(0.975))
 
 
 def _jackknife(without: Tensor) -> Tensor:

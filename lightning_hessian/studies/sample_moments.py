@@ -18,6 +18,7 @@ from lightning_hessian.studies.batch_deviations import (
     MOMENTS,
     BatchDeviations,
     MomentScatter,
+    widening,
 )
 from lightning_hessian.studies.directions import check_orthonormal
 
@@ -100,12 +101,14 @@ def sample_moments(
     Rademacher probes, ``E |A v|^2 = ||A||_F^2`` and ``E v.A v = tr A``. With a basis, the probes
     only estimate what lies outside its span, within which everything is computed exactly: where a
     few eigenvalues stand far out, their eigenvectors as the basis take most of the probes' noise
-    away. All is unbiased with any basis and any number of probes.
+    away (of a trained classifier with 8 outliers, 24 % of ``S_H^2`` from 4 probes without a basis,
+    3 % with one). All is unbiased with any basis and any number of probes.
 
     Two batches give estimates, three give errors; 30 or more give useful ones. The relative error
     is about ``sqrt(2 / (B r))`` for ``B`` batches, ``r >= 1`` being the number of directions that
-    the samples differ in; the error bar is itself uncertain by some ``1 / sqrt(B)``, and by
-    ``1 / sqrt(2 p)`` where the probes' part dominates.
+    the samples differ in; the error is itself uncertain by some ``1 / sqrt(B)``. The probes' part
+    of it is widened to what Student's t would make of it for so few; it is too small for Hessians
+    with outliers without a basis, whose probes are skewed.
 
     Costs one gradient and, for ``p`` probes and ``d`` basis vectors, ``p + d`` HVPs for the mean
     and as many again for the batches.
@@ -221,5 +224,5 @@ def _notes(count: int) -> tuple[str, ...]:
 
 def _norm_squared(known: Tensor, probes: Tensor) -> Moment:
     """``||H||_F^2`` from products with a basis and with probes outside of its span."""
-    error = float(probes.std()) / math.sqrt(len(probes))
+    error = widening(len(probes)) * float(probes.std()) / math.sqrt(len(probes))
     return Moment(float(known.sum() + probes.mean()), error)

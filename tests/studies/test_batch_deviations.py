@@ -45,7 +45,7 @@ def _repeated(
 )
 def test_estimates_are_unbiased_for_batches_of_any_size(sizes: list[int]) -> None:
     samples = Quadratics.random(96, 8)
-    estimates, _ = _repeated(samples, sizes, repetitions=300, num_probes=3)
+    estimates, _ = _repeated(samples, sizes, repetitions=200, num_probes=3)
     error = estimates.std(dim=0) / math.sqrt(len(estimates))
     assert bool(((estimates.mean(dim=0) - samples.moments).abs() <= 4 * error).all())
 
@@ -53,7 +53,7 @@ def test_estimates_are_unbiased_for_batches_of_any_size(sizes: list[int]) -> Non
 def test_a_basis_leaves_the_estimates_unbiased_and_takes_noise_away() -> None:
     samples = Quadratics.random(96, 8)
     basis = torch.linalg.eigh(samples.hessians.mean(dim=0)).eigenvectors[:, -2:]
-    options = {"repetitions": 300, "num_probes": 3}
+    options = {"repetitions": 200, "num_probes": 3}
     bare, _ = _repeated(samples, [8] * 12, **options)
     deflated, _ = _repeated(samples, [8] * 12, basis=basis, **options)
     error = deflated.std(dim=0) / math.sqrt(len(deflated))
@@ -76,9 +76,9 @@ def test_errors_cover_what_the_samples_have_and_are_not_wide(num_probes: int) ->
     covered = ((estimates - samples.moments).abs() <= 1.96 * errors).double().mean(dim=0)
     # 95 % less 4 standard errors of a share of 200
     assert bool((covered >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 200)).all()), covered
-    # they are those of a population, and so wider than what the same samples scatter by
+    # they are a population's, and widened for few probes: more than the same samples scatter by
     ratio = errors.square().mean(dim=0) / estimates.var(dim=0)
-    assert bool((ratio < 5).all()), ratio
+    assert bool((ratio < 6).all()), ratio
 
 
 def test_errors_cover_what_the_population_has() -> None:
@@ -97,11 +97,11 @@ def test_errors_cover_what_the_population_has() -> None:
     # a variance of 30 skewed values has a skewed error: at 90 %, less 4 standard errors of a share
     assert bool((share >= 0.9 - 4 * math.sqrt(0.09 / 200)).all()), share
     ratio = torch.stack(squares).mean(dim=0) / torch.stack(estimates).var(dim=0)
-    # each variance of 200 values is known to a tenth or, with heavy tails, a quarter; the square
-    # of the trace is a product of probes, for which a jackknife counts double (Efron and Stein)
-    assert bool((ratio[:3] > 0.6).all()), ratio
-    assert bool((ratio[:3] < 1.7).all()), ratio
-    assert 0.6 < float(ratio[3]) < 5
+    # each variance of 200 values is known to a tenth or, with heavy tails, a quarter
+    assert bool((ratio > 0.6).all()), ratio
+    # the probes' part is widened by (3.18 / 1.96)^2 = 2.6, none of which is in the gradient's; the
+    # square of a trace is a product of two probes, for which a jackknife over 4 counts three times
+    assert bool((ratio < 1.5 * torch.tensor([1, 2.6, 2.6, 3 * 2.6])).all()), ratio
 
 
 def test_leaving_a_batch_out_is_the_estimate_from_the_others_around_their_own_mean() -> None:

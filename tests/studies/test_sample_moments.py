@@ -87,6 +87,33 @@ def test_within_a_subspace_batches_of_one_sample_give_the_exact_moments() -> Non
     assert norms == pytest.approx(expected, rel=1e-9)
 
 
+def test_of_one_parameter_every_probe_tells_all() -> None:
+    samples = Quadratics.random(12, 1)
+    module, data = samples.module_and_data(torch.tensor([0.5]).double())
+    found = ask(
+        module,
+        data,
+        lambda loss: sample_moments(loss, generator=torch.Generator().manual_seed(0)),
+        batch_size=1,
+    )
+    assert _values(found) == pytest.approx(samples.moments.tolist(), rel=1e-9)
+    assert float(found.scatter.probes.abs().max()) < 1e-12 * float(found.scatter.batches.max())
+
+
+def test_single_precision_gives_the_same_to_its_rounding() -> None:
+    module, data = SAMPLES.module_and_data(WEIGHTS)
+
+    def question(loss: TrainingLoss) -> SampleMoments:
+        return sample_moments(loss, basis=BASIS, generator=torch.Generator().manual_seed(2))
+
+    single, double = (ask(module, data, question, precision=p) for p in (32, 64))
+    # differences of batches that are some tenths of the norms, in 1e-7, and their products
+    assert _values(single) == pytest.approx(_values(double), rel=1e-4)
+    assert single.subspace is not None
+    assert double.subspace is not None
+    assert _values(single.subspace) == pytest.approx(_values(double.subspace), rel=1e-4)
+
+
 def test_within_a_subspace_no_probe_enters() -> None:
     found, groups = _measured(8, BASIS)
     inside = SAMPLES.within(BASIS)
