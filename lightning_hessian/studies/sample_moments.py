@@ -18,9 +18,9 @@ from lightning_hessian.studies.batch_deviations import (
     MOMENTS,
     BatchDeviations,
     MomentScatter,
-    widening,
 )
 from lightning_hessian.studies.directions import check_orthonormal
+from lightning_hessian.studies.student import widening
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)
