@@ -78,14 +78,14 @@ def neighbourhood_variance(
         )
 
     def variance_at(displacement: Tensor) -> float:
-        perturbed = sample_losses_at(loss, displacement, method=method).double()
-        count = int((~perturbed.isfinite()).sum())
-        if count:
+        try:
+            perturbed = sample_losses_at(loss, displacement, method=method)
+        except NonFiniteError as error:
             raise NonFiniteError(
-                f"{count} of {len(perturbed)} losses are not finite at parameters perturbed by "
-                f"sigma={sigma:g}, so there is no variance. Give a smaller `sigma`."
-            )
-        return float(perturbed.var())
+                f"losses are not finite at parameters perturbed by sigma={sigma:g}, so there is no "
+                "variance. Give a smaller `sigma`."
+            ) from error
+        return float(perturbed.double().var())
 
     pairs = []
     for _ in range(num_perturbations // 2):
