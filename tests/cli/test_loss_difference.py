@@ -89,7 +89,8 @@ trainer:
 """,
         encoding="utf8",
     )
-    made = LightningCLI(args=["fit", f"--config={config}", *QUIET, *SMALL])
+    here = [*QUIET, *SMALL, f"--trainer.default_root_dir={tmp_path}"]
+    made = LightningCLI(args=["fit", f"--config={config}", *here])
     (callback,) = (c for c in made.trainer.callbacks if isinstance(c, LossDifference))
     assert callback.reports[0].sample_sizes.tolist() == [1, 5, 19]
     assert callback.reports[0].thresholds == (0.01,)
@@ -99,7 +100,7 @@ trainer:
     assert during.held_out is not None
     beside.unlink()
     capsys.readouterr()
-    HessianCLI(args=["analyze", f"--config={config}", f"--ckpt_path={ckpt}", *QUIET, *SMALL])
+    HessianCLI(args=["analyze", f"--config={config}", f"--ckpt_path={ckpt}", *here])
     assert numbers(LossDifferenceReport.from_dict(read_sidecar(beside))) == numbers(during)
     assert "k* at 0.01" in capsys.readouterr().out
 
@@ -112,8 +113,9 @@ def test_the_command_line_chooses_what_is_measured(tmp_path: Path) -> None:
             *("analyze", f"--model={__name__}.Module", f"--data={__name__}.Data"),
             *(f"--ckpt_path={ckpt}", "--measure=loss_difference", "--trainer.max_epochs=1"),
             *("--loss_difference.num_samples=10", "--loss_difference.keep_losses=true"),
-            *(*QUIET, *SMALL),
-        ]
+            *(*QUIET, *SMALL, f"--trainer.default_root_dir={tmp_path}"),
+        ],
+        seed_everything_default=False,
     )
     report = LossDifferenceReport.from_dict(read_sidecar(f"{ckpt}.loss_difference.json"))
     assert len(report.sample_losses) == 10
