@@ -49,7 +49,7 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 
 def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
-    """Batches as one, their tensors joined along the first dimension.
+    """Batches of one sample each as one, their tensors joined along the first dimension.
 
     Args:
         batches: At least one.
@@ -61,8 +61,7 @@ def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
         data = _join([batch.data for batch in batches])
     except _Uncertain:
         return None
-    count = sum(batch.num_samples for batch in batches)
-    return replace(batches[0], data=data, num_samples=count, weight=count)
+    return replace(batches[0], data=data, num_samples=len(batches), weight=len(batches))
 
 
 class _Uncertain(Exception):
@@ -120,7 +119,7 @@ def _join(things: list[Any]) -> Any:
         raise _Uncertain
     if isinstance(first, Tensor):
         shapes = {tuple(thing.shape[1:]) for thing in things}
-        if any(thing.ndim == 0 for thing in things) or len(shapes) != 1:
+        if len(shapes) != 1 or any(thing.ndim == 0 or len(thing) != 1 for thing in things):
             raise _Uncertain
         return torch.cat(things)
     if isinstance(first, Mapping):
