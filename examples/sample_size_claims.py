@@ -50,7 +50,8 @@ class Trend:
     def verdict(self) -> str:
         """One of four."""
         if self.probability <= SIGNIFICANT:
-            most = all(2 * a > c for a, c in zip(self.agreeing, self.compared, strict=True))
+            pairs = zip(self.agreeing, self.compared, strict=True)
+            most = all(2 * agree > of for agree, of in pairs if of)
             return "holds" if most else "holds on the whole, not at every step"
         return "the opposite holds" if self.opposite_probability <= SIGNIFICANT else "undecided"
 

@@ -87,9 +87,7 @@ class Run:
         }
 
 
-def train(
-    data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, epochs: int
-) -> Run:
+def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, epochs: int) -> Run:
     """Train one network, our callback measuring."""
     pl.seed_everything(seed, verbose=False)
     module = ReluMlp(width, depth)

@@ -1,9 +1,10 @@
 """Does a wider network's loss move less when a sample is added, and a deeper one's more?
 
 The experiment of Kiselev & Grabovoy, "Unraveling the Hessian" (2024), with the callback measuring:
-networks without biases, 784 - h - ... - h - 10, trained by Adam (0.001, batches of 64) for ten epochs
-on 10,000 images. Widths 4 to 64 at depth 5 and depths 1 to 10 at width 16, where the depth counts
-the square matrices between hidden layers, as in the paper's figures: depth 5 has seven matrices.
+networks without biases, 784 - h - ... - h - 10, trained by Adam (0.001, batches of 64) for ten
+epochs on 10,000 images. Widths 4 to 64 at depth 5 and depths 1 to 10 at width 16, where the depth
+counts the square matrices between hidden layers, as in the paper's figures: depth 5 has seven
+matrices.
 
 The paper averages over 100 random orders, and smooths by a moving average that starts at the first
 point. Here the mean over all orders is given in closed form. Since it is about MAD / (k + 1), with
@@ -33,7 +34,7 @@ from examples.data import HeldOutMnist
 from examples.sample_size_figures import family_figure
 from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, Family, Run, train
 
-EQUALS = {
+QUESTIONS = {
     "width": "is the difference smaller in wider networks?",
     "depth": "is the difference larger in deeper networks?",
 }
@@ -158,7 +159,7 @@ def main() -> None:
         count = family.runs[0][0].report.num_samples
         print(f"\n{family.data}, {count:,} training samples, mean +- spread over seeds")
         print(table(family, options.threshold))
-        print(f"\n{EQUALS[family.varied]}\n{verdicts(family)}")
+        print(f"\n{QUESTIONS[family.varied]}\n{verdicts(family)}")
     save(families, options.out)
     print(f"\nsaved {options.out}/width.png, depth.png, study.json, study.csv")
 
