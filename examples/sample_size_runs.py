@@ -56,14 +56,18 @@ class Run:
 
     @property
     def difference(self) -> float:
-        """Mean absolute ``L_N - L_{N-1}``, exact over all orders."""
-        count = self.report.num_samples
-        return self.report.mean_absolute_deviation / (count - 1)
+        """Mean absolute ``L_N - L_{N-1}`` over all orders."""
+        return at_largest(self.report)
 
     @property
     def has_learned(self) -> bool:
         """Whether training took half of the first loss away."""
         return self.report.loss < self.course[0].loss / 2
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether a layer gives zero for every sample, so that all have the same loss."""
+        return self.report.mean_absolute_deviation < 1e-6
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the loss of every sample."""
@@ -85,6 +89,11 @@ class Run:
             },
             "report": report,
         }
+
+
+def at_largest(report: LossDifferenceReport) -> float:
+    """Mean absolute ``L_N - L_{N-1}`` over all orders, which is ``MAD / (N - 1)`` exactly."""
+    return report.mean_absolute_deviation / (report.num_samples - 1)
 
 
 def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, epochs: int) -> Run:
@@ -167,14 +176,16 @@ class Family:
     def trends(self) -> dict[str, Trend]:
         """Tests of the paper's claim, of what it becomes beside the loss, and of the loss itself.
 
-        At equal loss: each training is read off where it first comes down to the final loss of
-        the worst of those of its seed that have learned.
+        Those that learned have halved their loss. At equal loss: each training is read off where
+        it first comes down to the final loss of the worst of those of its seed that learned.
         """
         direction = -1 if self.varied == "width" else 1
         final = np.array([[run.report.loss for run in row] for row in self.runs])
         differences = np.array([[run.difference for run in row] for row in self.runs])
+        learned = np.array([[run.has_learned for run in row] for row in self.runs])
         values = {
             "difference": differences,
+            "difference, of those that learned": np.where(learned, differences, np.nan),
             "difference / loss": differences / final,
             "difference at equal loss": np.array([_at_equal_loss(row) for row in self.runs]),
             "training loss": final,
@@ -192,7 +203,7 @@ def _at_equal_loss(runs: Sequence[Run]) -> list[float]:
     return [
         value_at_loss(
             [report.loss for report in run.course],
-            [report.mean_absolute_deviation / (report.num_samples - 1) for report in run.course],
+            [at_largest(report) for report in run.course],
             level,
         )
         for run in runs

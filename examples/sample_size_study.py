@@ -102,9 +102,9 @@ def verdicts(family: Family) -> str:
     for name, trend in family.trends().items():
         low, high = min(trend.correlations), max(trend.correlations)
         lines.append(
-            f"  {name:<26} rank correlation {trend.mean_correlation:+.2f} ({low:+.2f} to "
+            f"  {name:<34} rank correlation {trend.mean_correlation:+.2f} ({low:+.2f} to "
             f"{high:+.2f}), p = {trend.probability:.4f}: {trend.verdict}\n"
-            f"  {'':<26} seeds that agree: {trend.steps}"
+            f"  {'':<34} seeds that agree: {trend.steps}"
         )
     return "\n".join(lines)
 
@@ -144,9 +144,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of them")
     parser.add_argument("--threshold", type=float, default=1e-5, help="of the difference")
     options = parser.parse_args()
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*"):
+    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*no `val_dataloader`.*"):
         warnings.filterwarnings("ignore", pattern)
-    warnings.filterwarnings("ignore", ".*`val_dataloader`.*|.*`validation_step`.*")
     options.out.mkdir(parents=True, exist_ok=True)
 
     families = []

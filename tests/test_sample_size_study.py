@@ -137,6 +137,7 @@ def test_networks_that_did_not_learn_are_left_out_at_equal_loss_alone() -> None:
     trends = family(ends).trends()
     assert trends["difference"].compared == (3, 3, 3)
     assert trends["difference"].agreeing == (0, 3, 3)
+    assert trends["difference, of those that learned"].compared == (0, 3, 3)
     equal = trends["difference at equal loss"]
     assert equal.compared == (0, 3, 3)
     assert equal.verdict == "holds"
@@ -151,5 +152,14 @@ def test_the_figure_shows_closed_form_smoothed_orders_and_difference_against_los
     smooth, true = script.lines[:2]
     assert smooth.get_ydata() == pytest.approx(exponential_average(0.9 / (k + 1)))
     assert true.get_ydata() == pytest.approx(0.9 / (k + 1))
-    assert against.lines[1].get_xydata().tolist() == [[1.0, pytest.approx(0.9 / 100)]]
+    ends = against.lines[3].get_xydata()  # after the courses of three seeds
+    assert ends == pytest.approx(np.tile([1.0, 1e5 * 0.9 / 100], (3, 1)))
     assert [t.get_text() for t in closed.get_legend().get_texts()] == ["width 8", "width 16"]
+
+
+def test_networks_that_died_are_named_and_not_drawn() -> None:
+    figure = family_figure([family({4: [(2.3, 0.0)], 8: [(1.0, 0.9)]})])
+    dead, alive = figure.axes[0].lines
+    assert len(dead.get_xdata()) == 0
+    assert dead.get_label() == "width 4 (3 of 3 died)"
+    assert alive.get_ydata() == pytest.approx(0.9 / (np.arange(1, 101) + 1))

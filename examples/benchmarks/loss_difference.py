@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--reference-orders", type=int, default=20_000)
     options = parser.parse_args()
-    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*"):
+    for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*no `val_dataloader`.*"):
         warnings.filterwarnings("ignore", pattern)
     torch.set_num_threads(options.threads)
     pl.seed_everything(0, verbose=False)
