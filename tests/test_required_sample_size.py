@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lightning_hessian.results import HeldOutLosses, LossDifferenceReport, Order
 from lightning_hessian.results.required_sample_size import SampleSizeRule
 from lightning_hessian.studies import order_statistics
 from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference, sample_size_uniform
+from lightning_hessian.writers.sidecar import read_sidecar, write_sidecar
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 RULES: list[SampleSizeRule] = ["rms", "mean_abs", "uniform"]
@@ -37,7 +39,7 @@ def _exponential(count: int, seed: int = 1) -> Tensor:
 
 
 def _held_out(losses: Tensor) -> HeldOutLosses:
-    found = _statistics(losses)
+    found = _statistics(losses, sample_sizes=[1])
     return HeldOutLosses(
         loss=float(losses.mean()),
         variance=found.variance,
@@ -51,22 +53,23 @@ def _held_out(losses: Tensor) -> HeldOutLosses:
     )
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.05, 0.02])
-def test_size_by_mean_absolute_difference_is_where_the_measured_curve_falls_below(
-    threshold: float,
-) -> None:
-    losses = _exponential(200)
-    every = _statistics(losses, sample_sizes=list(range(1, 200)))
-    below = every.sample_sizes[every.mean_abs <= threshold]
-    exact = int(below[0])
-    # at every k, and joined between forty of them: A_k is smooth, and its estimate good to 0.1 %
-    found = _report(losses, sample_sizes=list(range(1, 200))).required_sample_size(threshold)
-    assert found.size == exact
-    joined = _report(losses).required_sample_size(threshold).size
-    assert abs(joined - exact) <= max(1, 0.005 * exact)
-    # the population's own: 2 (1 + 1/k)^-k / (k + 1)
-    truth = next(k for k in range(1, 999) if exponential_mean_distance(k) / (k + 1) <= threshold)
-    assert found.lower <= truth <= found.upper
+def test_size_by_mean_absolute_difference_is_where_the_measured_curve_falls_below() -> None:
+    losses = _exponential(120)
+    at_every_size = _report(losses, sample_sizes=list(range(1, 120)))
+    at_forty = _report(losses)
+    for threshold in (0.3, 0.05, 0.02):
+        below = at_every_size.sample_sizes[at_every_size.mean_abs <= threshold]
+        exact = int(below[0])
+        found = at_every_size.required_sample_size(threshold)
+        assert found.size == exact
+        # joined between forty of them: A_k is smooth, and its estimate good to 0.2 %
+        joined = at_forty.required_sample_size(threshold).size
+        assert abs(joined - exact) <= max(1, 0.005 * exact)
+        # the population's own: 2 (1 + 1/k)^-k / (k + 1)
+        truth = next(
+            k for k in range(1, 999) if exponential_mean_distance(k) / (k + 1) <= threshold
+        )
+        assert found.lower <= truth <= found.upper
 
 
 def test_size_between_few_given_sizes_is_never_far_off() -> None:
@@ -126,7 +129,8 @@ def test_interval_of_the_size_covers_the_population_s(rule: SampleSizeRule) -> N
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_smaller_threshold_never_needs_fewer_samples(rule: SampleSizeRule) -> None:
-    report = _report(_exponential(300), _held_out(2 * _exponential(200, 2)))
+    held_out = _held_out(2 * _exponential(200, 2))
+    report = _report(_exponential(300), held_out, sample_sizes=[1, 2, 5, 20, 100])
     found = [report.required_sample_size(0.7**n, rule) for n in range(40)]
     for lists in ([f.size for f in found], [f.lower for f in found], [f.upper for f in found]):
         assert lists == sorted(lists)
@@ -135,17 +139,22 @@ def test_a_smaller_threshold_never_needs_fewer_samples(rule: SampleSizeRule) -> 
 
 def test_further_samples_are_like_the_held_out_ones() -> None:
     losses, unseen = _exponential(500), 3 * _exponential(200, 2)
-    report = _report(losses, _held_out(unseen))
+    held_out = _held_out(unseen)
+    alone = _report(losses, sample_sizes=[499])
+    report = dataclasses.replace(alone, held_out=held_out)
     deviation = float((unseen - unseen.mean()).abs().mean())
     found = report.required_sample_size(1e-4)
     assert found.size == math.ceil(deviation / 1e-4) - 1
-    assert found.assumption == "further samples are like the 200 held-out ones"
+    assert found.assumption == "all samples are like the 200 held-out ones"
     # trained-on samples would do with 367 of 500, but a new one would move the loss too much again
-    assert _report(losses).required_sample_size(2e-3).size < 500
+    inside = alone.required_sample_size(2e-3).size
+    assert inside < 500
     assert report.required_sample_size(2e-3).size == math.ceil(deviation / 2e-3) - 1
     # held-out samples that need fewer than there are say nothing about those
-    easier = _report(losses, _held_out(unseen / 30))
-    assert easier.required_sample_size(2e-3).size == _report(losses).required_sample_size(2e-3).size
+    small = dataclasses.replace(held_out, mean_absolute_deviation=deviation / 30)
+    easier = dataclasses.replace(alone, held_out=small)
+    assert easier.required_sample_size(2e-3).size == inside
+    assert easier.sentence(2e-3).endswith("if further samples are like the 200 held-out ones")
     assert easier.required_sample_size(1e-3).size == 500
 
 
@@ -183,7 +192,7 @@ def test_sentence_says_difference_size_and_assumption() -> None:
 def test_sentence_of_held_out_losses_is_about_them() -> None:
     report = _report(_exponential(100), _held_out(2 * _exponential(1000, 2)))
     text = report.sentence(1e-3)
-    assert text.endswith("if further samples are like the 1,000 held-out ones")
+    assert text.endswith("if all samples are like the 1,000 held-out ones")
     assert re.search(r"moves the loss by 1\.4\d*e-02", text)  # 4 / e / 101
 
 
@@ -209,3 +218,23 @@ def test_a_report_without_numbers_tells_no_size() -> None:
 def test_two_samples_tell_a_size_without_an_interval() -> None:
     found = _report(torch.tensor([0.0, 1.0])).required_sample_size(0.01)
     assert found.lower == found.size == found.upper == 49
+
+
+def test_a_report_beside_a_checkpoint_tells_the_same_sizes(tmp_path: Path) -> None:
+    found = _statistics(_exponential(50), sample_sizes=[1, 20, 49])
+    report = dataclasses.replace(
+        _report(_exponential(50), _held_out(_exponential(30)), sample_sizes=[1, 20, 49]),
+        block_size=5,
+        block_rms=torch.tensor([0.1, 0.05, math.nan]),
+        orders_mean_abs=torch.tensor([[math.inf, 1.0]]),
+    )
+    path = write_sidecar(report, tmp_path / "a.ckpt", name="loss_difference")
+    again = LossDifferenceReport.from_dict(read_sidecar(path))
+    for rule in RULES:
+        one, other = (r.required_sample_size(0.01, rule) for r in (report, again))
+        assert dataclasses.asdict(one) == dataclasses.asdict(other)
+    assert again.sentence(0.01) == report.sentence(0.01)
+    assert again.mean_abs.equal(found.mean_abs)
+    # what JSON has no number for
+    torch.testing.assert_close(again.block_rms, report.block_rms.double(), equal_nan=True)
+    assert again.orders_mean_abs.tolist() == [[math.inf, 1.0]]

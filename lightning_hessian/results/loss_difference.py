@@ -224,9 +224,9 @@ class LossDifferenceReport(OrderStatistics, Report):
         By root mean square ``S / sqrt(k (k + 1))``, by the mean absolute difference (the measured
         curve, past ``N`` ``MAD / (k + 1)``), or uniformly: with probability ``confidence`` all
         ``L_j`` from ``k`` on are closer than the threshold to ``L_N``, past ``N`` to the
-        population's mean. Samples past ``N`` are taken to be like the held-out ones where there are
-        such, differing from their own mean: samples that the weights were trained on have other
-        losses. Else they are taken to be like the measured.
+        population's mean. Past ``N`` held-out losses are asked where there are such, since samples
+        that the weights were trained on have other losses: the answer is then of a mean over
+        samples all like the held-out ones, whatever the gap.
 
         Args:
             threshold: Positive, in units of the loss.
@@ -258,7 +258,7 @@ class LossDifferenceReport(OrderStatistics, Report):
             sample_sizes=torch.cat([ends[0], self.sample_sizes, ends[1]]),
             mean_distances=torch.cat([heights[0], between, heights[1]]),
             further=self.held_out or self,
-            assumption=self._assumption(),
+            num_held_out=self.held_out.num_samples if self.held_out else None,
         )
 
     def sentence(self, threshold: float) -> str:
@@ -270,12 +270,10 @@ class LossDifferenceReport(OrderStatistics, Report):
         Returns:
             Like "with 10,000 samples one more sample moves the loss by 3.1e-05 +- 0.2e-05; below
             1e-05 from about 31,000 on (between 29,000 and 33,000), if further samples are like
-            these".
+            these". The value's error is a standard error, the size's interval one of 95 %.
+
+        Raises:
+            ValueError: If the report holds no statistics, or the threshold is not positive.
         """
         needed = self.required_sample_size(threshold)
         return sentence(needed, self.num_samples, self.held_out or self)
-
-    def _assumption(self) -> str:
-        if self.held_out is None:
-            return "further samples are like these"
-        return f"further samples are like the {self.held_out.num_samples:,} held-out ones"

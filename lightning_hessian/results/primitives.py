@@ -37,7 +37,7 @@ def from_primitives(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
     Args:
         kind: The dataclass.
-        values: By field name; None stands for ``nan`` where the field is a float.
+        values: By field name; None stands for ``nan`` where the field holds floats.
 
     Returns:
         The record; equal numbers, tensors of float64 or bool.
@@ -70,7 +70,7 @@ def _parsed(value: Any, hint: Any) -> Any:
         return float("nan") if value is None else float(value)
     if hint is Tensor:
         is_flags = bool(value) and isinstance(value[0], bool)
-        return torch.tensor(value, dtype=torch.bool if is_flags else torch.float64)
+        return torch.tensor(_numbers(value), dtype=torch.bool if is_flags else torch.float64)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_parsed(item, inner) for item in value)
@@ -78,6 +78,15 @@ def _parsed(value: Any, hint: Any) -> Any:
         return None
     records = [k for k in (hint, *typing.get_args(hint)) if _is_record(k)]
     return from_primitives(records[0], value) if records else value
+
+
+def _numbers(value: Any) -> Any:
+    """A list of numbers, also within lists, with what JSON has none for: None, and ``"inf"``."""
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    if value is None or isinstance(value, str):
+        return float(value or "nan")
+    return value
 
 
 def _is_record(kind: object) -> bool:

@@ -77,7 +77,7 @@ def required_sample_size(
     sample_sizes: Tensor,
     mean_distances: Tensor,
     further: Spread,
-    assumption: str,
+    num_held_out: int | None,
 ) -> RequiredSampleSize:
     """Find the smallest ``k`` for which a rule holds from it on.
 
@@ -94,7 +94,7 @@ def required_sample_size(
         sample_sizes: ``(g,)`` at which ``A_k`` is known, from 1 to ``N - 1``, ascending.
         mean_distances: ``(g,)`` ``A_k = (k + 1) E |d_k|``.
         further: Of the losses of further samples.
-        assumption: What further samples are like.
+        num_held_out: How many losses ``further`` is of, if of held-out ones.
 
     Returns:
         The size with its interval.
@@ -128,6 +128,11 @@ def required_sample_size(
         return outside if outside >= num_samples else min(inside, num_samples)
 
     size = size_at(0.0)
+    assumption = "further samples are like these"
+    if num_held_out is not None:
+        # within N the samples are the measured ones, past it none is
+        which = "all" if size >= num_samples else "further"
+        assumption = f"{which} samples are like the {num_held_out:,} held-out ones"
     return RequiredSampleSize(
         size=size,
         lower=size_at(-QUANTILE),

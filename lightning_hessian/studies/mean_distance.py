@@ -17,8 +17,11 @@ from torch import Tensor
 MAX_SUBSETS = 20_000
 """Up to so many subsets of one size are all visited; more are sampled."""
 
-NUM_DRAWS = 2**19
+NUM_DRAWS = 2**18
 """Losses drawn for each ``k``, all orders together."""
+
+MAX_LOSSES_AT_ONCE = 2**20
+"""Of several orders, 8 MB."""
 
 MIN_ORDERS, MAX_ORDERS = 16, 4096
 """Independent orders: the error of the estimate is their scatter."""
@@ -116,7 +119,7 @@ def mean_distances(
             influences.append(_influence(losses, subsets, k))
     wanted = min(max(MIN_ORDERS, NUM_DRAWS // count), MAX_ORDERS)
     num_orders = wanted if sampled else 0
-    at_once = max(1, 2 * NUM_DRAWS // count)
+    at_once = max(1, MAX_LOSSES_AT_ONCE // count)
     for start in range(0, num_orders, at_once):
         orders = torch.stack(
             [

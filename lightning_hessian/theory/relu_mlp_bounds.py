@@ -119,11 +119,12 @@ def relu_mlp_bounds(
 def printed_theorem_bound(num_layers: int, max_weight_norm: float, max_input_norm: float) -> float:
     """Theorem 1 as printed: ``sqrt2 (L M_x^2 M_W^{2L} + M_W^2 (M_W^{2L} - 1) / (M_W^2 - 1))``.
 
-    It is no bound. ``G_p`` has the weights of layers ``p + 1..L``, but the proof takes the product
-    from ``p`` on, a factor ``M_W^2`` too much, and too little where ``M_W < 1``: with ``L = 1``,
-    ``W = 0``, ``|x| = 1`` and ``K`` classes ``|H| = 1 / K``, the printed value is 0. The residual
-    part is left out, which is the larger one in small or badly fitted networks. For ``M_W > 1``
-    it mostly holds by being loose. :func:`corrected_theorem_bound` has the right exponent.
+    It is no bound of ``|H|``. ``G_p`` has the weights of layers ``p + 1..L``, but the proof takes
+    the product from ``p`` on, a factor ``M_W^2`` too much: the value is too large for large weights
+    and too small for small ones. With ``L = 1``, ``W = 0``, ``|x| = 1`` and ``K`` equally likely
+    classes ``|H| = 1 / K``; printed is 0. Against :func:`corrected_theorem_bound` it bounds the
+    Gauss-Newton part where ``M_W^2 >= 1 / (2 sqrt2)``. The residual part, left out of it, is the
+    larger one in networks with small weights or a bad fit.
 
     Args:
         num_layers: ``L``.

@@ -110,9 +110,9 @@ def test_sampled_subsets_agree_with_all_of_them_within_their_error(name: str) ->
 
 @pytest.mark.parametrize("name", ["exponential", "lognormal"])
 def test_stated_error_of_the_estimate_is_the_scatter_over_seeds(name: str) -> None:
-    losses = POPULATIONS[name].draw(40_000, generator=_seeded(8))  # the fewest orders there are
+    losses = POPULATIONS[name].draw(20_000, generator=_seeded(8))  # the fewest orders there are
     ascending = SortedLosses(losses - losses.mean())
-    sizes, repeats = [3, 100, 9000], 24
+    sizes, repeats = [3, 100, 4500], 24
     found = [mean_distances(ascending, sizes, _seeded(seed)) for seed in range(repeats)]
     for index in range(len(sizes)):
         scatter = torch.tensor([f[index].value for f in found]).double().std()
@@ -153,11 +153,11 @@ def test_same_generator_gives_the_same_numbers_and_float32_losses_are_summed_in_
     assert one.variance == pytest.approx(float(losses.double().var()), rel=1e-12)
 
 
-def test_sixty_thousand_losses_take_about_a_second_at_most() -> None:
+def test_sixty_thousand_losses_take_seconds_of_a_core_at_most() -> None:
     losses = POPULATIONS["lognormal"].draw(60_000, generator=_seeded(1))
     start = time.process_time()
     _measured(losses)
-    assert time.process_time() - start < 5  # 0.6 s of one core; machines differ, and are shared
+    assert time.process_time() - start < 5  # 0.5 s where this was written; machines differ
 
 
 @pytest.mark.parametrize(("largest", "count"), [(1, 40), (9, 40), (9, 5), (9999, 40), (60, 40)])

@@ -177,6 +177,17 @@ def test_printed_theorem_fails_for_a_single_layer_of_zeros() -> None:
     assert corrected_theorem_bound(1, 0.0, 1.0) == 0.5
 
 
+def test_printed_theorem_bounds_the_gauss_newton_part_of_large_weights() -> None:
+    edge = (2 * math.sqrt(2)) ** -0.5
+    for depth in (1, 2, 5):
+        for length in (0.1, 1.0, 30.0):
+            for norm in (edge, 1.0, 3.0):
+                printed = printed_theorem_bound(depth, norm, length)
+                assert printed >= corrected_theorem_bound(depth, norm, length)
+    # below the edge long samples exceed it, whatever the second term
+    assert printed_theorem_bound(2, 0.9 * edge, 30.0) < corrected_theorem_bound(2, 0.9 * edge, 30.0)
+
+
 def test_printed_theorem_fails_on_images_under_small_weights() -> None:
     # 28 x 28 pixels in [-1, 1] have a length near 26: the layer's input is no unit vector
     shapes, theta, x, label = _small_norm_networks(2, 0.03, 26.0)
