@@ -1,9 +1,16 @@
 """Live curvature of your own training loss for PyTorch Lightning."""
 
 from lightning_hessian.analysis import analyze
-from lightning_hessian.callbacks import HessianSpectrum
-from lightning_hessian.results import SpectralDensity, SpectrumReport
+from lightning_hessian.callbacks import HessianSpectrum, LossDifference
+from lightning_hessian.results import LossDifferenceReport, SpectralDensity, SpectrumReport
 
 __version__ = "0.1.0"
 
-__all__ = ["HessianSpectrum", "SpectralDensity", "SpectrumReport", "analyze"]
+__all__ = [
+    "HessianSpectrum",
+    "LossDifference",
+    "LossDifferenceReport",
+    "SpectralDensity",
+    "SpectrumReport",
+    "analyze",
+]

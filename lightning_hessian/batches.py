@@ -101,12 +101,14 @@ class FrozenBatches:
         num_samples: In these batches.
         description: What it is a sample of, in words.
         are_transferred: Whether the batches went through the transfer hooks already.
+        are_drawn: Whether samples were put into batches at random.
     """
 
     batches: tuple[FrozenBatch, ...]
     num_samples: int
     description: str
     are_transferred: bool = False
+    are_drawn: bool = False
 
 
 def plan_batches(
@@ -191,7 +193,7 @@ def fetch_batches(
         frozen.append(FrozenBatch(batch, weight, planned.index, planned.weight))
     suffix = "" if weight_fn is None else ", weighted by `weight_fn`"
     count = sum(planned.weight for planned in own)
-    return FrozenBatches(tuple(frozen), count, plan.description + suffix)
+    return FrozenBatches(tuple(frozen), count, plan.description + suffix, are_drawn=True)
 
 
 def _collated(

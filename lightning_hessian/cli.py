@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -13,10 +13,14 @@ from typing_extensions import override
 
 from lightning_hessian.analysis import analyze
 from lightning_hessian.analysis.files import read_checkpoint
-from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.callbacks import HessianSpectrum, LossDifference, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import SpectrumReport, Weights
+from lightning_hessian.results import Weights
 
+MEASURED: dict[str, type[Measuring]] = {
+    "spectrum": HessianSpectrum,
+    "loss_difference": LossDifference,
+}
 NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints"}
 
 if TYPE_CHECKING:
@@ -38,9 +42,11 @@ class AnalyzeMethod(HostTrainer):
         weights: Weights = "current",
         sidecar: bool = True,
         weights_only: bool | None = None,
+        measure: Literal["spectrum", "loss_difference"] = "spectrum",
         spectrum: HessianSpectrum | None = None,
-    ) -> list[SpectrumReport]:
-        """Measure the Hessian of the training loss at the weights of existing checkpoints.
+        loss_difference: LossDifference | None = None,
+    ) -> list[Any]:
+        """Measure the training loss at the weights of existing checkpoints.
 
         Args:
             model: Of the class that was trained.
@@ -49,10 +55,12 @@ class AnalyzeMethod(HostTrainer):
                 "runs/*/last.ckpt". To be given after --config.
             weights: "current", those that the optimiser moves, or "averaged", of a weight
                 averaging.
-            sidecar: Write each report beside its checkpoint, as <checkpoint>.hessian.json.
+            sidecar: Write each report beside its checkpoint, as <checkpoint>.<name>.json.
             weights_only: False to read also files that hold more than tensors and primitives, which
                 runs code: only for files that you trust.
-            spectrum: What to measure, on which samples.
+            measure: "spectrum" of the Hessian, or "loss_difference" when samples are added.
+            spectrum: What to measure of the spectrum, on which samples.
+            loss_difference: What to measure of the loss difference, on which samples.
 
         Returns:
             A report for each checkpoint.
@@ -65,12 +73,15 @@ class AnalyzeMethod(HostTrainer):
                 "`ckpt_path` must name checkpoints, got None. Give `--ckpt_path`, and give it "
                 "after `--config`, as a saved configuration holds an empty one."
             )
+        callback: Measuring | None = spectrum
+        if measure == "loss_difference":
+            callback = loss_difference or LossDifference()
         return analyze(
             model,
             ckpt_path,
             datamodule=datamodule,
             weights=weights,
-            spectrum=spectrum,
+            callback=callback,
             trainer=self,
             sidecar=sidecar,
             weights_only=weights_only is not False,
@@ -96,20 +107,21 @@ class AnalyzeSubcommand(HostCLI):
     @staticmethod
     @override
     def subcommands() -> dict[str, set[str]]:
-        return LightningCLI.subcommands() | {"analyze": {"model", "datamodule", "spectrum"}}
+        return LightningCLI.subcommands() | {"analyze": {"model", "datamodule", *MEASURED}}
 
     @override
     def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(add_subcommands, *args, **kwargs)
         if add_subcommands:
-            self._subcommand_parsers["analyze"].add_class_arguments(
-                HessianSpectrum, "spectrum", skip=NOT_OF_THE_ANALYSIS
-            )
+            for key, kind in MEASURED.items():
+                self._subcommand_parsers["analyze"].add_class_arguments(
+                    kind, key, skip=NOT_OF_THE_ANALYSIS
+                )
 
     @override
     def parse_arguments(self, parser: Any, args: Any) -> None:
         super().parse_arguments(parser, args)
-        configured = self._configured_spectrum()
+        configured = self._configured()
         if configured:
             # a second time, so that what the command line says stands above the training's options
             self._subcommand_parsers["analyze"].set_defaults(configured)
@@ -139,9 +151,9 @@ class AnalyzeSubcommand(HostCLI):
         Raises:
             SystemExit: If nothing could be analysed.
         """
-        spectrum = self.config_init["analyze"]["spectrum"]
+        callbacks = {key: self.config_init["analyze"][key] for key in MEASURED}
         try:
-            reports = self.trainer.analyze(spectrum=spectrum, **arguments)  # type: ignore[attr-defined]
+            reports = self.trainer.analyze(**callbacks, **arguments)  # type: ignore[attr-defined]
         except (UnreadableCheckpointError, ValueError) as error:
             raise SystemExit(f"error: {error}") from error
         reasons = {report.failure for report in reports}
@@ -159,17 +171,25 @@ class AnalyzeSubcommand(HostCLI):
                 return
         super()._parse_ckpt_path()
 
-    def _configured_spectrum(self) -> dict[str, Any]:
-        """Options of the callback in a training's configuration, by the keys of ``analyze``."""
+    def _configured(self) -> dict[str, Any]:
+        """What a training's configuration says of our callbacks, by the keys of ``analyze``."""
         if self.config.get("subcommand") != "analyze":
             return {}
         callbacks = self.config["analyze"]["trainer"].get("callbacks") or []
+        keys = {kind.__name__: key for key, kind in MEASURED.items()}
+        found: dict[str, dict[str, Any]] = {}
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-            if callback["class_path"].rpartition(".")[2] == HessianSpectrum.__name__:
-                options = callback["init_args"].as_dict()
-                kept = options.keys() - NOT_OF_THE_ANALYSIS
-                return {f"spectrum.{key}": options[key] for key in kept}
-        return {}
+            key = keys.get(callback["class_path"].rpartition(".")[2])
+            if key is not None:
+                found.setdefault(key, callback["init_args"].as_dict())
+        if not found:
+            return {}
+        return {"measure": next(iter(found))} | {
+            f"{key}.{name}": value
+            for key, options in found.items()
+            for name, value in options.items()
+            if name not in NOT_OF_THE_ANALYSIS
+        }
 
 
 class AnalysisTrainer(AnalyzeMethod, Trainer):
@@ -181,7 +201,8 @@ class HessianCLI(AnalyzeSubcommand, LightningCLI):
 
     Takes the arguments of ``LightningCLI``; a ``trainer_class`` must derive from
     :class:`AnalysisTrainer`. Of a configuration that a training saved, callbacks are left out, but
-    the options of a :class:`HessianSpectrum` among them are the defaults of the analysis.
+    the options of ours among them are the defaults of the analysis, and the first of them is the one
+    that measures.
     """
 
     analysis_trainer = AnalysisTrainer

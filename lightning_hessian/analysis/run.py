@@ -9,10 +9,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightning_hessian.analysis.files import Paths, find_checkpoints
 from lightning_hessian.analysis.sweep import CheckpointSweep, attach
-from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.callbacks import HessianSpectrum, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import SpectrumReport, Weights
-from lightning_hessian.writers.table import spectrum_table
+from lightning_hessian.results import Weights
 
 
 def analyze(
@@ -22,23 +21,23 @@ def analyze(
     datamodule: LightningDataModule | None = None,
     dataloaders: Any = None,
     weights: Weights = "current",
-    spectrum: HessianSpectrum | None = None,
+    callback: Measuring | None = None,
     trainer: Trainer | None = None,
     sidecar: bool = True,
     weights_only: bool = True,
     verbose: bool = True,
-) -> list[SpectrumReport]:
-    """Measure the Hessian of the training loss at the weights of existing checkpoints.
+) -> list[Any]:
+    """Measure the training loss at the weights of existing checkpoints.
 
     The checkpoints need to know nothing of this package, nor to hold more than weights. They are
     loaded in turn into a fit that takes no step: setup, precision, strategy, loaders and the hooks
     that begin a fit are those of the training, callbacks and validation are left out. So the
-    numbers are the ones that :class:`HessianSpectrum` with the same options measures at these
-    weights in training, also of a loss that depends on the epoch or the step. What a module only
+    numbers are the ones that the same callback with the same options measures at these weights in
+    training, also of a loss that depends on the epoch or the step. What a module only
     sets batch by batch, in a hook, without saving it, is as its constructor left it.
 
-    Reports are written as JSON beside each checkpoint (``<checkpoint>.hessian.json``, averaged
-    weights ``<checkpoint>.hessian.averaged.json``), to the Trainer's loggers at the checkpoint's
+    Reports are written as JSON beside each checkpoint (``<checkpoint>.<name>.json``, averaged
+    weights ``<checkpoint>.<name>.averaged.json``, by the callback's name), to the Trainer's loggers at the checkpoint's
     step, and as a table to the terminal. Checkpoints with equal weights, such as ``last.ckpt``, are
     measured once and all listed. A file that cannot be read, or is of another module, is skipped
     with a warning that says why.
@@ -49,7 +48,8 @@ def analyze(
         datamodule: Whose training set the loss is measured on.
         dataloaders: Training loader, in place of a datamodule.
         weights: "current", those that the optimiser moves, or "averaged", of a weight averaging.
-        spectrum: What to measure, on which samples. Its schedule has no meaning here.
+        callback: What to measure, on which samples: a :class:`HessianSpectrum`, the default, or a
+            :class:`LossDifference`. Its schedule has no meaning here.
         trainer: A fresh one with the accelerator, precision and loggers to use; its callbacks stand
             aside. By default one device, float32, and TensorBoard in ``lightning_logs``.
         sidecar: Write the JSON files.
@@ -58,8 +58,8 @@ def analyze(
         verbose: Show a progress bar and print the table.
 
     Returns:
-        A report for each checkpoint, by step; those skipped at the end, with the reason as their
-        ``failure``.
+        A report of the callback's kind for each checkpoint, by step; those skipped at the end, with
+        the reason as their ``failure``.
 
     Raises:
         ValueError: If an argument has no meaning, or processes would be spawned.
@@ -74,7 +74,7 @@ def analyze(
         raise ValueError("`trainer` must not be barebones, as that has no loggers to write to.")
     _refuse_spawned(trainer)
     sweep = CheckpointSweep(
-        spectrum or HessianSpectrum(),
+        callback or HessianSpectrum(),
         find_checkpoints(checkpoints),
         weights=weights,
         weights_only=weights_only,
@@ -89,7 +89,7 @@ def analyze(
         del model.__dict__["configure_callbacks"]
     _check_outcome(sweep)
     if verbose and trainer.is_global_zero:
-        print(spectrum_table(sweep.reports))
+        print(sweep.callback.table(sweep.reports))
     return sweep.reports
 
 

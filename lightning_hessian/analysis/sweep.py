@@ -15,11 +15,11 @@ from typing_extensions import override
 
 from lightning_hessian.analysis.files import brief, read_checkpoint
 from lightning_hessian.analysis.loading import Loaded, load_checkpoint
-from lightning_hessian.callbacks import HessianSpectrum
+from lightning_hessian.callbacks import Measuring
 from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.objective.isolation.state import StateSnapshot
-from lightning_hessian.results import SpectrumReport, Weights
+from lightning_hessian.results import Weights
 from lightning_hessian.writers.sidecar import write_sidecar
 
 TOO_LATE = "the process was told to end before this checkpoint was measured"
@@ -32,7 +32,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
     that a file cannot be read, all processes decide alike.
 
     Args:
-        spectrum: Measures; not among the Trainer's callbacks.
+        callback: Measures; not among the Trainer's callbacks.
         paths: Of the checkpoints.
         weights: Which of the weights in them.
         weights_only: Refuse objects other than tensors and primitives in them.
@@ -42,7 +42,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
 
     def __init__(
         self,
-        spectrum: HessianSpectrum,
+        callback: Measuring,
         paths: Sequence[str],
         *,
         weights: Weights,
@@ -51,16 +51,16 @@ class CheckpointSweep(ProgressBar, HostCallback):
         shows_progress: bool,
     ) -> None:
         super().__init__()
-        self.reports: list[SpectrumReport] = []
+        self.reports: list[Any] = []
         self.unreadable: dict[str, str] = {}
         self.has_run = False
         self.is_enabled = shows_progress
-        self._spectrum = spectrum
+        self.callback = callback
         self._paths = paths
         self._weights: Weights = weights
         self._weights_only = weights_only
         self._sidecar = sidecar
-        self._by_digest: dict[str, SpectrumReport] = {}
+        self._by_digest: dict[str, Any] = {}
 
     @override
     def disable(self) -> None:
@@ -77,7 +77,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None
         progress = copy.deepcopy(trainer.fit_loop.state_dict())
         before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
-        self._spectrum.prepare(trainer, pl_module)
+        self.callback.prepare(trainer, pl_module)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
         shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self.is_enabled)
         try:
@@ -90,12 +90,12 @@ class CheckpointSweep(ProgressBar, HostCallback):
             shown.close()
             before.restore()
             trainer.fit_loop.load_state_dict(progress)
-            self._spectrum.teardown(trainer, pl_module, "fit")
+            self.callback.teardown(trainer, pl_module, "fit")
         self.unreadable = trainer.strategy.broadcast(self.unreadable)
         reported = {report.ckpt_path for report in self.reports} | self.unreadable.keys()
         late = {path: TOO_LATE for path in paths if path not in reported}
         self.reports += [
-            SpectrumReport(failure=reason, weights=self._weights, ckpt_path=path)
+            self.callback.report_type(failure=reason, weights=self._weights, ckpt_path=path)
             for path, reason in (late | self.unreadable).items()
         ]
 
@@ -116,7 +116,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         loaded: Loaded | None = None
         try:
             content = read_checkpoint(path, weights_only=self._weights_only)
-            mode = self._spectrum.mode
+            mode = self.callback.mode
             loaded = load_checkpoint(content, trainer, module, weights=self._weights, mode=mode)
         except Exception as error:
             # hooks of the user's too: what they raise about one file is no reason to leave the rest
@@ -137,19 +137,19 @@ class CheckpointSweep(ProgressBar, HostCallback):
 
     def _measured(
         self, path: str, trainer: Trainer, module: LightningModule, loaded: Loaded
-    ) -> SpectrumReport | None:
+    ) -> Any:
         """The report of the weights loaded, or None if the process was told to end meanwhile."""
-        spectrum = self._spectrum
-        num_reports = len(spectrum.reports)
-        spectrum.forget()
-        spectrum.measure_now(trainer, module, ckpt_path=path)
-        if len(spectrum.reports) == num_reports:
+        callback = self.callback
+        num_reports = len(callback.reports)
+        callback.forget()
+        callback.measure_now(trainer, module, ckpt_path=path)
+        if len(callback.reports) == num_reports:
             return None
-        measured = spectrum.reports[-1]
-        spectrum.reports[-1] = dataclasses.replace(
+        measured = callback.reports[-1]
+        callback.reports[-1] = dataclasses.replace(
             measured, weights=self._weights, notes=(*measured.notes, *loaded.notes)
         )
-        return spectrum.reports[-1]
+        return callback.reports[-1]
 
     def _skip(self, path: str, error: Exception) -> None:
         known = isinstance(error, UnreadableCheckpointError)
@@ -157,8 +157,8 @@ class CheckpointSweep(ProgressBar, HostCallback):
         rank_zero_warn(f"The checkpoint {path} is skipped: {self.unreadable[path]}.")
 
     @rank_zero_only
-    def _write(self, report: SpectrumReport, path: str) -> None:
-        name = self._spectrum.name
+    def _write(self, report: Any, path: str) -> None:
+        name = self.callback.name
         name = name if self._weights == "current" else f"{name}.{self._weights}"
         try:
             write_sidecar(report, path, name=name)

@@ -74,7 +74,9 @@ class FitObjective:
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
+        self._held_out: FrozenBatches | None = None
         self._products: Products | None = None
+        self._has_no_products = options.products == "none"
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
@@ -97,11 +99,28 @@ class FitObjective:
         if self._frozen is None:
             _refuse_sharded(self._trainer)
             self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
+            if self._options.held_out is not False:
+                held_out = agreed(self.processes, self._freeze_held_out)
+                self._held_out = in_step(held_out, self.processes)
+        if self._products is None and not self._has_no_products:
+            self._choose_products(self._frozen)
         if self._products is None:
-            self._products = Products(self._options, self._open, self._dtype, self._frozen)
-            self.notes = self._products.notes
+            with self._open(self._frozen, self._dtype) as loss:
+                yield loss
+            return
         with self._products.opened() as loss:
             yield loss
+
+    def _choose_products(self, frozen: FrozenBatches) -> None:
+        """Unless the losses alone are worth measuring, what has no products is refused."""
+        try:
+            self._products = Products(self._options, self._open, self._dtype, frozen)
+            self.notes = self._products.notes
+        except RefusedError as error:
+            if self._options.products == "needed":
+                raise
+            self._has_no_products = True
+            self.notes = (f"Nothing was measured of gradients and Hessians: {error}",)
 
     @contextmanager
     def _open(
@@ -113,7 +132,10 @@ class FitObjective:
         copies: bool = False,
     ) -> Iterator[TrainingLoss]:
         with self._entered(dtype, copies=copies) as sandbox:
-            yield self._loss(frozen, sandbox, kind)
+            loss = self._loss(frozen, sandbox, kind)
+            if self._held_out is not None:
+                loss.held_out = self._loss(self._held_out, sandbox, kind)
+            yield loss
 
     @contextmanager
     def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
@@ -188,3 +210,6 @@ class FitObjective:
 
     def _freeze(self) -> FrozenBatches:
         return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
+
+    def _freeze_held_out(self) -> FrozenBatches:
+        return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

@@ -20,6 +20,7 @@ from lightning_hessian.objective import (
     draws_uniformly,
     hook_owner,
     take_batches,
+    validation_source,
 )
 
 FAST_DEV_RUN_SAMPLES = 8
@@ -116,11 +117,30 @@ class FrozenSample:
             return self._capture.frozen()
         loaders = self._given or self._training
         if self._hook_owner is not None:
-            with open_sandbox([]) as sandbox:
-                sandbox.reseed(0)
-                hook: Any = self._hook_owner
-                structure = hook.hessian_dataloader()
+            hook: Any = self._hook_owner
+            structure = _called(hook.hessian_dataloader, open_sandbox)
             loaders = Loaders.of(structure, name="the loader of `hessian_dataloader`")
+        return self._take(loaders, open_sandbox)
+
+    def freeze_held_out(self, open_sandbox: OpenSandbox) -> FrozenBatches:
+        """Fetch samples that training does not see; as many as of those that it sees.
+
+        Args:
+            open_sandbox: Protects the run from what fetching changes.
+
+        Returns:
+            At least one batch of this process.
+
+        Raises:
+            RefusedError: If there is no validation set, or no sample that could be told truthfully.
+        """
+        held_out, name = self._options.held_out, "the loader given by `held_out`"
+        if held_out is True:
+            source, name = validation_source(self._trainer), "the validation set"
+            held_out = _called(source, open_sandbox)
+        return self._take(Loaders.of(held_out, name=name), open_sandbox)
+
+    def _take(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
         is_trained_on = loaders.draw_on(self._training)
         if loaders.are_indexable and (is_trained_on or all(map(draws_uniformly, loaders.leaves))):
             return self._fetch(loaders, open_sandbox)
@@ -211,3 +231,10 @@ class FrozenSample:
     def _num_samples(self) -> Any:
         in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
         return FAST_DEV_RUN_SAMPLES if in_dev_run else self._options.num_samples
+
+
+def _called(make: Callable[[], Any], open_sandbox: OpenSandbox) -> Any:
+    """The loaders that a hook of the user's makes, always from the same state."""
+    with open_sandbox([]) as sandbox:
+        sandbox.reseed(0)
+        return make()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -95,6 +95,22 @@ class Measuring(HostCallback):
             trainer: Running the fit.
             report: The latest.
         """
+
+    @abstractmethod
+    def table(self, reports: Sequence[Any]) -> str:
+        """Reports as a table for the terminal.
+
+        Args:
+            reports: Of this callback's kind.
+
+        Returns:
+            A line for each, below a heading.
+        """
+
+    @property
+    def report_type(self) -> type[Any]:
+        """Dataclass of a report."""
+        return self._report_type
 
     @property
     def name(self) -> str:

@@ -26,6 +26,10 @@ class ObjectiveOptions:
             ``(batch, batch_idx)``, or the number of a ``manual_backward`` call in the step.
         dataloader: Where the frozen batches come from; the Trainer's training set when None.
         weight_fn: Weight of a batch in the mean; its number of samples if None.
+        products: Whether Hessian-vector products are ``needed``, ``wanted`` where they exist, or
+            not asked for (``none``).
+        held_out: Samples that training does not see: a loader, True for the validation set, or
+            False for none.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -41,6 +45,8 @@ class ObjectiveOptions:
     loss: str | int | None = None
     dataloader: Iterable[Any] | None = None
     weight_fn: Callable[[Any], float] | None = None
+    products: Literal["needed", "wanted", "none"] = "needed"
+    held_out: bool | Iterable[Any] = False
 
     def __post_init__(self) -> None:
         if self.num_samples != "all" and not _is_whole(self.num_samples, 1):
@@ -77,6 +83,10 @@ class ObjectiveOptions:
             raise ValueError(
                 "`loss` must be the name of a method of the module, the number of a "
                 f"`manual_backward` call (from 0), or None, got {self.loss!r}."
+            )
+        if not (isinstance(self.held_out, bool) or hasattr(self.held_out, "__iter__")):
+            raise ValueError(
+                f"`held_out` must be True, False or a loader of batches, got {self.held_out!r}."
             )
         if not (self.weight_fn is None or callable(self.weight_fn)):
             raise ValueError(

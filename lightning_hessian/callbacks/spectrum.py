@@ -23,7 +23,7 @@ from lightning_hessian.objective import Conductor, ProductQuality, TrainingLoss
 from lightning_hessian.operators import HessianOperator
 from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.results import Mode, Spectrum, SpectrumReport
-from lightning_hessian.writers import SpectrumWriter
+from lightning_hessian.writers import SpectrumWriter, spectrum_table
 
 BLOCK_SIZE = 4
 HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
@@ -181,8 +181,12 @@ class HessianSpectrum(MeasurementCallback):
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
         is_drawn = report.density is not None and trainer.loggers
-        figure = rasterize(spectrum_figure(report)) if is_drawn else None
-        self._writer.write(trainer.loggers, report, figure)
+        figures = {"spectrum": rasterize(spectrum_figure(report))} if is_drawn else {}
+        self._writer.write(trainer.loggers, report, figures)
+
+    @override
+    def table(self, reports: Sequence[SpectrumReport]) -> str:
+        return spectrum_table(reports)
 
     def _tell_cost(
         self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int

@@ -4,18 +4,34 @@ from lightning_hessian.objective.conducting import Conductor, conduct
 from lightning_hessian.objective.data.batch_weights import BatchWeights
 from lightning_hessian.objective.data.combined_data import Loaders
 from lightning_hessian.objective.data.detached import detached_copy
-from lightning_hessian.objective.data.given_data import hook_owner, take_batches
+from lightning_hessian.objective.data.given_data import (
+    hook_owner,
+    take_batches,
+    validation_source,
+)
 from lightning_hessian.objective.data.training_data import draws_uniformly
 from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.loss import Gradient, TrainingLoss
 from lightning_hessian.objective.products import ProductQuality
+from lightning_hessian.objective.samples.sample_losses import (
+    SampleLosses,
+    held_out_losses,
+    sample_losses,
+    sample_losses_at,
+)
+from lightning_hessian.objective.samples.scatter import (
+    BatchScatter,
+    batch_scatter,
+    sample_products,
+)
 from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
 from lightning_hessian.objective.steps.manual_optimization import CapturedLoss
 from lightning_hessian.objective.steps.module_loss import module_loss
 
 __all__ = [
+    "BatchScatter",
     "BatchWeights",
     "CapturedLoss",
     "Conductor",
@@ -24,15 +40,22 @@ __all__ = [
     "Loaders",
     "Probes",
     "ProductQuality",
+    "SampleLosses",
     "Sandbox",
     "SelfCheck",
     "TrainingLoss",
+    "batch_scatter",
     "compare_products",
     "conduct",
     "detached_copy",
     "draws_uniformly",
+    "held_out_losses",
     "hook_owner",
     "module_loss",
     "refuse_silent_errors",
+    "sample_losses",
+    "sample_losses_at",
+    "sample_products",
     "take_batches",
+    "validation_source",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -94,33 +94,39 @@ def _is_marked(function: Any) -> bool:
     return any(getattr(method, "__code__", None) is _ONCE for method in methods)
 
 
-def second_derivative(
-    first: Sequence[Tensor],
+def second_derivatives(
+    first: Sequence[Tensor | None],
     tensors: Sequence[Tensor],
-    vectors: Sequence[Tensor],
-    *,
-    retain_graph: bool,
-) -> tuple[Tensor | None, ...]:
-    """Differentiate first derivatives once more, along some vectors.
+    columns: Sequence[Sequence[Tensor]],
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """Differentiate first derivatives once more, along several vectors that share their graph.
 
     Args:
-        first: First derivatives, with their graph.
+        first: First derivatives by each of ``tensors``, with their graph, which is used up; None
+            where there is no dependence.
         tensors: To differentiate by.
-        vectors: One for each first derivative, of its shape.
-        retain_graph: Whether the graph is needed again.
+        columns: Vectors, each in pieces of the tensors' shapes.
 
-    Returns:
-        One for each tensor; None where there is no dependence.
+    Yields:
+        For each vector one derivative by each tensor, None where there is no dependence; nothing
+        if the first derivatives are constants.
 
     Raises:
         NoExactProductsError: If an operation of torch has no second derivative.
     """
-    try:
-        return torch.autograd.grad(
-            first, tensors, vectors, retain_graph=retain_graph, allow_unused=True
-        )
-    except NotImplementedError as error:
-        raise NoExactProductsError(
-            f"the loss uses an operation of torch without a second derivative: {error} Replace it "
-            "by differentiable operations, or leave the parameters behind it out by `parameters=`."
-        ) from error
+    curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
+    for j, column in enumerate(columns if curved else ()):
+        try:
+            yield torch.autograd.grad(
+                [first[i] for i in curved],  # type: ignore[misc]
+                tensors,
+                [column[i] for i in curved],
+                retain_graph=j + 1 < len(columns),
+                allow_unused=True,
+            )
+        except NotImplementedError as error:
+            raise NoExactProductsError(
+                f"the loss uses an operation of torch without a second derivative: {error} Replace "
+                "it by differentiable operations, or leave the parameters behind it out by "
+                "`parameters=`."
+            ) from error

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective.graph import second_derivative
+from lightning_hessian.objective.graph import second_derivatives
 from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.products import EXACT, ProductQuality
@@ -61,7 +61,12 @@ class TrainingLoss:
         poll: Called before each evaluation; raises if the measurement is to be abandoned.
         processes: That share the batches, equally many each.
         name: Which loss of the module it is; None for that of its ``training_step``.
+
+    Attributes:
+        held_out: The same loss over samples that training does not see, if there are any.
     """
+
+    held_out: TrainingLoss | None = None
 
     def __init__(
         self,
@@ -111,6 +116,18 @@ class TrainingLoss:
             index: Position among the frozen batches.
 
         Returns:
+            A scalar, or None for a batch that training would skip; errors as :meth:`evaluate`.
+        """
+        return self.evaluate(self.batches.batches[index])
+
+    def evaluate(self, batch: FrozenBatch, *, seed: int | None = None) -> Tensor | None:
+        """Loss of any batch with its graph, as :meth:`evaluate_batch`.
+
+        Args:
+            batch: To be evaluated.
+            seed: Of the step's random numbers; the batch's index when None.
+
+        Returns:
             A scalar, or None for a batch that training would skip.
 
         Raises:
@@ -119,8 +136,7 @@ class TrainingLoss:
         """
         if self._poll is not None:
             self._poll()
-        batch = self.batches.batches[index]
-        self._sandbox.reset(batch.index)
+        self._sandbox.reset(batch.index if seed is None else seed)
         loss = self._batch_loss(batch.data, batch.index)
         if loss is None:
             return None
@@ -250,14 +266,7 @@ class TrainingLoss:
         weighted = self.batches.batches[index].weight * loss
         tensors = self.parameters.tensors
         first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
-        curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
-        for j, column in enumerate(columns if curved else ()):
-            second = second_derivative(
-                [first[i] for i in curved],
-                tensors,
-                [column[i] for i in curved],
-                retain_graph=j + 1 < len(columns),
-            )
+        for j, second in enumerate(second_derivatives(first, tensors, columns)):
             self.parameters.add_flat(total[j * self.size : (j + 1) * self.size], second, 1.0)
 
     @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.panels.spectrum import describe
 from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
-from lightning_hessian.results import SpectrumReport
+from lightning_hessian.results import Report, SpectrumReport
+
+AnyReport = TypeVar("AnyReport", bound=Report)
 
 
 def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
@@ -24,14 +27,7 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
     Raises:
         ValueError: If no report holds numbers.
     """
-    good = [report for report in reports if report.failure is None]
-    if not good:
-        given = (
-            f"{len(reports)} failed ones, the last by: {reports[-1].failure}"
-            if reports
-            else "an empty list. Fit first"
-        )
-        raise ValueError(f"`reports` must hold at least one without failure, got {given}.")
+    good = without_failures(reports)
     figure = new_figure(width=10.0, height=3.4)
     eigenvalues, trace, loss = figure.subplots(1, 3)
     _draw_eigenvalues(eigenvalues, good)
@@ -43,6 +39,29 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
         axes.grid(color=FAINT, alpha=0.2)
     figure.suptitle(f"Hessian of the training loss: {describe(good[-1])}", fontsize=10)
     return figure
+
+
+def without_failures(reports: Sequence[AnyReport]) -> list[AnyReport]:
+    """Those that hold numbers.
+
+    Args:
+        reports: Of any kind, in order.
+
+    Returns:
+        At least one.
+
+    Raises:
+        ValueError: If no report holds numbers.
+    """
+    good = [report for report in reports if report.failure is None]
+    if not good:
+        given = (
+            f"{len(reports)} failed ones, the last by: {reports[-1].failure}"
+            if reports
+            else "an empty list. Fit first"
+        )
+        raise ValueError(f"`reports` must hold at least one without failure, got {given}.")
+    return good
 
 
 def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:

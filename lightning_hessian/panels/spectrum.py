@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
-from lightning_hessian.results import SpectralDensity, SpectrumReport
+from lightning_hessian.results import Report, SpectralDensity, SpectrumReport
 
 NUM_POINTS = 2000
 SEVERAL_EIGENVALUES = 0.1
@@ -49,7 +49,7 @@ def spectrum_figure(report: SpectrumReport) -> Figure:
     return figure
 
 
-def describe(report: SpectrumReport) -> str:
+def describe(report: Report) -> str:
     """What a report was measured on, in one line.
 
     Args:

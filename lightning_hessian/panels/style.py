@@ -12,6 +12,11 @@ BAND = "#9dc3e6"
 LARGEST = "#c00000"
 SMALLEST = "#7030a0"
 FAINT = "#7f7f7f"
+SECOND = "#c55a11"
+THIRD = "#548235"
+FOURTH = "#7030a0"
+SECOND_BAND = "#f4b183"
+HOLE = "#e4e4e4"
 
 
 def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:

@@ -1,5 +1,6 @@
 """Frozen records of what was measured: values with their errors, plain floats and CPU tensors."""
 
+from lightning_hessian.results.deviation import deviation
 from lightning_hessian.results.estimates import (
     Eigenvalues,
     NegativeMass,
@@ -42,4 +43,5 @@ __all__ = [
     "SpectrumReport",
     "TraceEstimate",
     "Weights",
+    "deviation",
 ]

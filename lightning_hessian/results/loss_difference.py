@@ -13,6 +13,7 @@ from lightning_hessian.results.report import Report
 from lightning_hessian.results.required_sample_size import (
     RequiredSampleSize,
     SampleSizeRule,
+    difference_clause,
     required_sample_size,
     sentence,
 )
@@ -277,3 +278,10 @@ class LossDifferenceReport(OrderStatistics, Report):
         """
         needed = self.required_sample_size(threshold)
         return sentence(needed, self.num_samples, self.held_out or self)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a person can act on: :meth:`sentence` of each threshold, or the difference alone."""
+        if not self.thresholds:
+            return (difference_clause(self.num_samples, self.held_out or self),)
+        return tuple(self.sentence(threshold) for threshold in self.thresholds)

@@ -155,8 +155,6 @@ def sentence(needed: RequiredSampleSize, num_samples: int, further: Spread) -> s
     Returns:
         One clause each for the difference now, the size, and the assumption.
     """
-    value = further.mean_absolute_deviation / (num_samples + 1)
-    error = further.mean_absolute_deviation_standard_error / (num_samples + 1)
     unit = 1
     if needed.upper > needed.lower:
         unit = 10 ** max(0, math.floor(math.log10((needed.upper - needed.lower) / 2)))
@@ -164,9 +162,26 @@ def sentence(needed: RequiredSampleSize, num_samples: int, further: Spread) -> s
         max(1, round(n / unit) * unit) for n in (needed.size, needed.lower, needed.upper)
     )
     return (
+        f"{difference_clause(num_samples, further)}; below {needed.threshold:g} from about "
+        f"{size:,} on (between {lower:,} and {upper:,}), if {needed.assumption}"
+    )
+
+
+def difference_clause(num_samples: int, further: Spread) -> str:
+    """Tell by how much one more sample moves the loss.
+
+    Args:
+        num_samples: ``N``.
+        further: Of the losses of further samples.
+
+    Returns:
+        The mean absolute difference at ``N`` with its standard error, in words.
+    """
+    value = further.mean_absolute_deviation / (num_samples + 1)
+    error = further.mean_absolute_deviation_standard_error / (num_samples + 1)
+    return (
         f"with {num_samples:,} samples one more sample moves the loss by "
-        f"{_with_error(value, error)}; below {needed.threshold:g} from about {size:,} on "
-        f"(between {lower:,} and {upper:,}), if {needed.assumption}"
+        f"{_with_error(value, error)}"
     )
 
 

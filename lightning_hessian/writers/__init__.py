@@ -1,7 +1,15 @@
 """From a report to the disk."""
 
+from lightning_hessian.writers.loss_difference_writer import LossDifferenceWriter
 from lightning_hessian.writers.sidecar import read_sidecar, write_sidecar
 from lightning_hessian.writers.spectrum_writer import SpectrumWriter
-from lightning_hessian.writers.table import spectrum_table
+from lightning_hessian.writers.table import loss_difference_table, spectrum_table
 
-__all__ = ["SpectrumWriter", "read_sidecar", "spectrum_table", "write_sidecar"]
+__all__ = [
+    "LossDifferenceWriter",
+    "SpectrumWriter",
+    "loss_difference_table",
+    "read_sidecar",
+    "spectrum_table",
+    "write_sidecar",
+]

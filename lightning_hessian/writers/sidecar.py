@@ -7,19 +7,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import fsspec
 
+from lightning_hessian.results import Report
+
 FORMAT_VERSION = 1
-
-
-class Report(Protocol):
-    """A record with a primitive form."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record in plain values."""
-        ...
 
 
 def sidecar_ending(name: str) -> str:
@@ -81,7 +75,7 @@ def write_sidecar(report: Report, ckpt_path: str | os.PathLike[str], *, name: st
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what :func:`write_sidecar` wrote; give it to ``SpectrumReport.from_dict``.
+    """Read what :func:`write_sidecar` wrote; give it to ``from_dict`` of the report's class.
 
     Args:
         path: Of the JSON file.
@@ -97,7 +91,8 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping) or "format_version" not in values:
         raise ValueError(
             f"`path` must be a report beside a checkpoint, but {os.fspath(path)} has no "
-            "'format_version'. Give the file that ends in `.hessian.json`."
+            "'format_version'. Give the file that ends in the callback's name, such as "
+            "`.hessian.json`."
         )
     return dict(values)
 

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
 
 from lightning_hessian.results import SpectrumReport
+from lightning_hessian.writers.report_writer import ReportWriter
 from lightning_hessian.writers.scalars import spectrum_scalars
-from lightning_hessian.writers.tensorboard import tensorboard_loggers, write_density, write_layout
+from lightning_hessian.writers.tensorboard import Charts, lines, margin, write_density
 
 
-class SpectrumWriter:
-    """Scalars go to every logger; histograms, figure, text and charts to TensorBoard.
+class SpectrumWriter(ReportWriter[SpectrumReport]):
+    """Adds the density's histograms to what every report gets."""
 
-    Args:
-        prefix: First part of each tag, and the sub-run that holds the Custom Scalars page.
-        custom_scalars: Whether to lay out a Custom Scalars page, once for each log directory.
-    """
+    title = "Hessian of the training loss"
 
-    def __init__(self, *, prefix: str, custom_scalars: bool) -> None:
-        self._prefix = prefix
-        self._custom_scalars = custom_scalars
-        self._laid_out: set[str] = set()
+    @override
+    def scalars(self, report: SpectrumReport) -> dict[str, float]:
+        return spectrum_scalars(report, prefix=self._prefix)
 
-    @rank_zero_only
-    def write(
-        self,
-        loggers: Sequence[Logger],
-        report: SpectrumReport,
-        figure: npt.NDArray[np.uint8] | None,
-    ) -> None:
-        """Write one report at its global step, and flush; on the first process only.
+    @override
+    def charts(self, report: SpectrumReport) -> Charts:
+        prefix = self._prefix
+        return {
+            "largest eigenvalues": lines(rf"{prefix}/eig_\d+$"),
+            "most negative eigenvalues": lines(rf"{prefix}/eig_min_\d+$"),
+            "trace and its 95 % interval": margin(f"{prefix}/trace"),
+            "share of negative eigenvalues": margin(f"{prefix}/negative_fraction"),
+        }
 
-        Args:
-            loggers: The Trainer's.
-            report: With numbers, or with a failure, whose reason is written as a text.
-            figure: Of the density, ``(height, width, 3)``.
-        """
-        step = report.global_step
-        for logger in loggers:
-            logger.log_metrics(spectrum_scalars(report, prefix=self._prefix), step=step)
-        for logger in tensorboard_loggers(loggers):
-            self._lay_out(logger)
-            experiment = logger.experiment  # type: ignore[attr-defined]
-            if report.density is not None:
-                size = report.num_parameters
-                write_density(experiment, report.density, prefix=self._prefix, size=size, step=step)
-            if figure is not None:
-                experiment.add_image(f"{self._prefix}/spectrum", figure, step, dataformats="HWC")
-            if report.failure is not None:
-                experiment.add_text(f"{self._prefix}/failure", report.failure, step)
-            experiment.flush()
-
-    def _lay_out(self, logger: Logger) -> None:
-        directory = logger.log_dir
-        if self._custom_scalars and directory and directory not in self._laid_out:
-            write_layout(directory, prefix=self._prefix)
-            self._laid_out.add(directory)
+    @override
+    def write_more(self, experiment: Any, report: SpectrumReport) -> None:
+        if report.density is not None:
+            write_density(
+                experiment,
+                report.density,
+                prefix=self._prefix,
+                size=report.num_parameters,
+                step=report.global_step,
+            )

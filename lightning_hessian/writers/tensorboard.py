@@ -17,6 +17,9 @@ NUM_BUCKETS = 64
 SYMLOG_UNIT = 1e-3
 NARROWEST = 1e-12
 
+Charts = dict[str, list[Any]]
+"""Title to a chart that :func:`lines` or :func:`margin` made."""
+
 
 def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
     """Those whose ``experiment`` is a TensorBoard writer, of whichever namespace.
@@ -67,8 +70,32 @@ def write_density(
         )
 
 
-def write_layout(log_dir: str, *, prefix: str) -> None:
-    """Lay out a Custom Scalars page: the eigenvalues on one chart, the trace with its interval.
+def lines(*patterns: str) -> list[Any]:
+    """A chart of curves.
+
+    Args:
+        patterns: Regular expressions of tags.
+
+    Returns:
+        The chart as a Custom Scalars page takes it.
+    """
+    return ["Multiline", list(patterns)]
+
+
+def margin(tag: str) -> list[Any]:
+    """A chart of one curve in its band, which ``<tag>_lower`` and ``<tag>_upper`` bound.
+
+    Args:
+        tag: Of the curve.
+
+    Returns:
+        The chart as a Custom Scalars page takes it.
+    """
+    return ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
+
+
+def write_layout(log_dir: str, *, prefix: str, title: str, charts: Charts) -> None:
+    """Lay out a Custom Scalars page.
 
     TensorBoard keeps one layout for each run and merges those of all runs. Ours stands in a
     sub-run of its own, so that a layout of the user's stays.
@@ -76,25 +103,11 @@ def write_layout(log_dir: str, *, prefix: str) -> None:
     Args:
         log_dir: Of the user's run.
         prefix: First part of our tags, and the sub-run's name.
+        title: Of the page, after the prefix.
+        charts: By title.
     """
-    charts = {
-        "largest eigenvalues": ["Multiline", [rf"{prefix}/eig_\d+$"]],
-        "most negative eigenvalues": ["Multiline", [rf"{prefix}/eig_min_\d+$"]],
-        "trace and its 95 % interval": [
-            "Margin",
-            [f"{prefix}/trace", f"{prefix}/trace_lower", f"{prefix}/trace_upper"],
-        ],
-        "share of negative eigenvalues": [
-            "Margin",
-            [
-                f"{prefix}/negative_fraction",
-                f"{prefix}/negative_fraction_lower",
-                f"{prefix}/negative_fraction_upper",
-            ],
-        ],
-    }
     with SummaryWriter(str(Path(log_dir) / prefix)) as writer:
-        writer.add_custom_scalars({f"{prefix}: Hessian of the training loss": charts})
+        writer.add_custom_scalars({f"{prefix}: {title}": charts})
 
 
 def _buckets(positions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

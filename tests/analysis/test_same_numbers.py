@@ -44,7 +44,7 @@ def test_all_routes_give_the_same_bits_for_a_loss_that_depends_on_epoch_and_step
     after = analyzed(
         ByEpochAndStep(normalised()),
         tmp_path,
-        spectrum=HessianSpectrum(**options),
+        callback=HessianSpectrum(**options),
         trainer=trainer(precision=precision),
     )
     assert {r.ckpt_path: numbers(r) for r in after} == wanted

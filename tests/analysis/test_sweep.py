@@ -75,7 +75,7 @@ def test_none_readable_is_an_error_that_names_all(tmp_path: Path) -> None:
 
 def test_equal_weights_are_measured_once_and_listed_twice(folder: Path) -> None:
     ours = spectrum()
-    _, sixth, last = analyzed(ByEpochAndStep(), folder, spectrum=ours)
+    _, sixth, last = analyzed(ByEpochAndStep(), folder, callback=ours)
     assert len(ours.reports) == 2
     assert numbers(sixth) == numbers(last)
     assert Path(str(last.ckpt_path)).name == "last.ckpt"
@@ -97,12 +97,12 @@ def test_a_failed_measurement_is_of_its_file_alone(folder: Path) -> None:
             return loss.expand(2) if self.global_step == 3 else loss
 
     with pytest.warns(UserWarning, match="single number, got shape"):
-        first, second, last = analyzed(FailsLater(), folder, spectrum=spectrum(on_error="warn"))
+        first, second, last = analyzed(FailsLater(), folder, callback=spectrum(on_error="warn"))
     assert first.failure is not None
     assert first.failure.startswith("RefusedError: the training loss must be a single number")
     assert (first.global_step, second.failure, last.failure) == (3, None, None)
     with pytest.raises(RefusedError, match="single number"):
-        analyzed(FailsLater(), folder, spectrum=spectrum(on_error="raise"))
+        analyzed(FailsLater(), folder, callback=spectrum(on_error="raise"))
 
 
 def test_what_was_given_is_left_as_it_was(folder: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
 def test_points_in_tensorboard_are_at_the_steps_of_the_files(folder: Path, tmp_path: Path) -> None:
     logger = TensorBoardLogger(str(tmp_path), name=None, version="run")
     full = HessianSpectrum(num_samples=8, max_hvps=8, custom_scalars=False)
-    reports = analyzed(ByEpochAndStep(), folder, spectrum=full, trainer=trainer(logger=logger))
+    reports = analyzed(ByEpochAndStep(), folder, callback=full, trainer=trainer(logger=logger))
     events = Events(tmp_path / "run")
     points = events.scalars("hessian/")
     assert [step for step, _ in points["hessian/eig_1"]] == [3, 6]
@@ -250,7 +250,7 @@ def test_without_a_trainer_one_device_and_tensorboard_are_taken(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options: dict[str, Any] = {"spectrum": spectrum(), "verbose": False, "sidecar": False}
+    options: dict[str, Any] = {"callback": spectrum(), "verbose": False, "sidecar": False}
     reports = analyze(ByEpochAndStep(), folder, dataloaders=loader(), **options)
     assert [r.failure for r in reports] == [None] * 3
     assert list((tmp_path / "lightning_logs" / "version_0").glob("events*"))

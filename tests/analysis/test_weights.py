@@ -32,7 +32,7 @@ def both(folder: Path, module: Classifier, **options: Any) -> dict[str, Spectrum
     found = {}
     for weights in ("current", "averaged"):
         make = spectrum(num_samples="all", **options)
-        (found[weights],) = analyzed(module, path, weights=weights, spectrum=make)
+        (found[weights],) = analyzed(module, path, weights=weights, callback=make)
     return found
 
 
@@ -74,7 +74,7 @@ def test_swa_averages_are_not_measured_with_statistics_of_other_weights(tmp_path
     reason = 'it holds running statistics of the current.*Measure them with `mode="train"`'
     refused(path, normalised(), reason)
     by_batch = spectrum(mode="train")
-    (report,) = analyzed(normalised(), path, weights="averaged", spectrum=by_batch)
+    (report,) = analyzed(normalised(), path, weights="averaged", callback=by_batch)
     assert report.failure is None
     # as when the averaged weights have been given to the module, and its statistics taken anew
     content = torch.load(path, weights_only=True)

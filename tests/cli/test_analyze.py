@@ -210,7 +210,7 @@ def test_a_trainer_has_the_method_for_programs_too(run: Path) -> None:
         Sized(2.0), ckpt_path=str(run), spectrum=HessianSpectrum(**CHEAP), **options
     )
     (ours,) = analyze(
-        Sized(2.0), run, spectrum=HessianSpectrum(**CHEAP), trainer=trainer(), **options
+        Sized(2.0), run, callback=HessianSpectrum(**CHEAP), trainer=trainer(), **options
     )
     assert numbers(theirs) == numbers(ours)
 

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path, module: Any, run: Any) -> list[Any]:
-    return analyzed(module, folder, trainer=run, sidecar=True, spectrum=spectrum(batch_size=4))
+    return analyzed(module, folder, trainer=run, sidecar=True, callback=spectrum(batch_size=4))
 
 
 def test_two_processes_report_what_one_does(folder: Path) -> None:

@@ -9,7 +9,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from lightning_hessian import SpectrumReport, analyze
+from lightning_hessian import analyze
+from lightning_hessian.results import Report
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
 
@@ -40,18 +41,18 @@ def fitted(
     return run
 
 
-def analyzed(module: pl.LightningModule, checkpoints: Any, **options: Any) -> list[SpectrumReport]:
+def analyzed(module: pl.LightningModule, checkpoints: Any, **options: Any) -> list[Any]:
     """The reports, cheap, quiet and with nothing written unless told otherwise."""
     defaults: dict[str, Any] = {
         "dataloaders": loader(),
         "sidecar": False,
         "verbose": False,
-        "spectrum": spectrum(),
+        "callback": spectrum(),
         "trainer": trainer(),
     }
     return analyze(module, checkpoints, **(defaults | options))
 
 
-def numbers(report: SpectrumReport) -> dict[str, str]:
+def numbers(report: Report) -> dict[str, str]:
     """All that a report says, to the last bit, without when and where it was made."""
     return {k: repr(v) for k, v in report.to_dict().items() if k not in OF_THE_OCCASION}

@@ -69,15 +69,21 @@ class HostileModule(pl.LightningModule):
     """Changes everything that a training step can reach, and its loss depends on most of it."""
 
     def __init__(
-        self, *, stop_at_step: int | None = None, compiled: bool = False, optimizer: str = "adam"
+        self,
+        *,
+        stop_at_step: int | None = None,
+        compiled: bool = False,
+        optimizer: str = "adam",
+        noise: float = 0.01,
     ) -> None:
         super().__init__()
+        self.noise = noise
         self.stop_at_step, self.optimizer = stop_at_step, optimizer
         body = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH))
         self.body = torch.compile(body, backend="eager") if compiled else body
         self.norm, self.frozen_norm = nn.BatchNorm1d(WIDTH), nn.BatchNorm1d(WIDTH)
         self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(WIDTH, WIDTH))
-        self.dropout, self.child = nn.Dropout(0.3), LoggingChild()
+        self.dropout, self.child = nn.Dropout(30 * noise), LoggingChild()
         self.child.log = self.log  # Lightning lets only the outermost module log by itself
         self.head, self.teacher = nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 3)
         self.teacher.requires_grad_(False)
@@ -122,10 +128,10 @@ class HostileModule(pl.LightningModule):
         self.dropout.train(batch_idx % 2 == 0)
         x, y = batch["x"], batch["y"]
         x *= batch.pop("scale")[:, None]
-        x += 0.01 * torch.from_numpy(self.numpy_generator.normal(size=x.shape)).to(x)
-        x += 0.01 * self.numpy_legacy.uniform() + 0.01 * self.python_generator.random()
-        x += 0.01 * (np.random.random() + random.random())  # noqa: NPY002
-        x += 0.01 * self._quasi_random(x)
+        x += self.noise * torch.from_numpy(self.numpy_generator.normal(size=x.shape)).to(x)
+        x += self.noise * (self.numpy_legacy.uniform() + self.python_generator.random())
+        x += self.noise * (np.random.random() + random.random())  # noqa: NPY002
+        x += self.noise * self._quasi_random(x)
         hidden = self.child(self.dropout(self.norm(self.body(x))))
         hidden = self.frozen_norm(self.spectral(hidden)) + self.queue.mean(0).to(x)
         logits = self.head(hidden) - self.centre.to(x)

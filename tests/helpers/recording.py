@@ -18,6 +18,8 @@ from tests.helpers.fingerprint import Record, fingerprint, global_state
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 
+OURS = ("HessianSpectrum", "LossDifference")
+
 
 class Recorder(pl.Callback):
     """Notes the whole state after every hook that a measurement could have come before."""
@@ -74,7 +76,7 @@ class Run:
     points: dict[str, Any]
     checkpoint: Record
     module: pl.LightningModule
-    callback: HessianSpectrum | None = None
+    callback: Any = None
     trainer: pl.Trainer = field(default_factory=trainer)
 
 
@@ -96,7 +98,7 @@ def spectrum(**options: Any) -> HessianSpectrum:
 
 def run(
     directory: Path,
-    callback: HessianSpectrum | None = None,
+    callback: Any = None,
     *,
     module: Callable[[], pl.LightningModule] = HostileModule,
     data: Callable[[], Any] = HostileData,
@@ -157,7 +159,7 @@ def _relative(record: Record, directory: Path) -> Record:
 
 def _without_ours(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     states = checkpoint.get("callbacks", {})
-    others = {key: state for key, state in states.items() if "Hessian" not in key}
+    others = {key: state for key, state in states.items() if not key.startswith(OURS)}
     return {**checkpoint, "callbacks": others}
 
 
@@ -170,7 +172,7 @@ def _points(directory: Path) -> dict[str, Any]:
         (kind, tag)
         for kind in ("scalars", "tensors", "images", "histograms")
         for tag in tags[kind]
-        if not tag.startswith("hessian/")
+        if not tag.startswith(("hessian/", "loss_difference/"))
     ]
     reads = {"scalars": "Scalars", "tensors": "Tensors", "images": "Images"}
     return {

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.writers import spectrum_table
+from lightning_hessian.writers import loss_difference_table, spectrum_table
+from tests.helpers.loss_difference_reports import (
+    HELD_OUT,
+    difference_report,
+    failed_difference,
+)
 
 REPORT = SpectrumReport(
     eigenvalues=torch.tensor([12.34567]),
@@ -48,3 +54,59 @@ def test_a_failure_stands_below_its_checkpoint() -> None:
         ["-", "no", "numbers", "b.ckpt"],
         ["no", "file"],
     ]
+
+
+def test_a_line_of_differences_has_each_number_with_its_error() -> None:
+    report = difference_report(
+        mean_abs=torch.tensor([1.0, 3.14159e-5]),
+        mean_abs_standard_error=torch.tensor([0.1, 2e-6]),
+        variance=4.0,
+        variance_standard_error=0.4,
+        mean_absolute_deviation=1.25,
+        mean_absolute_deviation_standard_error=0.03,
+        sample_sizes=torch.tensor([1.0, 5.0]),
+        held_out=HELD_OUT,
+        thresholds=(1e-3, 1e-9),
+        global_step=7,
+        notes=("beware",),
+    )
+    heading, line, note = loss_difference_table([report]).splitlines()
+    needed = report.required_sample_size(1e-3)
+    size = f"{needed.size:,} ({needed.lower:,} to {needed.upper:,})"
+    cells = ["7", "1.0667", "3.14e-05 +- 2e-06", "2.00 +- 0.1", "1.250 +- 0.03", size]
+    assert [cell for cell in [*cells, "0.40 +- 0.2", "1.50"] if cell not in line] == []
+    assert "k* at 0.001" in heading
+    assert len(line) == len(heading)
+    assert note.strip() == "note: beware"
+
+
+def test_differences_not_measured_are_dashes() -> None:
+    heading, line = loss_difference_table([difference_report()]).splitlines()
+    assert "k* " in heading
+    assert line.split()[-3:] == ["-", "-", "1.50"]
+
+
+def test_a_failed_difference_says_why() -> None:
+    lines = loss_difference_table([failed_difference(3)]).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["3", "no", "numbers"],
+        ["ValueError:", "no"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "cell"),
+    [
+        (3.14159e-5, 2e-6, "3.14e-05 +- 2e-06"),
+        (-3.14159e-5, 2e-9, "-3.14159e-05 +- 2e-09"),
+        (3e-5, 1e-3, "0.0000 +- 0.001"),
+        (2e-7, 1e-6, "2e-07 +- 1e-06"),
+        (0.5, 1e-9, "0.500000 +- 1e-09"),
+        (0.0, 1e-9, "0.000000 +- 1e-09"),
+    ],
+)
+def test_small_values_keep_the_digits_that_their_errors_leave(
+    value: float, error: float, cell: str
+) -> None:
+    report = SpectrumReport(trace=value, trace_standard_error=error, loss=1.0, seconds=0.1)
+    assert f" {cell} " in spectrum_table([report])

@@ -28,8 +28,8 @@ def written(
     writer = SpectrumWriter(prefix="hessian", custom_scalars=custom_scalars)
     for report in reports:
         drawn = figures and report.density is not None
-        figure = rasterize(spectrum_figure(report)) if drawn else None
-        writer.write([logger], report, figure)
+        images = {"spectrum": rasterize(spectrum_figure(report))} if drawn else {}
+        writer.write([logger], report, images)
     # without closing: each report is flushed as it comes
     return Events(directory / "run")
 
@@ -145,7 +145,7 @@ def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
 def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     logger.experiment.add_custom_scalars({"mine": {"a": ["Multiline", ["train_loss"]]}})
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
     logger.experiment.flush()
     assert Events(tmp_path / "run").layout().category[0].title == "mine"
     assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("hessian")
@@ -154,7 +154,7 @@ def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
 def test_two_names_have_two_pages_of_charts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     for name in ("hessian", "top"):
-        SpectrumWriter(prefix=name, custom_scalars=True).write([logger], report_at(), None)
+        SpectrumWriter(prefix=name, custom_scalars=True).write([logger], report_at(), {})
     logger.experiment.flush()
     titles = [
         Events(tmp_path / "run" / name).layout().category[0].title for name in ("hessian", "top")
@@ -176,7 +176,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
     seen: list[Any] = []
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, {})
     assert seen == [(spectrum_scalars(report, prefix="hessian"), 3)]
     assert list(tensorboard_loggers([Recording(), csv])) == []
 
@@ -184,7 +184,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), None)
+    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
     assert not (tmp_path / "run").exists()
 
 

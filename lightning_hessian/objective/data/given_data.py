@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -33,6 +33,32 @@ def hook_owner(trainer: Trainer, module: LightningModule) -> object | None:
     """
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     return next((owner for owner in (datamodule, module) if hasattr(owner, HOOK)), None)
+
+
+def validation_source(trainer: Trainer) -> Callable[[], Any]:
+    """Where a fit gets its validation set from: a hook, or what ``fit`` was given.
+
+    Args:
+        trainer: Running a fit.
+
+    Returns:
+        A function that makes the loader; of several the first.
+
+    Raises:
+        RefusedError: If the fit has no validation set.
+    """
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    if source.instance is None or not source.is_defined():
+        raise RefusedError(
+            "`held_out=True` needs a validation set, but this fit has none. Give `fit` or the data "
+            "module one, or give a loader: `held_out=DataLoader(...)`."
+        )
+
+    def make() -> Any:
+        loaders = source.dataloader()
+        return loaders[0] if isinstance(loaders, list | tuple) and loaders else loaders
+
+    return make
 
 
 def take_batches(

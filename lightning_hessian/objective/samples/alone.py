@@ -1,0 +1,107 @@
+"""The loss of samples alone, and where each stands among those of all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.objective.processes import agreed
+from lightning_hessian.objective.samples.rows import rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where the samples of each frozen batch stand among those of all processes.
+
+    Attributes:
+        sizes: Samples of each batch, by its index.
+        first: Position of the first of them.
+    """
+
+    sizes: tuple[int, ...]
+    first: tuple[int, ...]
+
+    @classmethod
+    def of(cls, loss: TrainingLoss) -> Positions:
+        """Find out from all processes.
+
+        Args:
+            loss: Of this process; all have equally many batches.
+
+        Returns:
+            The same on all.
+        """
+        processes, own = loss.processes, loss.batches.batches
+        sizes = agreed(processes, lambda: _sizes(own, len(own) * processes.size, loss.device))
+        counts = [int(size) for size in processes.sum(sizes).tolist()]
+        return cls(tuple(counts), tuple(accumulate([0, *counts[:-1]])))
+
+    @property
+    def num_samples(self) -> int:
+        """Of all batches."""
+        return sum(self.sizes)
+
+    def rows(self, batch: FrozenBatch) -> slice:
+        """The positions of a batch's samples.
+
+        Args:
+            batch: Frozen.
+
+        Returns:
+            A range; empty for a repeat of another batch.
+        """
+        start = self.first[batch.index] if batch.num_samples else 0
+        return slice(start, start + batch.num_samples)
+
+
+def _sizes(batches: Sequence[FrozenBatch], length: int, device: torch.device) -> Tensor:
+    sizes = torch.zeros(length, dtype=torch.float64, device=device)
+    for batch in batches:
+        sizes[batch.index] += batch.num_samples
+    return sizes
+
+
+def loss_of(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) -> float:
+    """The loss of a batch as a number.
+
+    Args:
+        loss: Inside its sandbox.
+        batch: Any.
+        seed: Of the step's random numbers; the batch's index when None.
+
+    Returns:
+        Finite.
+
+    Raises:
+        RefusedError: If training would skip the batch.
+        NonFiniteError: If the loss is NaN or infinite.
+    """
+    value = loss.evaluate(batch, seed=seed)
+    if value is None:
+        raise RefusedError(
+            f"the step returns None for {batch.num_samples} of the samples of frozen batch "
+            f"{batch.index}, so that these have no loss. Define `hessian_loss(self, batch, "
+            "batch_idx)`, returning the loss of any batch."
+        )
+    return float(value.detach())
+
+
+def losses_alone(loss: TrainingLoss, batch: FrozenBatch) -> Iterator[float]:
+    """The loss of each sample of a batch alone.
+
+    Args:
+        loss: Inside its sandbox.
+        batch: Frozen.
+
+    Yields:
+        In the order of the samples.
+    """
+    for row in range(batch.num_samples):
+        yield loss_of(loss, rows_of(batch, [row]))

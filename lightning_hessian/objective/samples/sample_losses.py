@@ -1,0 +1,195 @@
+"""The loss of each frozen sample alone, by the user's own step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective.conducting import Conductor
+from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.objective.processes import agreed, anywhere, entered_together
+from lightning_hessian.objective.samples.alone import Positions, loss_of, losses_alone
+from lightning_hessian.objective.samples.reductions import Reductions
+from lightning_hessian.objective.samples.separability import Handful, check_separability
+from lightning_hessian.results import SampleMethod, Separability
+
+_NOTES: dict[Separability | None, tuple[str, ...]] = {
+    "mean": (),
+    "sum": ("The loss of a batch is the sum of its samples' losses; here it is their mean.",),
+    "weighted mean": (
+        "Training weighs samples within a batch, perhaps by their number of tokens or by weights "
+        "in the data. Here the loss of each sample alone counts alike, so that their mean is not "
+        "quite the loss of a batch.",
+    ),
+    None: (
+        "That a batch's loss is a mean over its samples could not be verified, as no two samples "
+        "fit into one batch.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleLosses:
+    """The loss of each sample alone.
+
+    Attributes:
+        values: ``(N,)`` float64, in the order of the frozen samples.
+        separability: How they make up the loss of a batch; the mean, where it is unknown.
+        method: How they were computed.
+        notes: What to beware of.
+    """
+
+    values: Tensor
+    separability: Separability
+    method: SampleMethod
+    notes: tuple[str, ...]
+
+
+def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
+    """Compute the loss that the step gives for each frozen sample alone.
+
+    It is read off the step's own run on whole batches, see :class:`Reductions`, where that agrees
+    with the step on a handful of samples one by one; else the step is called for each sample. That
+    a batch's loss is made of its samples' is verified each time.
+
+    Costs one pass over the samples without derivatives, or one call of the step for each.
+
+    Args:
+        loss: At the present parameters.
+
+    Returns:
+        The losses of all processes' samples.
+
+    Raises:
+        RefusedError: If the loss of a batch is not made of the losses of its samples, the step
+            draws random numbers, or a batch cannot be cut into samples.
+        NonFiniteError: If a loss is NaN or infinite.
+    """
+    return loss.together(_sample_losses)
+
+
+def sample_losses_at(
+    loss: TrainingLoss | Conductor, displacement: Tensor, *, method: SampleMethod
+) -> Tensor:
+    """Compute the losses of single samples at ``w + displacement``.
+
+    Args:
+        loss: At the present parameters ``w``.
+        displacement: ``(n,)``.
+        method: Found to be right at ``w``; verified no more.
+
+    Returns:
+        ``(N,)`` float64.
+
+    Raises:
+        NonFiniteError: If a loss is NaN or infinite there.
+    """
+    return loss.together(partial(_sample_losses_at, method=method), displacement)
+
+
+def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] | None:
+    """Compute the losses of the samples that training does not see.
+
+    Args:
+        loss: Of the samples that it sees.
+
+    Returns:
+        The losses and what they are of, in words; None without such samples.
+    """
+    return loss.together(_held_out_losses)
+
+
+def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
+    held_out = loss.held_out
+    return None if held_out is None else (_sample_losses(held_out), held_out.batches.description)
+
+
+def _sample_losses(loss: TrainingLoss) -> SampleLosses:
+    separability, handful = check_separability(loss)
+    is_exact = agreed(loss.processes, lambda: _agrees(loss, handful))
+    method: SampleMethod = "one by one" if anywhere(loss.processes, not is_exact) else "batched"
+    values: Tensor | None = None
+    if method == "batched":
+        values = _values(loss, method)
+    # a batch may hold a scalar that cannot be followed, though the first one did not
+    if values is None:
+        method = "one by one"
+        values = _values(loss, method)
+    assert values is not None
+    return SampleLosses(
+        values=values.cpu(),
+        separability=separability or "mean",
+        method=method,
+        notes=_NOTES[separability],
+    )
+
+
+def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMethod) -> Tensor:
+    with entered_together(loss.processes, loss.displaced(displacement, 1.0)):
+        values = _values(loss, method)
+    if values is None:
+        raise RefusedError(
+            "the step takes another way at perturbed parameters, where the losses of single "
+            "samples cannot be read off a batch's any more. Give `batch_size=1`."
+        )
+    return values.cpu()
+
+
+def _agrees(loss: TrainingLoss, handful: Handful | None) -> bool:
+    """Whether what is read off a whole batch is what the samples have alone."""
+    if handful is None:
+        return True
+    found = _read_off(loss, handful.batch)
+    if found is None:
+        return False
+    chosen = found[list(handful.rows)].double().tolist()
+    return all(
+        abs(read - alone) <= handful.tolerance
+        for read, alone in zip(chosen, handful.alone, strict=True)
+    )
+
+
+def _values(loss: TrainingLoss, method: SampleMethod) -> Tensor | None:
+    """Of all processes' samples; None where they cannot be read off each batch."""
+    positions = Positions.of(loss)
+    count = positions.num_samples
+
+    def add(total: Tensor, index: int) -> None:
+        batch = loss.batches.batches[index]
+        losses = _read_off(loss, batch) if method == "batched" else _one_by_one(loss, batch)
+        if losses is None:
+            total[count] = 1
+        elif batch.num_samples:
+            total[positions.rows(batch)] = losses.double()
+
+    total = loss.sum_over_batches(count + 1, add)
+    if total[count] > 0:
+        return None
+    values = total[:count]
+    num_bad = int((~values.isfinite()).sum())
+    if num_bad:
+        raise NonFiniteError(
+            f"the loss of each sample must be finite, but it is NaN or infinite for {num_bad} of "
+            f"{count}. Look for samples without targets, and for infinite inputs."
+        )
+    return values
+
+
+def _read_off(loss: TrainingLoss, batch: FrozenBatch) -> Tensor | None:
+    """From one run of the step on the whole batch; None if that does not show them."""
+    if batch.num_samples == 1:
+        return torch.tensor([loss_of(loss, batch)], dtype=torch.float64, device=loss.device)
+    # a repeat of another batch is run all the same: its step may exchange tensors
+    reductions = Reductions(batch.num_samples or 1)
+    with reductions:
+        value = loss.evaluate(batch)
+    return None if value is None else reductions.by_sample(value)
+
+
+def _one_by_one(loss: TrainingLoss, batch: FrozenBatch) -> Tensor:
+    return torch.tensor(list(losses_alone(loss, batch)), dtype=torch.float64, device=loss.device)

@@ -1,0 +1,167 @@
+"""How the derivatives of single batches and samples lie around those of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.objective.conducting import Conductor
+from lightning_hessian.objective.graph import second_derivatives
+from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.objective.processes import agreed
+from lightning_hessian.objective.samples.alone import Positions
+from lightning_hessian.objective.samples.rows import rows_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchScatter:
+    """First and second derivatives of each of ``B`` frozen batches, along some vectors.
+
+    All on the CPU in float64, batches in the order of their index.
+
+    Attributes:
+        num_samples: ``(B,)``.
+        losses: ``(B,)``.
+        gradient_deviation: ``(B,)`` squared distance of the batch's gradient to the one given.
+        projections: ``(B, b)`` of its gradient onto each vector.
+        product_deviation: ``(B, b)`` squared distance of its Hessian's products to those given.
+        forms: ``(B, b, b)`` of its Hessian with each pair of vectors.
+    """
+
+    num_samples: Tensor
+    losses: Tensor
+    gradient_deviation: Tensor
+    projections: Tensor
+    product_deviation: Tensor
+    forms: Tensor
+
+
+def batch_scatter(
+    loss: TrainingLoss | Conductor, gradient: Tensor, vectors: Tensor, products: Tensor
+) -> BatchScatter:
+    """Set each batch's derivatives beside those of all.
+
+    Costs one gradient unit and as many HVPs as there are vectors.
+
+    Args:
+        loss: At the present parameters.
+        gradient: ``(n,)`` of all batches.
+        vectors: ``(n, b)``, perhaps none.
+        products: ``(n, b)`` of all batches' Hessian with the vectors.
+
+    Returns:
+        The scatter over all processes' batches.
+
+    Raises:
+        RefusedError: If products are differences of gradients, and there are vectors.
+    """
+    if vectors.shape[1]:
+        _refuse_differences(loss)
+    return loss.together(_batch_scatter, gradient, vectors, products)
+
+
+def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor) -> Tensor:
+    """Multiply by the Hessian of one sample's loss.
+
+    Args:
+        loss: Over the frozen samples.
+        sample: Its position among them.
+        vectors: ``(n, b)``.
+
+    Returns:
+        ``(n, b)`` in the objective's type.
+
+    Raises:
+        RefusedError: If products are differences of gradients.
+    """
+    _refuse_differences(loss)
+    position = torch.tensor([sample], dtype=torch.float64, device=loss.device)
+    return loss.together(_sample_products, position, vectors)
+
+
+def _batch_scatter(
+    loss: TrainingLoss, gradient: Tensor, vectors: Tensor, products: Tensor
+) -> BatchScatter:
+    count = vectors.shape[1]
+    positions = Positions.of(loss)
+    size = len(positions.sizes)
+    columns = _columns(loss, vectors)
+    gradient, given, directions = gradient.double(), products.double(), vectors.double()
+    width = 2 + 2 * count + count * count
+
+    def add(total: Tensor, index: int) -> None:
+        batch = loss.batches.batches[index]
+        derivatives = _derivatives(loss, batch, columns)
+        if derivatives is None or not batch.num_samples:
+            return
+        value, own, moved = derivatives
+        row = total.view(size, width)[batch.index]
+        row[0], row[1] = value, (own - gradient).square().sum()
+        row[2 : 2 + count] = directions.T @ own
+        row[2 + count : 2 + 2 * count] = (moved - given).square().sum(dim=0)
+        row[2 + 2 * count :] = (directions.T @ moved).flatten()
+
+    table = loss.sum_over_batches(size * width, add).view(size, width).cpu()
+    sizes = torch.tensor(positions.sizes, dtype=torch.float64)
+    held = table[sizes > 0]
+    return BatchScatter(
+        num_samples=sizes[sizes > 0],
+        losses=held[:, 0],
+        gradient_deviation=held[:, 1],
+        projections=held[:, 2 : 2 + count],
+        product_deviation=held[:, 2 + count : 2 + 2 * count],
+        forms=held[:, 2 + 2 * count :].reshape(-1, count, count),
+    )
+
+
+def _derivatives(
+    loss: TrainingLoss, batch: FrozenBatch, columns: list[list[Tensor]]
+) -> tuple[float, Tensor, Tensor] | None:
+    """A batch's loss, gradient ``(n,)`` and products ``(n, b)``, in float64."""
+    scalar = loss.evaluate(batch)
+    if scalar is None:
+        return None
+    parameters = loss.parameters
+    flat = torch.zeros(loss.size, dtype=torch.float64, device=loss.device)
+    moved = flat.new_zeros(len(columns), loss.size)
+    if scalar.requires_grad:
+        first = torch.autograd.grad(
+            scalar, parameters.tensors, create_graph=bool(columns), allow_unused=True
+        )
+        parameters.add_flat(flat, [None if g is None else g.detach() for g in first], 1.0)
+        for j, second in enumerate(second_derivatives(first, parameters.tensors, columns)):
+            parameters.add_flat(moved[j], second, 1.0)
+    return float(scalar.detach()), flat, moved.T
+
+
+def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> Tensor:
+    positions, sample = Positions.of(loss), int(position)
+    columns = _columns(loss, vectors)
+
+    def product() -> Tensor:
+        total = torch.zeros(loss.size, len(columns), dtype=torch.float64, device=loss.device)
+        for batch in loss.batches.batches:
+            rows = positions.rows(batch)
+            if rows.start <= sample < rows.stop:
+                found = _derivatives(loss, rows_of(batch, [sample - rows.start]), columns)
+                total = total if found is None else found[2]
+        return total
+
+    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype)
+
+
+def _columns(loss: TrainingLoss, vectors: Tensor) -> list[list[Tensor]]:
+    count = vectors.shape[1]
+    return [loss.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
+
+
+def _refuse_differences(loss: TrainingLoss | Conductor) -> None:
+    if loss.products.method != "exact":
+        raise RefusedError(
+            "how Hessians differ between samples needs exact products, but those of this loss are "
+            "differences of gradients. Measure a loss that can be differentiated twice."
+        )

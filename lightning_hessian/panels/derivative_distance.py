@@ -1,0 +1,90 @@
+"""How far gradient and Hessian of ``k`` samples are from those of all."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from matplotlib.axes import Axes
+
+from lightning_hessian.panels.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
+from lightning_hessian.results import LossDifferenceReport, deviation
+
+ERRORS = 2
+CLOSE = 0.1
+NUM_POINTS = 200
+FLOOR = 1e-3
+
+
+def has_derivatives(report: LossDifferenceReport) -> bool:
+    """Whether there is something to draw.
+
+    Args:
+        report: With more than one sample.
+
+    Returns:
+        Whether the scatter of gradients or Hessians was measured, relative to a norm above zero.
+    """
+    return bool(_spreads(report))
+
+
+def draw_distances(axes: Axes, report: LossDifferenceReport) -> None:
+    """Draw the expected distances, ``S_H sqrt(1/k - 1/N) / ||H||_F``, and those of the gradient.
+
+    Bands are two standard errors of ``S_H`` and ``S_g``, those of the norms not included.
+
+    Args:
+        axes: Empty.
+        report: With derivatives.
+    """
+    largest = report.num_samples
+    end = math.log10(largest - 1)
+    k = torch.logspace(0, end, NUM_POINTS, dtype=torch.float64)
+    falling = (1 / k - 1 / largest).sqrt()
+    for name, colour, band, spread, error in _spreads(report):
+        label = f"{name}: within {CLOSE:.0%} from k = {_size_needed(spread, largest):,}"
+        axes.plot(k, spread * falling, color=colour, label=label)
+        if math.isfinite(error):
+            lower = max(spread - ERRORS * error, FLOOR * spread)
+            upper = spread + ERRORS * error
+            axes.fill_between(k, lower * falling, upper * falling, color=band, alpha=0.5)
+    axes.axhline(CLOSE, color=FAINT, linewidth=0.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("number of samples k")
+    axes.set_ylabel(f"distance to that of all N = {largest:,}, relative")
+    axes.set_title("gradient and Hessian of k samples", fontsize=9.5)
+    axes.grid(color=FAINT, alpha=0.2)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize=8)
+
+
+def _size_needed(spread: float, largest: int) -> int:
+    """The smallest ``k`` with ``spread sqrt(1/k - 1/N)`` at most ``CLOSE``."""
+    return math.ceil(1 / (1 / largest + (CLOSE / spread) ** 2))
+
+
+def _spreads(report: LossDifferenceReport) -> list[tuple[str, str, str, float, float]]:
+    """Name, colours, and the deviation with its error relative to the norm, of those measured."""
+    found = []
+    for name, colour, band, variance, error, norm in (
+        (
+            "gradient",
+            SECOND,
+            SECOND_BAND,
+            report.gradient_variance,
+            report.gradient_variance_standard_error,
+            report.gradient_norm,
+        ),
+        (
+            "Hessian",
+            CURVE,
+            BAND,
+            report.hessian_variance,
+            report.hessian_variance_standard_error,
+            report.hessian_norm,
+        ),
+    ):
+        if variance > 0 and norm > 0 and report.num_samples > 1:
+            root, root_error = deviation(variance, error)
+            found.append((name, colour, band, root / norm, root_error / norm))
+    return found

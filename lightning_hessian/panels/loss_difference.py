@@ -1,0 +1,213 @@
+"""The change of the loss by one more sample, against the number of samples."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_hessian.panels.derivative_distance import draw_distances, has_derivatives
+from lightning_hessian.panels.spectrum import describe
+from lightning_hessian.panels.style import (
+    BAND,
+    CURVE,
+    FAINT,
+    LARGEST,
+    SECOND,
+    SECOND_BAND,
+    THIRD,
+    new_figure,
+)
+from lightning_hessian.results import LossDifferenceReport, RequiredSampleSize
+
+ERRORS = 2
+FURTHEST = 100
+"""The axis ends at so many times ``N``, whatever sample size a threshold needs."""
+LETTERS_PER_INCH = 13
+"""Of the sentences below the axes."""
+FEW = 5
+FLOOR = 1e-3
+"""Ends of bands that a logarithm does not take stand at this share of their value."""
+
+
+def loss_difference_figure(report: LossDifferenceReport) -> Figure:
+    """Draw ``|L_{k+1} - L_k|`` against ``k``: measured, by its laws, and what is needed.
+
+    Bands and bars are two standard errors. Past ``N`` the mean absolute difference is the law's,
+    of the losses that the sample sizes needed are told from: held-out ones where there are such.
+    A threshold's mark stands at the size from which on the difference is below it, its bar is the
+    95 % interval. Beside, where measured, how far gradient and Hessian of ``k`` samples are from
+    those of all.
+
+    Args:
+        report: With differences.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the report has no differences.
+    """
+    if not len(report.sample_sizes):
+        raise ValueError(
+            "`report` must hold differences at some sample sizes, got none "
+            f"(failure: {report.failure}). Measure on at least two samples."
+        )
+    with_derivatives = has_derivatives(report)
+    figure = new_figure(width=12.5 if with_derivatives else 8.5, height=5.8)
+    if with_derivatives:
+        axes, beside = figure.subplots(1, 2, width_ratios=[5, 3])
+        draw_distances(beside, report)
+    else:
+        axes = figure.add_subplot()
+    if report.range == 0:
+        _say_no_difference(axes, report)
+    else:
+        _draw_differences(axes, report)
+    axes.set_xlabel("number of samples k")
+    axes.set_ylabel("change of the loss by one more sample")
+    title = f"Loss difference |L(k + 1) - L(k)| at step {report.global_step:,}"
+    figure.suptitle(title, fontsize=12)
+    axes.set_title(describe(report), fontsize=8.5, color=FAINT)
+    # a figure has no paragraphs of its own
+    letters = int(LETTERS_PER_INCH * figure.get_figwidth())
+    sentences = [textwrap.fill(f"• {sentence}", letters) for sentence in report.sentences]
+    figure.supxlabel("\n".join(sentences), fontsize=9, x=0.02, ha="left")
+    return figure
+
+
+def _say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
+    """A logarithmic axis has no place for zeros, and what rounding leaves is no measurement."""
+    text = f"no difference: all {report.num_samples:,} samples have the same loss {report.loss:.6g}"
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+    axes.set_xscale("log")
+    axes.set_xlim(1, report.num_samples)
+    axes.set_yticks([])
+
+
+def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
+    k, mean = report.sample_sizes, report.mean_abs
+    needed = [report.required_sample_size(threshold) for threshold in report.thresholds]
+    last = max([report.num_samples, *(size.upper for size in needed)])
+    right = min(2 * last, FURTHEST * report.num_samples)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+
+    axes.fill_between(
+        k,
+        report.mean_abs_lower,
+        report.mean_abs_upper,
+        color=SECOND_BAND,
+        alpha=0.6,
+        linewidth=0.8,
+        label="its closed-form bounds",
+    )
+    error = ERRORS * report.mean_abs_standard_error
+    if bool(error.isfinite().all()):
+        low, label = torch.maximum(mean - error, FLOOR * mean), "its ± 2 standard errors"
+        axes.fill_between(k, low, mean + error, color=BAND, alpha=0.5, label=label)
+    asymptote, worst = report.mean_absolute_deviation / (k + 1), report.range / (k + 1)
+    for heights, colour, dashes, width, label in (
+        (mean, CURVE, "-", 1.6, "mean absolute difference"),
+        (report.rms, LARGEST, "-.", 1.2, "root mean square"),
+        (worst, FAINT, ":", 1.4, "worst case, range/(k+1)"),
+        (asymptote, THIRD, ":", 1.6, "asymptote MAD/(k+1)"),
+    ):
+        axes.plot(
+            k,
+            heights,
+            color=colour,
+            linestyle=dashes,
+            linewidth=width,
+            # one point alone is no line
+            marker="." if len(k) <= FEW else "",
+            label=label,
+            zorder=3 if heights is mean else 2,
+        )
+    seen = report.path > 0
+    axes.plot(
+        k[seen],
+        report.path[seen],
+        linestyle="none",
+        marker=".",
+        markersize=4,
+        color=FAINT,
+        alpha=0.6,
+        label="along one order",
+    )
+    _draw_orders(axes, report)
+    _mark_all(axes, report.num_samples)
+    beyond = _draw_extrapolation(axes, report, right)
+    _draw_thresholds(axes, needed, right)
+    lowest = min(float(report.mean_abs_lower.min()), float(mean.min()), *beyond.tolist())
+    axes.set_xlim(0.9, right)
+    axes.set_ylim(0.4 * lowest, 2.5 * report.range / 2)
+    axes.grid(color=FAINT, alpha=0.2)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, frameon=False, fontsize=8)
+
+
+def _mark_all(axes: Axes, num_samples: int) -> None:
+    axes.axvline(num_samples, color=FAINT, linewidth=0.8)
+    axes.annotate(
+        f"N = {num_samples:,}",
+        (num_samples, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=FAINT,
+        fontsize=8.5,
+    )
+
+
+def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
+    if report.num_orders:
+        axes.errorbar(
+            report.sample_sizes,
+            report.orders_mean_abs.numpy(),
+            yerr=ERRORS * report.orders_standard_error.numpy(),
+            linestyle="none",
+            marker="s",
+            markersize=2,
+            capsize=2,
+            linewidth=0.8,
+            color=SECOND,
+            zorder=1.5,  # below the curves
+            label=f"mean of {report.num_orders:,} orders, ± 2 errors",
+        )
+
+
+def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Tensor:
+    """The law past ``N``; returns its heights."""
+    further = report.held_out or report
+    start, end = math.log10(report.num_samples), math.log10(right)
+    k = torch.logspace(start, end, 50, dtype=torch.float64)
+    heights: Tensor = further.mean_absolute_deviation / (k + 1)
+    if right > 2 * report.num_samples:
+        of = "held-out " if report.held_out else ""
+        label = f"extrapolated, {of}MAD/(k+1)"
+        axes.plot(k, heights, color=CURVE, linestyle="--", linewidth=1.3, label=label)
+    return heights[heights > 0]
+
+
+def _draw_thresholds(axes: Axes, needed: list[RequiredSampleSize], right: float) -> None:
+    for size in needed:
+        place = "" if size.size <= right else ", off the axis"
+        axes.axhline(size.threshold, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
+        axes.errorbar(
+            [size.size],
+            [size.threshold],
+            xerr=[[size.size - size.lower], [size.upper - size.size]],
+            color="black",
+            marker="o",
+            markersize=5,
+            markerfacecolor="none" if size.is_extrapolated else "black",
+            capsize=3,
+            linestyle="none",
+            label=f"below {size.threshold:g} from k* = {size.size:,}{place}",
+        )

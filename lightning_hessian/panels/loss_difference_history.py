@@ -1,0 +1,197 @@
+"""How the loss differences went over training, as a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_hessian.panels.history import without_failures
+from lightning_hessian.panels.spectrum import describe
+from lightning_hessian.panels.style import (
+    BAND,
+    CURVE,
+    FAINT,
+    FOURTH,
+    SECOND,
+    THIRD,
+    new_figure,
+)
+from lightning_hessian.results import LossDifferenceReport, NeighbourhoodVariance, deviation
+
+Reports = Sequence[LossDifferenceReport]
+ERRORS = 2
+COLOURS = (CURVE, SECOND, THIRD, FOURTH)
+MANY_TIMES = 10
+"""Positive values that differ by more than this are drawn by their logarithm."""
+
+
+def loss_difference_history_figure(reports: Reports) -> Figure:
+    """Draw difference, spread, sizes needed, ``V(sigma)`` and losses against the optimiser step.
+
+    Bands and bars are two standard errors, those of a size the 95 % interval. Sizes and
+    ``V(sigma)`` have a panel where they were asked for.
+
+    Args:
+        reports: In order; failed ones are left out.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If no report holds numbers.
+    """
+    good = without_failures(reports)
+    panels: list[Callable[[Axes, Reports], None]] = [_draw_difference, _draw_spread]
+    if any(report.thresholds for report in good):
+        panels.append(_draw_sizes)
+    if any(report.neighbourhood for report in good):
+        panels.append(_draw_neighbourhood)
+    panels.append(_draw_losses)
+    columns = math.ceil(len(panels) / 2) if len(panels) > 3 else 3
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(width=3.5 * columns, height=3.2 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for draw, axes in zip(panels, grid, strict=False):
+        draw(axes, good)
+        axes.set_xlabel("optimiser step")
+        axes.grid(color=FAINT, alpha=0.2)
+        _choose_scale(axes)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    figure.suptitle(f"Loss difference: {describe(good[-1])}", fontsize=10)
+    return figure
+
+
+def _draw_difference(axes: Axes, reports: Reports) -> None:
+    measured = [report for report in reports if len(report.mean_abs)]
+    steps = [report.global_step for report in measured]
+    values = np.array([float(report.mean_abs[-1]) for report in measured])
+    errors = ERRORS * np.array([float(r.mean_abs_standard_error[-1]) for r in measured])
+    axes.plot(steps, values, color=CURVE, marker=".")
+    axes.fill_between(steps, values - errors, values + errors, color=BAND, alpha=0.5)
+    axes.set_title("mean |difference| by the last sample", fontsize=9.5)
+
+
+def _draw_spread(axes: Axes, reports: Reports) -> None:
+    roots = [deviation(report.variance, report.variance_standard_error) for report in reports]
+    means = [
+        (report.mean_absolute_deviation, report.mean_absolute_deviation_standard_error)
+        for report in reports
+    ]
+    for pairs, colour, label in ((roots, CURVE, "S"), (means, SECOND, "MAD")):
+        _draw_bars(axes, reports, pairs, colour, label)
+    axes.set_title("spread of the losses", fontsize=9.5)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_sizes(axes: Axes, reports: Reports) -> None:
+    thresholds = dict.fromkeys(tau for report in reports for tau in report.thresholds)
+    for index, threshold in enumerate(thresholds):
+        asked = [report for report in reports if threshold in report.thresholds]
+        needed = [report.required_sample_size(threshold) for report in asked]
+        axes.errorbar(
+            [report.global_step for report in asked],
+            [size.size for size in needed],
+            yerr=[
+                [size.size - size.lower for size in needed],
+                [size.upper - size.size for size in needed],
+            ],
+            color=COLOURS[index % len(COLOURS)],
+            marker=".",
+            capsize=2,
+            linewidth=1.2,
+            label=f"below {threshold:g}",
+        )
+    samples = [report.num_samples for report in reports]
+    steps = [report.global_step for report in reports]
+    axes.plot(steps, samples, color=FAINT, linestyle="--", linewidth=0.8, label="N")
+    axes.set_title("samples needed", fontsize=9.5)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_neighbourhood(axes: Axes, reports: Reports) -> None:
+    balls = dict.fromkeys((v.sigma, v.dimensions) for r in reports for v in r.neighbourhood)
+    for index, (sigma, dimensions) in enumerate(balls):
+        colour = COLOURS[index % len(COLOURS)]
+        found = [
+            (report, variance)
+            for report in reports
+            for variance in report.neighbourhood
+            if (variance.sigma, variance.dimensions) == (sigma, dimensions)
+        ]
+        which = [report for report, _ in found]
+        pairs = [(variance.variance, variance.standard_error) for _, variance in found]
+        within = "" if dimensions is None else f" in {dimensions} dimensions"
+        _draw_bars(axes, which, pairs, colour, f"sigma = {sigma:g}{within}")
+        _draw_parts(axes, found, colour, is_first=index == 0)
+    axes.set_title("V(sigma), variance around the weights", fontsize=9.5)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_parts(
+    axes: Axes,
+    found: Sequence[tuple[LossDifferenceReport, NeighbourhoodVariance]],
+    colour: str,
+    *,
+    is_first: bool,
+) -> None:
+    steps = [report.global_step for report, _ in found]
+    for name, dashes in (("value", "-"), ("linear", "--"), ("quadratic", ":")):
+        parts = [getattr(variance, f"{name}_part") for _, variance in found]
+        label = f"{name} part" if is_first else None
+        axes.plot(steps, parts, color=colour, linestyle=dashes, linewidth=0.8, label=label)
+
+
+def _draw_losses(axes: Axes, reports: Reports) -> None:
+    trained = [(report.loss, report.loss_standard_error) for report in reports]
+    _draw_bars(axes, reports, trained, CURVE, "training samples")
+    having = [report for report in reports if report.held_out is not None]
+    held_out = [
+        (
+            report.held_out.loss,
+            math.sqrt(report.held_out.variance / report.held_out.num_samples),
+        )
+        for report in reports
+        if report.held_out is not None
+    ]
+    if having:
+        _draw_bars(axes, having, held_out, SECOND, "held-out samples")
+    axes.set_title("mean loss of the samples", fontsize=9.5)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_bars(
+    axes: Axes,
+    reports: Reports,
+    pairs: Sequence[tuple[float, float]],
+    colour: str,
+    label: str,
+) -> None:
+    axes.errorbar(
+        [report.global_step for report in reports],
+        [value for value, _ in pairs],
+        yerr=[0.0 if math.isnan(error) else ERRORS * error for _, error in pairs],
+        color=colour,
+        marker=".",
+        capsize=2,
+        linewidth=1.2,
+        label=label,
+    )
+
+
+def _choose_scale(axes: Axes) -> None:
+    """By the curves alone: an error bar that reaches below zero would forbid a logarithm."""
+    curves = [
+        np.asarray(line.get_ydata(), dtype=float)
+        for line in axes.lines
+        if line.get_linestyle() != "None"  # which the ends of error bars have
+    ]
+    values = np.concatenate([*curves, np.empty(0)])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > MANY_TIMES * values.min():
+        axes.set_yscale("log")
+        axes.set_ylim(0.5 * values.min(), 2 * values.max())

@@ -1,0 +1,90 @@
+"""The variance of the loss around the weights, beside its second-order prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lightning_hessian.panels.spectrum import describe
+from lightning_hessian.panels.style import CURVE, FAINT, SECOND, THIRD, new_figure
+from lightning_hessian.results import LossDifferenceReport, NeighbourhoodVariance
+
+ERRORS = 2
+PARTS = (("value", "-", SECOND), ("linear", "--", THIRD), ("quadratic", ":", FAINT))
+
+
+def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
+    """Draw ``V(sigma)`` as measured, its prediction and the prediction's parts, against ``sigma``.
+
+    One panel for all parameters and one for each subspace. A negative linear part, the covariance
+    of loss and trace outweighing the gradients' scatter, is drawn by its absolute value, hollow.
+
+    Args:
+        report: With ``neighbourhood``.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If ``V(sigma)`` was not measured.
+    """
+    if not report.neighbourhood:
+        raise ValueError(
+            "`report` must hold the variance around the weights, got none "
+            f"(failure: {report.failure}). Ask for perturbations of some `sigma`."
+        )
+    spaces = list(dict.fromkeys(variance.dimensions for variance in report.neighbourhood))
+    figure = new_figure(width=max(6.0, 5.0 * len(spaces)), height=4.5)
+    panels = figure.subplots(1, len(spaces), squeeze=False).ravel()
+    for axes, dimensions in zip(panels, spaces, strict=True):
+        _draw(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
+        where = "all parameters" if dimensions is None else f"{dimensions:,} dimensions"
+        axes.set_title(f"perturbed: {where}", fontsize=9.5)
+    title = f"Variance of the loss around the weights at step {report.global_step:,}"
+    figure.suptitle(f"{title}\n{describe(report)}", fontsize=9.5)
+    return figure
+
+
+def _draw(axes: Axes, variances: Sequence[NeighbourhoodVariance]) -> None:
+    variances = sorted(variances, key=lambda variance: variance.sigma)
+    sigma = np.array([variance.sigma for variance in variances])
+    axes.errorbar(
+        sigma,
+        [variance.variance for variance in variances],
+        yerr=[ERRORS * variance.standard_error for variance in variances],
+        color=CURVE,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        linestyle="none",
+        label="V(sigma) measured, ± 2 errors",
+    )
+    prediction = [variance.prediction for variance in variances]
+    if np.isfinite(prediction).any():
+        axes.plot(sigma, prediction, color=CURVE, linewidth=1.2, label="second-order prediction")
+    for name, dashes, colour in PARTS:
+        part = np.array([getattr(variance, f"{name}_part") for variance in variances])
+        if not np.isfinite(part).any():
+            continue
+        label = f"{name} part"
+        axes.plot(sigma, np.abs(part), color=colour, linestyle=dashes, marker=".", label=label)
+        negative = part < 0
+        if negative.any():
+            axes.plot(
+                sigma[negative],
+                -part[negative],
+                linestyle="none",
+                marker="o",
+                markerfacecolor="white",
+                markeredgecolor=colour,
+                label=f"{name} part, negative",
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("sigma, standard deviation of each coordinate's perturbation")
+    axes.set_ylabel("variance over samples")
+    axes.grid(color=FAINT, alpha=0.2)
+    axes.legend(frameon=False, fontsize=8)

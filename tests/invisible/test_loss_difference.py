@@ -1,0 +1,62 @@
+"""A run with the callback of loss differences is the run without it, bit by bit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.difference import difference
+from tests.helpers.hostile import HostileData, HostileModule
+from tests.helpers.recording import differences, run
+
+EVERYTHING: dict[str, Any] = {
+    "derivatives": True,
+    "num_probes": 2,
+    "sigmas": (0.1,),
+    "num_perturbations": 2,
+    "subspace": 2,
+    "hessian_differences": 1,
+    "surface": "eigenvectors",
+    "surface_points": 3,
+    "num_orders": 3,
+    "held_out": True,
+    "max_hvps": 8,
+}
+# without noise of its own, by which a sample would have no loss
+quiet = partial(HostileModule, noise=0.0)
+
+
+def workers() -> HostileData:
+    return HostileData(num_workers=1, persistent_workers=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "ours"),
+    [
+        pytest.param({}, {}, id="plain"),
+        pytest.param({}, EVERYTHING, id="everything-measured"),
+        pytest.param({"precision": "bf16-mixed"}, {"held_out": True}, id="bf16-mixed"),
+        pytest.param({"accumulate_grad_batches": 3}, {"precision": 64}, id="accumulate, float64"),
+        pytest.param({"data": workers}, {"at_checkpoints": True}, id="persistent workers"),
+    ],
+)
+def test_run_with_callback_is_bit_identical(
+    setting: dict[str, Any], ours: dict[str, Any], tmp_path: Path
+) -> None:
+    setting = {"module": quiet} | setting
+    without = run(tmp_path / "without", **setting)
+    callback = difference(**({"every_n_train_steps": 2} | ours))
+    with_ours = run(tmp_path / "with", callback, **setting)
+    assert differences(without, with_ours) == []
+    assert len(callback.reports) >= 3
+    assert all(report.failure is None for report in callback.reports)
+
+
+def test_a_step_with_random_numbers_is_refused_and_training_is_as_without(tmp_path: Path) -> None:
+    without = run(tmp_path / "without")
+    with pytest.warns(UserWarning, match="random numbers"):
+        with_ours = run(tmp_path / "with", difference(on_error="warn"))
+    assert differences(without, with_ours) == []
