@@ -201,8 +201,8 @@ class HessianCLI(AnalyzeSubcommand, LightningCLI):
 
     Takes the arguments of ``LightningCLI``; a ``trainer_class`` must derive from
     :class:`AnalysisTrainer`. Of a configuration that a training saved, callbacks are left out, but
-    the options of ours among them are the defaults of the analysis, and the first of them is the one
-    that measures.
+    the options of ours among them are the defaults of the analysis, and the first of them is what
+    measures.
     """
 
     analysis_trainer = AnalysisTrainer

@@ -36,9 +36,10 @@ def analyze(
     training, also of a loss that depends on the epoch or the step. What a module only
     sets batch by batch, in a hook, without saving it, is as its constructor left it.
 
-    Reports are written as JSON beside each checkpoint (``<checkpoint>.<name>.json``, averaged
-    weights ``<checkpoint>.<name>.averaged.json``, by the callback's name), to the Trainer's loggers at the checkpoint's
-    step, and as a table to the terminal. Checkpoints with equal weights, such as ``last.ckpt``, are
+    Reports are written as JSON beside each checkpoint (``<checkpoint>.<name>.json`` by the
+    callback's name, averaged weights ``<checkpoint>.<name>.averaged.json``), to the Trainer's
+    loggers at the checkpoint's step, and as a table to the terminal. Checkpoints with equal
+    weights, such as ``last.ckpt``, are
     measured once and all listed. A file that cannot be read, or is of another module, is skipped
     with a warning that says why.
 

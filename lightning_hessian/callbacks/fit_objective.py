@@ -51,7 +51,8 @@ class FitObjective:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
     Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
-    batches come from; it must see each batch that training takes.
+    batches come from; it must see each batch that training takes. :attr:`has_products` tells
+    whether the loss can be differentiated, as far as it was asked to.
 
     Args:
         options: What the loss is measured on.
@@ -76,7 +77,7 @@ class FitObjective:
         self._frozen: FrozenBatches | None = None
         self._held_out: FrozenBatches | None = None
         self._products: Products | None = None
-        self._has_no_products = options.products == "none"
+        self.has_products = options.products != "none"
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
@@ -102,7 +103,7 @@ class FitObjective:
             if self._options.held_out is not False:
                 held_out = agreed(self.processes, self._freeze_held_out)
                 self._held_out = in_step(held_out, self.processes)
-        if self._products is None and not self._has_no_products:
+        if self._products is None and self.has_products:
             self._choose_products(self._frozen)
         if self._products is None:
             with self._open(self._frozen, self._dtype) as loss:
@@ -119,7 +120,7 @@ class FitObjective:
         except RefusedError as error:
             if self._options.products == "needed":
                 raise
-            self._has_no_products = True
+            self.has_products = False
             self.notes = (f"Nothing was measured of gradients and Hessians: {error}",)
 
     @contextmanager

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
+from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.panels import (
+    loss_difference_figure,
+    loss_difference_history_figure,
+    neighbourhood_figure,
+    rasterize,
+    surface_figure,
+)
 from lightning_hessian.results import LossDifferenceReport
-from lightning_hessian.studies import DifferenceOptions, Plane
-from lightning_hessian.writers import LossDifferenceWriter
+from lightning_hessian.studies import DifferenceOptions, Plane, measure_loss_difference
+from lightning_hessian.writers import LossDifferenceWriter, loss_difference_table
 
 
 class LossDifference(MeasurementCallback):
@@ -147,3 +157,25 @@ class LossDifference(MeasurementCallback):
         )
         self.reports: list[LossDifferenceReport] = []
         self._writer = LossDifferenceWriter(prefix=name, custom_scalars=custom_scalars)
+
+    @override
+    def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> LossDifferenceReport:
+        return measure_loss_difference(
+            loss, self._wanted, seed=self._options.seed, has_products=self.has_products
+        )
+
+    @override
+    def publish(self, trainer: Trainer, report: LossDifferenceReport) -> None:
+        figures = {}
+        if trainer.loggers and report.failure is None:
+            figures["difference"] = rasterize(loss_difference_figure(report))
+            figures["history"] = rasterize(loss_difference_history_figure(self.reports))
+            if report.neighbourhood:
+                figures["neighbourhood"] = rasterize(neighbourhood_figure(report))
+            if report.surface is not None:
+                figures["surface"] = rasterize(surface_figure(report.surface))
+        self._writer.write(trainer.loggers, report, figures)
+
+    @override
+    def table(self, reports: Sequence[LossDifferenceReport]) -> str:
+        return loss_difference_table(reports)

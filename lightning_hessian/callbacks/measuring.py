@@ -108,6 +108,11 @@ class Measuring(HostCallback):
         """
 
     @property
+    def has_products(self) -> bool:
+        """Whether the loss that is measured can be differentiated."""
+        return self._objective is not None and self._objective.has_products
+
+    @property
     def report_type(self) -> type[Any]:
         """Dataclass of a report."""
         return self._report_type

@@ -118,7 +118,7 @@ def second_derivatives(
     for j, column in enumerate(columns if curved else ()):
         try:
             yield torch.autograd.grad(
-                [first[i] for i in curved],  # type: ignore[misc]
+                [first[i] for i in curved],  # type: ignore[arg-type]
                 tensors,
                 [column[i] for i in curved],
                 retain_graph=j + 1 < len(columns),

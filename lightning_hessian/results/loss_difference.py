@@ -152,10 +152,11 @@ class LossSurface:
     """The loss on a plane through the weights, ``w + x u + y v``.
 
     Attributes:
-        x: ``(a,)`` positions along ``u``, in units of the parameters' norm distance.
-        y: ``(b,)`` positions along ``v``.
+        x: ``(a,)`` positions along the unit vector ``u``, Euclidean distances from the weights.
+        y: ``(b,)`` positions along ``v``, likewise.
         loss: ``(b, a)`` mean loss of all ``N`` samples.
         difference: ``(b, a)`` ``L_{k+1} - L_k`` along the order in which the samples are given.
+            All surfaces are ``nan`` at a point where a sample's loss is not finite.
         rms_difference: ``(b, a)`` its root mean square over random orders.
         sample_size: ``k`` of the two.
         directions: What ``u`` and ``v`` are, in words.

@@ -59,8 +59,8 @@ class DifferenceOptions:
         for name, value, least in (
             ("num_orders", self.num_orders, 0),
             ("block_size", self.block_size, 1),
-            ("num_probes", self.num_probes, 2),
-            ("num_perturbations", self.num_perturbations, 2),
+            ("num_probes", self.num_probes, 3),
+            ("num_perturbations", self.num_perturbations, 4),
             ("subspace", self.subspace, 0),
             ("hessian_differences", self.hessian_differences, 0),
             ("surface_points", self.surface_points, 3),
@@ -71,6 +71,11 @@ class DifferenceOptions:
             raise ValueError(
                 "`num_orders` must be 0 or at least 2, got 1: a single order has no error, and is "
                 "in `report.path` already."
+            )
+        if self.num_perturbations % 2:
+            raise ValueError(
+                "`num_perturbations` must be even, as they come in pairs of opposite ones, got "
+                f"{self.num_perturbations}."
             )
         if self.surface_points % 2 == 0:
             raise ValueError(

@@ -172,8 +172,8 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
 
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     callback = difference(
-        at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,), surface="random",
-        surface_points=3, keep_losses=True, held_out=loader(),
+        at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,),
+        surface="random", surface_points=3, keep_losses=True, held_out=loader(),
     )  # fmt: skip
     saver = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1)
     trainer(callback, saver, enable_checkpointing=True, max_epochs=1).fit(Classifier(), loader())
@@ -199,7 +199,8 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
         ({"sample_sizes": [5, 0]}, "`sample_sizes` must be a whole number of at least 1, got 0"),
         ({"num_orders": 1}, "`num_orders` must be 0 or at least 2, got 1"),
         ({"block_size": 0}, "`block_size` must be a whole number of at least 1, got 0"),
-        ({"num_probes": 1}, "`num_probes` must be a whole number of at least 2, got 1"),
+        ({"num_probes": 1}, "`num_probes` must be a whole number of at least 3, got 1"),
+        ({"num_perturbations": 5}, "`num_perturbations` must be even, .* got 5"),
         ({"subspace": -1}, "`subspace` must be a whole number of at least 0, got -1"),
         ({"thresholds": [1e-3, 0.0]}, "`thresholds` must be positive and finite, got 0.0"),
         ({"thresholds": 1e-3}, "`thresholds` must be a list of numbers, got 0.001"),

@@ -18,7 +18,7 @@ OWN = ("seconds", "epoch", "global_step")
 EVERYTHING: dict[str, Any] = {
     "derivatives": True,
     "sigmas": (0.1,),
-    "num_perturbations": 2,
+    "num_perturbations": 4,
     "subspace": 2,
     "hessian_differences": 1,
     "surface": "random",

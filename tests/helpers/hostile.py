@@ -233,8 +233,9 @@ class HostileCollate:
 class HostileData(pl.LightningDataModule):
     """Hostile data behind hostile collation; further options go to the training loader."""
 
-    def __init__(self, batch_size: int = 4, **options: Any) -> None:
+    def __init__(self, batch_size: int = 4, noise: float = 0.01, **options: Any) -> None:
         super().__init__()
+        self.noise = noise
         self.batch_size, self.options = batch_size, options
         self.train_set, self.val_set = HostileDataset(), HostileDataset(4)
         self.collate, self.transfers = HostileCollate(), 0
@@ -250,6 +251,6 @@ class HostileData(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         self.transfers += 1
         x, generator = batch["x"], self.trainer.lightning_module.torch_generator
-        x += 0.01 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        x += 0.01 * self.python_generator.random()
+        x += self.noise * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x += self.noise * self.python_generator.random()
         return batch

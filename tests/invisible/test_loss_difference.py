@@ -14,9 +14,9 @@ from tests.helpers.recording import differences, run
 
 EVERYTHING: dict[str, Any] = {
     "derivatives": True,
-    "num_probes": 2,
+    "num_probes": 3,
     "sigmas": (0.1,),
-    "num_perturbations": 2,
+    "num_perturbations": 4,
     "subspace": 2,
     "hessian_differences": 1,
     "surface": "eigenvectors",
@@ -25,12 +25,12 @@ EVERYTHING: dict[str, Any] = {
     "held_out": True,
     "max_hvps": 8,
 }
-# without noise of its own, by which a sample would have no loss
-quiet = partial(HostileModule, noise=0.0)
+# without noise in step and transfer, by which a sample would have no loss
+quiet = {"module": partial(HostileModule, noise=0.0), "data": partial(HostileData, noise=0.0)}
 
 
 def workers() -> HostileData:
-    return HostileData(num_workers=1, persistent_workers=True)
+    return HostileData(noise=0.0, num_workers=1, persistent_workers=True)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def workers() -> HostileData:
 def test_run_with_callback_is_bit_identical(
     setting: dict[str, Any], ours: dict[str, Any], tmp_path: Path
 ) -> None:
-    setting = {"module": quiet} | setting
+    setting = quiet | setting
     without = run(tmp_path / "without", **setting)
     callback = difference(**({"every_n_train_steps": 2} | ours))
     with_ours = run(tmp_path / "with", callback, **setting)

@@ -13,9 +13,15 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 _INDEX_LOSSES = (F.cross_entropy, F.nll_loss)
-_SAME_BY_ROW = frozenset(
-    ["add", "sub", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg", "negative", "pow", "exp", "log", "log1p", "expm1", "sqrt", "square", "abs", "clamp", "clamp_min", "clamp_max", "maximum", "minimum", "relu", "sigmoid", "tanh", "softplus", "where", "float", "double", "to", "type", "clone", "contiguous", "detach", "nan_to_num", "requires_grad_", "__radd__", "__rsub__", "__rmul__", "__rtruediv__", "__rdiv__", "__pow__", "__rpow__", "__neg__", "__add__", "__sub__", "__mul__", "__truediv__"]
-)
+_ARITHMETIC = ("add", "sub", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg",
+               "negative", "pow", "maximum", "minimum", "__add__", "__sub__", "__mul__",
+               "__truediv__", "__neg__", "__pow__", "__radd__", "__rsub__", "__rmul__",
+               "__rtruediv__", "__rdiv__", "__rpow__")  # fmt: skip
+_FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "square", "abs", "clamp", "clamp_min",
+              "clamp_max", "relu", "sigmoid", "tanh", "softplus", "where", "nan_to_num", "float",
+              "double", "to", "type", "clone", "contiguous", "detach",
+              "requires_grad_")  # fmt: skip
+_SAME_BY_ROW = frozenset(_ARITHMETIC + _FUNCTIONS)
 _IN_PLACE = {
     "add_": torch.add,
     "sub_": torch.sub,
@@ -108,8 +114,9 @@ class Reductions(TorchFunctionMode):
             return self._stacked(args[0])
         if self._takes_followed(args, kwargs):
             return self._computed_by_row(func, name, args, kwargs)
-        if result.dim() == 0 and args and self._runs_over_samples(args[0]):
-            return self._reduced(func, name, args, kwargs)
+        first = next(iter((*args, *kwargs.values())), None)
+        if result.dim() == 0 and self._runs_over_samples(first):
+            return self._reduced(func, name, args, kwargs, first)
         return None
 
     def _takes_followed(self, args: Any, kwargs: dict[str, Any]) -> bool:
@@ -122,7 +129,7 @@ class Reductions(TorchFunctionMode):
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any]
     ) -> Tensor | None:
         """The same function of each sample's values."""
-        compute = _IN_PLACE.get(name, func if name in _SAME_BY_ROW else None)
+        compute: Any = _IN_PLACE.get(name, func if name in _SAME_BY_ROW else None)
         others = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         if compute is None or any(t.dim() > 0 for t in others):
             return None
@@ -147,10 +154,12 @@ class Reductions(TorchFunctionMode):
             return None
         return torch.stack([row.to(rows[0].dtype) for row in rows], dim=1)
 
-    def _reduced(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
+    def _reduced(
+        self, func: Any, name: str, args: Any, kwargs: dict[str, Any], first: Tensor
+    ) -> Tensor | None:
         """A whole tensor made one number: the number for each sample's part of it."""
         if name in ("mean", "sum"):
-            rows = args[0].detach().reshape(self._count, -1)
+            rows = first.detach().reshape(self._count, -1)
             return rows.mean(dim=1) if name == "mean" else rows.sum(dim=1)
         signature = _signature_with_reduction(func)
         if signature is None:
@@ -161,7 +170,7 @@ class Reductions(TorchFunctionMode):
         if given.get("size_average") is not None or given.get("reduce") is not None:
             return None
         reduction, bound.arguments["reduction"] = given["reduction"], "none"
-        each = func(*bound.args, **bound.kwargs)
+        each: Tensor = func(*bound.args, **bound.kwargs)
         if each.numel() % self._count:
             return None
         rows = each.detach().reshape(self._count, -1)
@@ -170,12 +179,13 @@ class Reductions(TorchFunctionMode):
         if reduction == "mean":
             return rows.mean(dim=1)
         # a sum over the sample's entries; over the mean number of rows that each sample has
-        per_sample = args[0].shape[0] // self._count
+        per_sample = first.shape[0] // self._count
         return rows.sum(dim=1) / (per_sample if reduction == "batchmean" else 1)
 
     def _denominators(self, given: dict[str, Any], rows: Tensor) -> Tensor:
         """Over what each sample's entries are averaged: the weights of those not ignored."""
-        target, weight = given["target"], given["weight"]
+        target: Tensor = given["target"]
+        weight: Tensor | None = given["weight"]
         if target.is_floating_point():
             return torch.full_like(rows[:, 0], rows.shape[1])
         counts = (target != given["ignore_index"]).to(rows.dtype)

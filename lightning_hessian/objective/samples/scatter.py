@@ -114,7 +114,7 @@ def _batch_scatter(
         gradient_deviation=held[:, 1],
         projections=held[:, 2 : 2 + count],
         product_deviation=held[:, 2 + count : 2 + 2 * count],
-        forms=held[:, 2 + 2 * count :].reshape(-1, count, count),
+        forms=held[:, 2 + 2 * count :].reshape(len(held), count, count),
     )
 
 

@@ -143,10 +143,8 @@ def _finite_or_nan(loss: TrainingLoss, batch: FrozenBatch) -> float:
 
 
 def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
-    """Whether some weights, found from pairs of samples, explain a larger batch too.
-
-    The loss of two samples of weights ``u`` and ``w`` is ``(u a + w b) / (u + w)``.
-    """
+    """Whether some weights, found from pairs of samples, explain a larger batch too."""
+    # the loss of two samples of weights u and w is (u a + w b) / (u + w)
     alone, rows = handful.alone, handful.rows
     finite = [value if math.isfinite(value) else -math.inf for value in alone]
     base = max(range(len(rows)), key=lambda i: finite[i])

@@ -1,0 +1,112 @@
+"""The directions of largest curvature, from a Krylov space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.estimators.eigenvalues import largest_eigenvalues
+from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.probes import rademacher
+from lightning_hessian.results import Eigenvalues
+from lightning_hessian.types import SymmetricOperator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Eigenpairs:
+    """Approximate eigenvectors with their eigenvalues, the largest first.
+
+    Attributes:
+        vectors: ``(n, d)`` orthonormal columns, in the operator's type, on its device. Of each, the
+            entry of largest magnitude is positive (the first of these, where several are equal).
+        eigenvalues: ``d`` of them, with residual bounds and flags.
+        num_hvps: Products spent.
+    """
+
+    vectors: Tensor
+    eigenvalues: Eigenvalues
+    num_hvps: int
+
+
+def leading_eigenvectors(
+    operator: SymmetricOperator,
+    *,
+    count: int,
+    rtol: float = 1e-2,
+    max_hvps: int = 200,
+    block_size: int = 4,
+    generator: torch.Generator,
+    product_error: Callable[[], float] = lambda: 0.0,
+) -> Eigenpairs:
+    """Find the eigenvectors of the algebraically largest eigenvalues.
+
+    One block Lanczos sweep goes on until the residual bound of each of the ``count`` largest Ritz
+    values is within tolerance. A vector is at an angle of at most ``bound / gap`` to an eigenvector
+    (its sine), ``gap`` being the distance to the nearest other eigenvalue: within a cluster only
+    the subspace is determined. What was not reached within ``max_hvps`` is marked, not refused.
+
+    Costs one product for each dimension of the Krylov space.
+
+    Args:
+        operator: Symmetric.
+        count: Number ``d`` of vectors.
+        rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
+        max_hvps: Bound on the products.
+        block_size: Probes in a block.
+        generator: Source of the probes, on the CPU.
+        product_error: Norm of what the products are off by, asked after each block; part of every
+            bound.
+
+    Returns:
+        The vectors.
+
+    Raises:
+        ValueError: If there are not so many eigenvectors, or ``max_hvps`` is below ``count`` or
+            one block.
+
+    References:
+        B. N. Parlett (1998), "The symmetric eigenvalue problem", theorem 11.7.1 (the angle).
+    """
+    if not 1 <= count <= operator.size:
+        raise ValueError(
+            f"`count` must be between 1 and the operator's {operator.size} dimensions, got {count}."
+        )
+    width = min(block_size, operator.size)
+    # whole blocks only, unless all of R^n is taken in
+    least = min(-(-count // width) * width, operator.size)
+    if max_hvps < least:
+        raise ValueError(
+            f"`max_hvps` must be at least {least} for {count} eigenvectors by blocks of {width}, "
+            f"got {max_hvps}. Give some ten times as many for them to converge."
+        )
+
+    def have_converged(space: KrylovSpace) -> bool:
+        found = largest_eigenvalues(RitzPairs.of(space), count, rtol=rtol)
+        return space.dimension >= count and bool(found.converged.all())
+
+    space = block_lanczos(
+        operator,
+        rademacher(
+            operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
+        ),
+        max_dimension=max_hvps,
+        generator=generator,
+        should_stop=have_converged,
+        product_error=product_error,
+    )
+    ritz = RitzPairs.of(space)
+    coordinates = ritz.vectors[:, -count:].flip(1).to(space.basis)
+    return Eigenpairs(
+        vectors=_with_fixed_signs(space.basis.T @ coordinates),
+        eigenvalues=largest_eigenvalues(ritz, count, rtol=rtol),
+        num_hvps=space.dimension,
+    )
+
+
+def _with_fixed_signs(vectors: Tensor) -> Tensor:
+    """Turn each column so that its entry of largest magnitude is positive."""
+    peaks = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
+    return vectors * peaks.sign()

@@ -1,0 +1,91 @@
+"""How much one more sample can move the Hessian, in norm: measured, not bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.estimators import SpectralNorm, spectral_norm
+from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.operators import SampleDifferenceOperator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HessianDifferences:
+    """Spectral norms of ``H_i - H_others`` for some samples, ``H_others`` the mean of the others.
+
+    Attributes:
+        samples: ``(m,)`` positions among the frozen samples, in random order.
+        norms: ``(m,)`` float64, approximated from below.
+        residual_bounds: ``(m,)`` within which of each lies the magnitude of an eigenvalue.
+        converged: ``(m,)`` bool, whether the bound meets the tolerance asked for.
+        num_hvps: Products spent over all samples; as many were spent over a single one.
+    """
+
+    samples: Tensor
+    norms: Tensor
+    residual_bounds: Tensor
+    converged: Tensor
+    num_hvps: int
+
+
+def hessian_differences(
+    loss: TrainingLoss | Conductor,
+    *,
+    num_samples: int,
+    rtol: float = 1e-2,
+    max_hvps: int = 60,
+    block_size: int = 2,
+    generator: torch.Generator,
+    product_error: Callable[[], float] = lambda: 0.0,
+) -> HessianDifferences:
+    """Measure how far the Hessians of random samples are from the mean one of all other samples.
+
+    ``||H_(k+1) - H_(k)|| = ||H_i - H_(k)|| / (k + 1)`` where sample ``i`` comes after ``k`` others,
+    here all ``N - 1``. The norm is the larger of both ends of the spectrum of the difference, found
+    by a Krylov sweep for each sample.
+
+    Costs at most ``max_hvps`` HVPs over all samples for each of the ``num_samples``.
+
+    Args:
+        loss: Over the frozen samples.
+        num_samples: How many to draw without replacement; all, where there are not so many.
+        rtol: Tolerance of the residual bound, relative to the norm.
+        max_hvps: Bound on the products for each sample.
+        block_size: Probes in a block.
+        generator: Source of the draw and of the probes, on the CPU.
+        product_error: Norm of what the products are off by; part of every bound.
+
+    Returns:
+        The norms.
+
+    Raises:
+        ValueError: If no sample is asked for, or ``max_hvps`` leaves no room for a block.
+    """
+    if num_samples < 1:
+        raise ValueError(
+            f"`num_samples` must be at least 1, got {num_samples}. Some 8 show how samples differ."
+        )
+    order = torch.randperm(loss.batches.num_samples, generator=generator)
+    samples = order[:num_samples]
+    found: list[SpectralNorm] = [
+        spectral_norm(
+            SampleDifferenceOperator(loss, sample),
+            rtol=rtol,
+            max_hvps=max_hvps,
+            block_size=block_size,
+            generator=generator,
+            product_error=product_error,
+        )
+        for sample in samples.tolist()
+    ]
+    return HessianDifferences(
+        samples=samples,
+        norms=torch.tensor([norm.value for norm in found], dtype=torch.float64),
+        residual_bounds=torch.tensor([norm.residual_bound for norm in found], dtype=torch.float64),
+        converged=torch.tensor([norm.converged for norm in found]),
+        num_hvps=sum(norm.num_hvps for norm in found),
+    )
