@@ -15,6 +15,7 @@ from lightning_hessian.panels.style import FAINT, new_figure
 
 DIFFERENCE = r"mean $|L_{k+1} - L_k|$"
 SCALE = 1e5
+SEEDS_WITH_COURSE = 3
 
 
 def family_figure(families: Sequence[Family]) -> Figure:
@@ -23,7 +24,7 @@ def family_figure(families: Sequence[Family]) -> Figure:
     Left, the closed form: the median over seeds in a band from the lowest to the highest, without
     networks that died, which give the same loss on all samples. In the middle one seed by the
     paper's recipe, over the closed form in grey. Right, the difference at N against the training
-    loss in the course of every training, with its end marked.
+    loss in the course of some trainings, with the ends of all marked.
     """
     figure = new_figure(width=12.6, height=0.5 + 3.5 * len(families))
     rows = figure.subplots(len(families), 3, squeeze=False)
@@ -68,7 +69,7 @@ def _draw_as_the_script(axes: Axes, family: Family, index: int, colour: object) 
 
 
 def _draw_against_loss(axes: Axes, family: Family, index: int, colour: object) -> None:
-    for run in family.of(index):
+    for run in family.of(index)[:SEEDS_WITH_COURSE]:
         course = [(report.loss, SCALE * at_largest(report)) for report in run.course]
         axes.plot(*zip(*course, strict=True), color=colour, linewidth=0.6, alpha=0.6)
     ends = [(run.report.loss, SCALE * run.difference) for run in family.of(index)]
@@ -81,9 +82,9 @@ def _finish(axes: Sequence[Axes], family: Family) -> None:
     largest = max(float(run.report.mean_abs.max()) for row in family.runs for run in row)
     differences = [run.difference for row in family.runs for run in row if not run.is_dead]
     titles = (
-        f"{family.data}: closed form, all seeds",
+        f"{family.data}: closed form,\nmedian and range over seeds",
         f"as the paper's script: {NUM_ORDERS} orders, smoothed\n(dashed: closed form, same seed)",
-        "at N, over every training (dots: its end)",
+        "at N, in the course of training\n(dots: the ends, all seeds)",
     )
     for place, title in zip(axes, titles, strict=True):
         place.set_title(title, fontsize=9.5)

@@ -101,9 +101,11 @@ def verdicts(family: Family) -> str:
     lines = []
     for name, trend in family.trends().items():
         low, high = min(trend.correlations), max(trend.correlations)
+        probability = max(trend.probability, 1e-4)
+        sign = "<" if trend.probability < probability else "="
         lines.append(
             f"  {name:<34} rank correlation {trend.mean_correlation:+.2f} ({low:+.2f} to "
-            f"{high:+.2f}), p = {trend.probability:.4f}: {trend.verdict}\n"
+            f"{high:+.2f}), p {sign} {probability:.4f}: {trend.verdict}\n"
             f"  {'':<34} seeds that agree: {trend.steps}"
         )
     return "\n".join(lines)
