@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -83,13 +83,18 @@ class FrozenBatch:
         weight: In the mean over batches: its number of samples, unless the user weighs otherwise.
         index: Its number in the frozen sample: the step's ``batch_idx``, and the seed of its random
             numbers.
-        num_samples: That it holds, of those that are told apart; none in a repeat of another batch.
+        num_samples: That it holds, of the data set that sets the pace.
     """
 
     data: Any
     weight: float
     index: int
     num_samples: int
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it stands in for a batch that this process lacks, and counts for nothing."""
+        return self.weight == 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,14 +185,14 @@ def fetch_batches(
         first_numbers.append(first_numbers[-1] + len(data.dataset))
     frozen: list[FrozenBatch] = []
     # a process for which no batch is left gets the last one, without weight
-    for planned in own or [replace(plan.batches[-1], weight=0)]:
+    for planned in own or plan.batches[-1:]:
         reset(planned.index)
         parts = [
             None if group is None else _collated(data, group, first, reseed)
             for data, group, first in zip(plan.data, planned.groups, first_numbers, strict=True)
         ]
         batch = plan.build(parts)
-        weight: float = planned.weight
+        weight: float = planned.weight if own else 0
         if weight_fn is not None and weight > 0:
             weight = weight_by(weight_fn, batch)
         frozen.append(FrozenBatch(batch, weight, planned.index, planned.weight))

@@ -33,7 +33,7 @@ def in_step(frozen: FrozenBatches, processes: Processes) -> FrozenBatches:
     counts[processes.rank] = len(frozen.batches)
     counts[-1] = frozen.num_samples
     *numbers, num_samples = (int(count) for count in processes.sum(counts))
-    repeat = replace(frozen.batches[-1], weight=0, num_samples=0)
+    repeat = replace(frozen.batches[-1], weight=0)
     repeats = [repeat] * (max(numbers) - len(frozen.batches))
     return replace(frozen, batches=(*frozen.batches, *repeats), num_samples=num_samples)
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.objective import BatchScatter
+from lightning_hessian.studies.student import widening
 
 MOMENTS = ("gradient_variance", "hessian_variance", "loss_trace_covariance", "trace_variance")
 
@@ -201,20 +201,6 @@ class BatchDeviations:
         """Less the mean over all samples, column by column."""
         weights = self.num_samples / self.num_samples.sum()
         return values - weights @ values
-
-
-def widening(num_probes: int) -> float:
-    """By what an error from the scatter of a few probes is to be multiplied.
-
-    Such an error is unknown itself: 1.96 of it from 4 values would cover 85 % and not 95.
-
-    Args:
-        num_probes: ``p``, at least 2.
-
-    Returns:
-        The 97.5 % quantile of Student's t with ``p - 1`` degrees of freedom, over the normal's.
-    """
-    return float(stats.t.ppf(0.975, num_probes - 1) / stats.norm.ppf(0.975))
 
 
 def _jackknife(without: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from lightning_hessian.studies.batch_deviations import (
     MOMENTS,
     BatchDeviations,
     MomentScatter,
-    widening,
 )
 from lightning_hessian.studies.directions import check_orthonormal
+from lightning_hessian.studies.student import widening
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)
@@ -92,6 +92,7 @@ def sample_moments(
     loss: TrainingLoss | Conductor,
     *,
     basis: Tensor | None = None,
+    dimensions: int | None = None,
     num_probes: int = 4,
     generator: torch.Generator,
 ) -> SampleMoments:
@@ -116,11 +117,12 @@ def sample_moments(
     Args:
         loss: Over at least two frozen batches.
         basis: ``(n, d)`` orthonormal columns.
+        dimensions: Leading columns of the basis that span the subspace; all when None.
         num_probes: ``p``, at least 3.
         generator: Source of the probes, on the CPU.
 
     Returns:
-        The moments, and those within the span of the basis; with fewer than two batches they are
+        The moments, and those within the subspace; with fewer than two batches they are
         ``nan`` and ``notes`` says so.
 
     Raises:
@@ -157,15 +159,16 @@ def sample_moments(
     )
     if basis is None:
         return moments
-    inside = known.double().T
+    inside = known.double().T[:dimensions]
+    within = len(inside)
     return replace(
         moments,
         subspace=_moments(
-            BatchDeviations.within(scatter, count),
-            dimensions=count,
+            BatchDeviations.within(scatter, within),
+            dimensions=within,
             gradient_norm_squared=float((inside @ gradient.double()).square().sum()),
             hessian_norm_squared=Moment(
-                float((inside @ products[:, :count].double()).square().sum()), 0.0
+                float((inside @ products[:, :within].double()).square().sum()), 0.0
             ),
             num_hvps=moments.num_hvps,
         ),

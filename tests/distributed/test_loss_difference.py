@@ -24,7 +24,7 @@ EVERYTHING: dict[str, Any] = {
     "surface": "random",
     "surface_points": 3,
     "keep_losses": True,
-    "max_hvps": 8,
+    "max_hvps": 16,
 }
 
 

@@ -23,7 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "surface_points": 3,
     "num_orders": 3,
     "held_out": True,
-    "max_hvps": 8,
+    "max_hvps": 16,
 }
 # without noise in step and transfer, by which a sample would have no loss
 quiet = {"module": partial(HostileModule, noise=0.0), "data": partial(HostileData, noise=0.0)}

@@ -105,10 +105,10 @@ def take_batches(
         )
     extent = "all" if batch is _END else "the first"
     rank, num_processes = share
-    mine = batches[rank::num_processes] or [replace(batches[-1], weight=0, num_samples=0)]
+    mine = batches[rank::num_processes] or [replace(batches[-1], weight=0)]
     return FrozenBatches(
         tuple(mine),
-        sum(batch.num_samples for batch in mine),
+        sum(batch.num_samples for batch in mine if not batch.is_repeat),
         f"{extent} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
         f"{weights.notes}",
     )

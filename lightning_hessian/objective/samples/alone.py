@@ -57,14 +57,15 @@ class Positions:
         Returns:
             A range; empty for a repeat of another batch.
         """
-        start = self.first[batch.index] if batch.num_samples else 0
-        return slice(start, start + batch.num_samples)
+        start = self.first[batch.index]
+        return slice(start, start if batch.is_repeat else start + batch.num_samples)
 
 
 def _sizes(batches: Sequence[FrozenBatch], length: int, device: torch.device) -> Tensor:
     sizes = torch.zeros(length, dtype=torch.float64, device=device)
     for batch in batches:
-        sizes[batch.index] += batch.num_samples
+        if not batch.is_repeat:
+            sizes[batch.index] = batch.num_samples
     return sizes
 
 

@@ -115,15 +115,15 @@ class Reductions(TorchFunctionMode):
         if self._takes_followed(args, kwargs):
             return self._computed_by_row(func, name, args, kwargs)
         first = next(iter((*args, *kwargs.values())), None)
-        if result.dim() == 0 and self._runs_over_samples(first):
+        if result.dim() == 0 and isinstance(first, Tensor) and self._runs_over_samples(first):
             return self._reduced(func, name, args, kwargs, first)
         return None
 
     def _takes_followed(self, args: Any, kwargs: dict[str, Any]) -> bool:
         return any(id(a) in self._followed for a in (*args, *kwargs.values()))
 
-    def _runs_over_samples(self, thing: Any) -> bool:
-        return isinstance(thing, Tensor) and thing.dim() > 0 and thing.shape[0] % self._count == 0
+    def _runs_over_samples(self, tensor: Tensor) -> bool:
+        return tensor.dim() > 0 and tensor.shape[0] % self._count == 0
 
     def _computed_by_row(
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any]
@@ -188,10 +188,11 @@ class Reductions(TorchFunctionMode):
         weight: Tensor | None = given["weight"]
         if target.is_floating_point():
             return torch.full_like(rows[:, 0], rows.shape[1])
-        counts = (target != given["ignore_index"]).to(rows.dtype)
+        counts: Tensor = (target != given["ignore_index"]).to(rows.dtype)
         if weight is not None:
-            counts = counts * weight[target.clamp_min(0)]
-        return counts.reshape(self._count, -1).sum(dim=1)
+            counts *= weight.detach()[target.clamp_min(0)]
+        by_sample = counts.reshape(self._count, -1)
+        return by_sample.sum(dim=1)
 
 
 @lru_cache(maxsize=256)

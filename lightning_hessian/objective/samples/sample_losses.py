@@ -164,7 +164,7 @@ def _values(loss: TrainingLoss, method: SampleMethod) -> Tensor | None:
         losses = _read_off(loss, batch) if method == "batched" else _one_by_one(loss, batch)
         if losses is None:
             total[count] = 1
-        elif batch.num_samples:
+        elif not batch.is_repeat:
             total[positions.rows(batch)] = losses.double()
 
     total = loss.sum_over_batches(count + 1, add)
@@ -184,8 +184,7 @@ def _read_off(loss: TrainingLoss, batch: FrozenBatch) -> Tensor | None:
     """From one run of the step on the whole batch; None if that does not show them."""
     if batch.num_samples == 1:
         return torch.tensor([loss_of(loss, batch)], dtype=torch.float64, device=loss.device)
-    # a repeat of another batch is run all the same: its step may exchange tensors
-    reductions = Reductions(batch.num_samples or 1)
+    reductions = Reductions(batch.num_samples)
     with reductions:
         value = loss.evaluate(batch)
     return None if value is None else reductions.by_sample(value)

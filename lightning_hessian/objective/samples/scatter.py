@@ -96,7 +96,7 @@ def _batch_scatter(
     def add(total: Tensor, index: int) -> None:
         batch = loss.batches.batches[index]
         derivatives = _derivatives(loss, batch, columns)
-        if derivatives is None or not batch.num_samples:
+        if derivatives is None or batch.is_repeat:
             return
         value, own, moved = derivatives
         row = total.view(size, width)[batch.index]
@@ -143,15 +143,16 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
     columns = _columns(loss, vectors)
 
     def product() -> Tensor:
-        total = torch.zeros(loss.size, len(columns), dtype=torch.float64, device=loss.device)
+        total = torch.zeros(len(columns), loss.size, dtype=torch.float64, device=loss.device)
         for batch in loss.batches.batches:
             rows = positions.rows(batch)
             if rows.start <= sample < rows.stop:
                 found = _derivatives(loss, rows_of(batch, [sample - rows.start]), columns)
-                total = total if found is None else found[2]
+                total = total if found is None else found[2].T
         return total
 
-    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype)
+    # in rows, so that the result lies in memory as that of `hessian_products`
+    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype).T
 
 
 def _columns(loss: TrainingLoss, vectors: Tensor) -> list[list[Tensor]]:

@@ -1,0 +1,158 @@
+"""How much gradients and Hessians differ over samples, as far as the loss allows to tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.estimators import Eigenpairs, leading_eigenvectors
+from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.operators import HessianOperator
+from lightning_hessian.results import Separability
+from lightning_hessian.studies.hessian_difference import hessian_differences
+from lightning_hessian.studies.options import DifferenceOptions
+from lightning_hessian.studies.sample_moments import SampleMoments, gradient_moment, sample_moments
+
+
+@dataclass(slots=True, eq=False)
+class DerivativeSpread:
+    """What was measured with derivatives.
+
+    Attributes:
+        eigenvectors: ``(n, d)`` leading ones, or None.
+        moments: Of gradients and Hessians over samples, or None.
+        fields: Of the report.
+        notes: What was left out, and why.
+        num_hvps: Products spent.
+    """
+
+    eigenvectors: Tensor | None = None
+    moments: SampleMoments | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    num_hvps: int = 0
+
+
+def measure_spread(
+    loss: TrainingLoss | Conductor,
+    options: DifferenceOptions,
+    separability: Separability,
+    *,
+    has_products: bool,
+    generator: Callable[[int], torch.Generator],
+) -> DerivativeSpread:
+    """Measure what the options ask for of gradients and Hessians; say what cannot be.
+
+    Args:
+        loss: At the present parameters.
+        options: What to measure.
+        separability: How the losses of samples make up a batch's.
+        has_products: Whether the loss can be differentiated.
+        generator: Gives a source of randomness for each part.
+
+    Returns:
+        The measurements.
+    """
+    spread = DerivativeSpread()
+    if not options.needs_products or not has_products:
+        return spread
+    if options.num_eigenvectors:
+        _find_eigenvectors(spread, loss, options, generator(2))
+    if not options.derivatives and not options.hessian_differences:
+        return spread
+    if separability != "mean":
+        spread.notes.append(
+            "How gradients and Hessians differ over samples was not measured: it is read off "
+            "batches, whose loss must be the mean over their samples."
+        )
+        return spread
+    is_exact = loss.products.method == "exact"
+    if not is_exact:
+        spread.notes.append(
+            "How Hessians differ over samples was not measured, as products are differences of "
+            "gradients."
+        )
+    if options.derivatives:
+        _measure_moments(spread, loss, options, is_exact, generator(3))
+    if options.hessian_differences and is_exact:
+        found = hessian_differences(
+            loss,
+            num_samples=options.hessian_differences,
+            max_hvps=options.max_hvps,
+            generator=generator(4),
+        )
+        spread.num_hvps += found.num_hvps
+        spread.fields["hessian_difference_norms"] = found.norms
+        spread.fields["hessian_difference_bounds"] = found.residual_bounds
+    return spread
+
+
+def _find_eigenvectors(
+    spread: DerivativeSpread,
+    loss: TrainingLoss | Conductor,
+    options: DifferenceOptions,
+    generator: torch.Generator,
+) -> None:
+    count = min(options.num_eigenvectors, loss.size)
+    found: Eigenpairs = leading_eigenvectors(
+        HessianOperator(loss),
+        count=count,
+        max_hvps=options.max_hvps,
+        generator=generator,
+        product_error=lambda: loss.products.error,
+    )
+    spread.num_hvps += found.num_hvps
+    spread.eigenvectors = found.vectors
+    # those of the deflation alone need not be exact
+    wanted = found.eigenvalues.converged[: options.num_shown_eigenvectors]
+    missing = int((~wanted).sum())
+    if missing:
+        spread.notes.append(
+            f"{missing} of {len(wanted)} eigenvectors did not converge within "
+            f"`max_hvps={options.max_hvps}`."
+        )
+
+
+def _measure_moments(
+    spread: DerivativeSpread,
+    loss: TrainingLoss | Conductor,
+    options: DifferenceOptions,
+    is_exact: bool,
+    generator: torch.Generator,
+) -> None:
+    if not loss.batches.are_drawn:
+        spread.notes.append(
+            "Batches are taken as they come: should samples within a batch be alike, gradients and "
+            "Hessians differ less from sample to sample than it seems."
+        )
+    if not is_exact:
+        gradient, norm = gradient_moment(loss)
+        spread.fields |= {
+            "gradient_norm": norm,
+            "gradient_variance": gradient.value,
+            "gradient_variance_standard_error": gradient.standard_error,
+        }
+        return
+    moments = sample_moments(
+        loss,
+        basis=spread.eigenvectors,
+        dimensions=options.subspace or None,
+        num_probes=options.num_probes,
+        generator=generator,
+    )
+    spread.moments = moments
+    spread.num_hvps += moments.num_hvps
+    spread.notes += moments.notes
+    spread.fields |= {
+        "gradient_norm": math.sqrt(moments.gradient_norm_squared),
+        "gradient_variance": moments.gradient_variance.value,
+        "gradient_variance_standard_error": moments.gradient_variance.standard_error,
+        "hessian_norm": math.sqrt(moments.hessian_norm_squared.value),
+        "hessian_variance": moments.hessian_variance.value,
+        "hessian_variance_standard_error": moments.hessian_variance.standard_error,
+    }
