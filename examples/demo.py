@@ -1,4 +1,4 @@
-"""Train a small network on scikit-learn's digits and watch the Hessian of its loss.
+"""Train a small network on scikit-learn's digits, watch its loss's Hessian and need of data.
 
 Run it from the repository: ``make demo``, or ``python examples/demo.py --out runs/demo``.
 """
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum
-from lightning_hessian.panels import history_figure, spectrum_figure
-from lightning_hessian.writers import spectrum_table
+from lightning_hessian import HessianSpectrum, LossDifference
+from lightning_hessian.panels import history_figure, loss_difference_figure, spectrum_figure
+from lightning_hessian.writers import loss_difference_table, spectrum_table
 
 
 class DigitsClassifier(pl.LightningModule):
@@ -65,10 +65,11 @@ def main() -> None:
 
     pl.seed_everything(0)
     hessian = HessianSpectrum(every_n_epochs=2)
+    difference = LossDifference(num_samples="all", every_n_epochs=2, thresholds=[1e-4])
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=options.epochs,
-        callbacks=[hessian],
+        callbacks=[hessian, difference],
         logger=TensorBoardLogger(options.out, name=None),
         log_every_n_steps=5,
         enable_model_summary=False,
@@ -80,12 +81,19 @@ def main() -> None:
     last = hessian.reports[-1]
     print(f"\n{last.num_parameters:,} parameters, {last.data}, {last.mode} mode")
     print(f"\n{spectrum_table(hessian.reports)}")
-    measuring = sum(report.seconds for report in hessian.reports)
-    print(f"\n{seconds:.1f} s for the fit, {measuring:.1f} s of them for the measurements")
+    print(f"\n{loss_difference_table(difference.reports)}")
+    for sentence in difference.reports[-1].sentences:
+        print(f"\n{sentence}")
+    spent = [sum(r.seconds for r in each.reports) for each in (hessian, difference)]
+    print(
+        f"\n{seconds:.1f} s for the fit, {spent[0]:.1f} s of them for the spectra, "
+        f"{spent[1]:.1f} s for the loss differences"
+    )
     figures = {
         "spectrum_at_start": spectrum_figure(hessian.reports[0]),
         "spectrum": spectrum_figure(last),
         "history": history_figure(hessian.reports),
+        "loss_difference": loss_difference_figure(difference.reports[-1]),
     }
     for name, figure in figures.items():
         figure.savefig(options.out / f"{name}.png")

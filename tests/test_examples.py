@@ -35,7 +35,8 @@ def test_demo_prints_its_table_and_saves_its_panels(tmp_path: Path) -> None:
     output = run("examples/demo.py", "--out", str(tmp_path), "--epochs", "2")
     assert "largest eigenvalue" in output
     assert f"tensorboard --logdir {tmp_path}" in output
-    for name in ("spectrum_at_start", "spectrum", "history"):
+    assert "one more sample moves the loss by" in output
+    for name in ("spectrum_at_start", "spectrum", "history", "loss_difference"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
