@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from examples.demo import digits
 
@@ -39,17 +39,47 @@ class Mnist(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the files."""
-        if self.path is None:
-            small, labels = digits().dataset[:]
-            images = F.interpolate(small.view(-1, 1, 8, 8), size=28, mode="bilinear")
-        else:
-            images = read_idx(Path(self.path) / "train-images-idx3-ubyte")[:, None].float() / 255
-            labels = read_idx(Path(self.path) / "train-labels-idx1-ubyte").long()
-        self.dataset: Dataset[tuple[Tensor, ...]] = TensorDataset(images, labels)
+        self.dataset = TensorDataset(*images_and_labels(self.path, "train"))
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """In shuffled batches."""
         return DataLoader(self.dataset, batch_size=self.batch_size, shuffle=True)
+
+
+class HeldOutMnist(Mnist):
+    """The same with a test set to validate on; pixels from -1 to 1, as Kiselev & Grabovoy have it.
+
+    Args:
+        path: Folder with the files of :class:`Mnist`, and ``t10k-images-idx3-ubyte`` and
+            ``t10k-labels-idx1-ubyte``. When None, the digits, a sixth of them held out.
+        batch_size: Images per step.
+        num_samples: The first so many of the training images.
+    """
+
+    def __init__(
+        self, path: str | None = None, batch_size: int = 64, num_samples: int = 10_000
+    ) -> None:
+        super().__init__(path, batch_size)
+        self.num_samples = num_samples
+
+    def setup(self, stage: str) -> None:
+        """Read the files."""
+        images, labels = images_and_labels(self.path, "train")
+        if self.path is None:
+            # in the order of the file the last ones are of other writers
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+            held_out, kept = order.tensor_split([len(order) // 6])
+            test = images[held_out], labels[held_out]
+            images, labels = images[kept], labels[kept]
+        else:
+            test = images_and_labels(self.path, "t10k")
+        count = self.num_samples
+        self.dataset = TensorDataset(2 * images[:count] - 1, labels[:count])
+        self.held_out = TensorDataset(2 * test[0] - 1, test[1])
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """What training does not see."""
+        return DataLoader(self.held_out, batch_size=1000)
 
 
 class TextBytes(pl.LightningDataModule):
@@ -73,6 +103,20 @@ class TextBytes(pl.LightningDataModule):
         symbols = torch.from_numpy(np.minimum(text, 127)).long()
         pieces = symbols.unfold(0, self.context + 1, self.context // 2)
         return DataLoader(TensorDataset(pieces), batch_size=self.batch_size, shuffle=True)
+
+
+def images_and_labels(path: str | None, part: str) -> tuple[Tensor, Tensor]:
+    """Images ``(N, 1, 28, 28)`` from 0 to 1, and ``(N,)`` labels.
+
+    Args:
+        path: Folder with the files of ``part``, or None for the digits of scikit-learn, enlarged.
+        part: ``train`` or ``t10k``.
+    """
+    if path is None:
+        small, labels = digits().dataset[:]
+        return F.interpolate(small.view(-1, 1, 8, 8), size=28, mode="bilinear"), labels
+    images = read_idx(Path(path) / f"{part}-images-idx3-ubyte")
+    return images[:, None].float() / 255, read_idx(Path(path) / f"{part}-labels-idx1-ubyte").long()
 
 
 def read_idx(path: Path) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,35 @@ class MnistClassifier(DigitsClassifier):
         self.network = nn.Sequential(
             nn.Flatten(), nn.Linear(28 * 28, width), nn.ReLU(), nn.Linear(width, 10)
         )
+
+
+class ReluMlp(DigitsClassifier):
+    """A fully connected network without biases, as in Kiselev & Grabovoy (2024).
+
+    784 - ``width`` - ... - ``width`` - 10 with ReLU between, trained by Adam at 0.001.
+
+    Args:
+        width: Of every hidden layer, the paper's ``h``.
+        depth: Square matrices between the hidden layers, as the paper's figures count ``L``. The
+            network has ``depth + 1`` hidden layers and ``depth + 2`` matrices.
+    """
+
+    def __init__(self, width: int = 16, depth: int = 5) -> None:
+        super().__init__()
+        widths = [28 * 28, *[width] * (depth + 1)]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU()]
+        self.network = nn.Sequential(*layers, nn.Linear(width, 10, bias=False))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Cross-entropy of held-out images."""
+        images, labels = batch
+        self.log("val_loss", F.cross_entropy(self.network(images), labels))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The paper's."""
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
 class ConvNet(DigitsClassifier):

@@ -13,11 +13,13 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
+from torch import Tensor
 
-from examples.data import Mnist, read_idx
-from lightning_hessian import HessianSpectrum
+from examples.data import HeldOutMnist, Mnist, read_idx
+from lightning_hessian import HessianSpectrum, LossDifference
 from tests.helpers.events import Events
 
+Callback = HessianSpectrum | LossDifference
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
 
@@ -29,14 +31,20 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIGS[0].parent.parent)
 
 
-def fit(config: Path, *arguments: str) -> tuple[LightningCLI, list[HessianSpectrum]]:
+def fit(config: Path, *arguments: str) -> tuple[LightningCLI, list[Callback]]:
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     cli = LightningCLI(args=["fit", f"--config={config}", *quiet, *arguments])
-    return cli, [c for c in cli.trainer.callbacks if isinstance(c, HessianSpectrum)]
+    return cli, [c for c in cli.trainer.callbacks if isinstance(c, Callback)]
 
 
-def test_there_is_one_for_each_kind_of_module() -> None:
-    assert [path.stem for path in CONFIGS] == ["cnn", "demo", "mnist", "transformer"]
+def test_there_is_one_for_each_kind_of_module_and_each_callback() -> None:
+    assert [path.stem for path in CONFIGS] == [
+        "cnn",
+        "demo",
+        "loss_difference",
+        "mnist",
+        "transformer",
+    ]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -44,7 +52,8 @@ def test_it_begins_with_how_to_run_it_and_measures(config: Path) -> None:
     text = config.read_text(encoding="utf8")
     assert f"python -m examples.cli fit --config configs/{config.name}" in text.split("\n\n")[0]
     callbacks = yaml.safe_load(text)["trainer"]["callbacks"]
-    assert "lightning_hessian.HessianSpectrum" in [c["class_path"] for c in callbacks]
+    measuring = "LossDifference" if config.stem == "loss_difference" else "HessianSpectrum"
+    assert f"lightning_hessian.{measuring}" in [c["class_path"] for c in callbacks]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -68,7 +77,8 @@ def test_it_trains_as_it_is_and_writes_every_tag(config: Path, tmp_path: Path) -
     found = Events(str(cli.trainer.log_dir)).scalars()
     for callback in callbacks:
         assert [report.failure for report in callback.reports] == [None, None]
-        assert [step for step, _ in found[f"{callback.name}/eig_1"]] == [0, 4]
+        tag = "eig_1" if isinstance(callback, HessianSpectrum) else "loss"
+        assert [step for step, _ in found[f"{callback.name}/{tag}"]] == [0, 4]
 
 
 def idx(values: np.ndarray[Any, Any]) -> bytes:
@@ -76,19 +86,49 @@ def idx(values: np.ndarray[Any, Any]) -> bytes:
     return bytes([0, 0, 8, values.ndim]) + shape + values.tobytes()
 
 
+def write_images(folder: Path, part: str, labels: list[int], *, packed: bool = False) -> Tensor:
+    """Files in the format of MNIST; the pixels, from 0 to 1, are returned."""
+    shape = (len(labels), 28, 28)
+    pixels = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape).astype(np.uint8)
+    for name, values in (("images-idx3", pixels), ("labels-idx1", np.uint8(labels))):
+        path = folder / f"{part}-{name}-ubyte{'.gz' if packed else ''}"
+        path.write_bytes(gzip.compress(idx(values)) if packed else idx(values))
+    return torch.tensor(pixels)[:, None] / 255
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_files_in_the_format_of_mnist_are_read(packed: bool, tmp_path: Path) -> None:
-    images = np.arange(3 * 28 * 28, dtype=np.uint32).reshape(3, 28, 28).astype(np.uint8)
-    labels = np.array([7, 0, 9], dtype=np.uint8)
-    for name, values in (("images-idx3", images), ("labels-idx1", labels)):
-        path = tmp_path / f"train-{name}-ubyte{'.gz' if packed else ''}"
-        path.write_bytes(gzip.compress(idx(values)) if packed else idx(values))
+    pixels = write_images(tmp_path, "train", [7, 0, 9], packed=packed)
     data = Mnist(path=str(tmp_path), batch_size=3)
     data.setup("fit")
-    stacked = [torch.stack(parts) for parts in zip(*data.dataset, strict=True)]
-    assert stacked[0].shape == (3, 1, 28, 28)
-    assert stacked[0].equal(torch.tensor(images)[:, None] / 255)
-    assert stacked[1].tolist() == [7, 0, 9]
+    images, labels = data.dataset.tensors
+    assert images.shape == (3, 1, 28, 28)
+    assert images.equal(pixels)
+    assert labels.tolist() == [7, 0, 9]
+
+
+def test_the_test_set_is_held_out_and_pixels_are_centred(tmp_path: Path) -> None:
+    pixels = write_images(tmp_path, "train", [7, 0, 9])
+    write_images(tmp_path, "t10k", [5])
+    data = HeldOutMnist(path=str(tmp_path), num_samples=2)
+    data.setup("fit")
+    images, labels = data.dataset.tensors
+    assert images.equal(2 * pixels[:2] - 1)
+    assert labels.tolist() == [7, 0]
+    assert [labels.tolist() for _, labels in data.val_dataloader()] == [[5]]
+
+
+def test_a_sixth_of_the_digits_is_held_out_and_no_image_is_in_both() -> None:
+    data = HeldOutMnist()
+    data.setup("fit")
+    assert [len(data.dataset), len(data.held_out)] == [1498, 299]
+    whole = Mnist()
+    whole.setup("fit")
+    both = torch.cat([data.dataset.tensors[0], data.held_out.tensors[0]])
+    assert ((both + 1) / 2).sum().item() == pytest.approx(whole.dataset.tensors[0].sum().item())
+    assert len(torch.unique(both.flatten(1), dim=0)) == len(
+        torch.unique(whole.dataset.tensors[0].flatten(1), dim=0)
+    )
 
 
 def test_a_file_of_another_format_is_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -50,6 +51,35 @@ def test_processes_benchmark_prints_the_ratio() -> None:
     output = run("examples/benchmarks/processes.py", *options)
     assert "wall time       one process" in output
     assert ", ratio " in output
+
+
+def test_loss_difference_benchmark_prints_the_ratio_of_times_and_errors() -> None:
+    options = ("--samples", "500", "--epochs", "1", "--repetitions", "1")
+    benchmark = ("-m", "examples.benchmarks.loss_difference")
+    output = run(*benchmark, *options, "--reference-orders", "2000")
+    assert "our whole job" in output
+    errors = [line.split() for line in output.splitlines() if "standard errors" in line][1:]
+    assert [int(row[0]) for row in errors][-1] == 499
+    # against 2,000 orders, in standard errors
+    assert all(abs(float(row[-3])) < 4 for row in errors)
+
+
+def test_sample_size_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None:
+    settings = ("--widths", "4", "16", "--depths", "1", "5", "--seeds", "2")
+    sizes = ("--samples", "300", "--epochs", "1", "--out", str(tmp_path))
+    output = run("-m", "examples.sample_size_study", *settings, *sizes)
+    assert output.count("digits, 300 training samples, mean +- spread over seeds") == 2
+    for question in ("is the difference smaller in wider", "is the difference larger in deeper"):
+        assert question in output
+    for name in ("width", "depth"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    study = json.loads((tmp_path / "study.json").read_text())
+    # width 16 at depth 5 belongs to both
+    assert len(study["runs"]) == 2 * (2 + 2 - 1)
+    assert len((tmp_path / "study.csv").read_text().splitlines()) == 1 + 6
+    report = study["runs"][0]["report"]
+    rms = [(report["variance"] / (k * (k + 1))) ** 0.5 for k in report["sample_sizes"]]
+    assert report["rms"] == pytest.approx(rms)
 
 
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
