@@ -12,8 +12,9 @@ from lightning_hessian.objective.data.given_data import (
 from lightning_hessian.objective.data.training_data import draws_uniformly
 from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
+from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.objective.samples.sample_losses import (
     SampleLosses,

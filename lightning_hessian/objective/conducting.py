@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatches
-from lightning_hessian.objective.loss import Gradient, TrainingLoss
+from lightning_hessian.objective.gradient import Gradient
+from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import Processes, agreed
 from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.parameters import ParameterSelection

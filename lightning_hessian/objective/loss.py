@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.graph import second_derivatives
 from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.processes import Alone, Processes, agreed
@@ -24,21 +24,6 @@ T = TypeVar("T")
 
 BatchLoss = Callable[[Any, int], Tensor | None]
 """The loss of one frozen batch with its graph, or None for a batch that training would skip."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Gradient:
-    """The loss and its gradient at the present parameters.
-
-    Attributes:
-        loss: Mean over the frozen samples, float64 arithmetic.
-        vector: ``(n,)`` float64.
-        unused: Names of parameters that no batch's loss depends on; their entries are zero.
-    """
-
-    loss: float
-    vector: Tensor
-    unused: tuple[str, ...]
 
 
 class TrainingLoss:

@@ -14,6 +14,7 @@ from tests.helpers.recording import differences, run
 
 EVERYTHING: dict[str, Any] = {
     "derivatives": True,
+    "every_n_train_steps": 4,
     "num_probes": 3,
     "sigmas": (0.1,),
     "num_perturbations": 4,
