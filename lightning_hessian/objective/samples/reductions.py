@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -43,7 +43,8 @@ class Reductions(TorchFunctionMode):
     first dimension runs over the samples (or over equally many entries of each, one sample after
     the other), the number that each sample alone would give is kept beside it; and so for what is
     computed from such numbers. A mean over the targets that are not ignored, or a weighted one, has
-    the denominator of the sample. Any other scalar counts as the same for all samples.
+    the denominator of the sample. Any other scalar counts as the same for all samples, and so does
+    what is computed from parameters alone.
 
     That is a guess, to be verified: a first dimension may run over something else. The step itself
     sees nothing of it.
@@ -57,6 +58,7 @@ class Reductions(TorchFunctionMode):
         self._count = count
         # by identity, with the tensor itself, so that the identity is not used again
         self._followed: dict[int, tuple[Tensor, Tensor]] = {}
+        self._of_parameters: dict[int, Tensor] = {}
 
     def by_sample(self, loss: Tensor) -> Tensor | None:
         """The losses of which a loss is made.
@@ -85,7 +87,9 @@ class Reductions(TorchFunctionMode):
         # in place, before the operand is gone
         by_row = self._in_place(func, name, args, kwargs) if name in _IN_PLACE else None
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.dim() <= 1:
+        if isinstance(result, Tensor) and self._takes_parameters_alone(args, kwargs):
+            self._of_parameters[id(result)] = result
+        elif isinstance(result, Tensor) and result.dim() <= 1:
             if name not in _IN_PLACE:
                 with torch.no_grad():
                     by_row = self._follow(func, name, args, kwargs, result)
@@ -122,8 +126,18 @@ class Reductions(TorchFunctionMode):
     def _takes_followed(self, args: Any, kwargs: dict[str, Any]) -> bool:
         return any(id(a) in self._followed for a in (*args, *kwargs.values()))
 
+    def _takes_parameters_alone(self, args: Any, kwargs: dict[str, Any]) -> bool:
+        given = (*args, *kwargs.values())
+        lists = (item for thing in given if isinstance(thing, list | tuple) for item in thing)
+        tensors = [thing for thing in (*given, *lists) if isinstance(thing, Tensor)]
+        return bool(tensors) and all(map(self._is_of_parameters, tensors))
+
+    def _is_of_parameters(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, nn.Parameter) or id(tensor) in self._of_parameters
+
     def _runs_over_samples(self, tensor: Tensor) -> bool:
-        return tensor.dim() > 0 and tensor.shape[0] % self._count == 0
+        has_rows = tensor.dim() > 0 and tensor.shape[0] % self._count == 0
+        return has_rows and not self._is_of_parameters(tensor)
 
     def _computed_by_row(
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any]

@@ -73,7 +73,7 @@ def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor
         vectors: ``(n, b)``.
 
     Returns:
-        ``(n, b)`` in the objective's type.
+        ``(n, b)`` in the objective's type; columns are contiguous.
 
     Raises:
         RefusedError: If products are differences of gradients.
@@ -143,15 +143,18 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
     columns = _columns(loss, vectors)
 
     def product() -> Tensor:
-        total = torch.zeros(loss.size, len(columns), dtype=torch.float64, device=loss.device)
+        # transposed in the end, so that columns are contiguous with any number of processes: sums
+        # over them round by their layout
+        total = torch.zeros(len(columns), loss.size, dtype=torch.float64, device=loss.device)
         for batch in loss.batches.batches:
             rows = positions.rows(batch)
             if rows.start <= sample < rows.stop:
                 found = _derivatives(loss, rows_of(batch, [sample - rows.start]), columns)
-                total = total if found is None else found[2]
+                if found is not None:
+                    total += found[2].T
         return total
 
-    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype)
+    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype).T
 
 
 def _columns(loss: TrainingLoss, vectors: Tensor) -> list[list[Tensor]]:
