@@ -115,3 +115,23 @@ def regression_data(count: int = 26) -> TensorDataset:
     inputs, labels = classification_data(count).tensors
     target = torch.randn(count, 3, generator=generator)
     return TensorDataset(inputs, labels, target, torch.rand(count, generator=generator) + 0.1)
+
+
+def assert_losses(
+    step: Any,
+    method: str,
+    separability: str,
+    data: Any = None,
+    *,
+    own: nn.Module | None = None,
+    batch_size: int = 8,
+) -> None:
+    """Losses are those of the loop, in single precision and in double, to a few roundings."""
+    data = data or regression_data()
+    for precision, allowed in ((32, 1e-6), (64, 1e-12)):
+        module = by_hand(step, own)
+        found = measured(module, data, batch_size=batch_size, precision=precision)
+        wanted = loop(module, data, precision=precision)
+        assert (found.method, found.separability) == (method, separability)
+        scale = float(wanted.abs().mean())
+        torch.testing.assert_close(found.values, wanted, rtol=0, atol=allowed * scale)
