@@ -1,130 +1,174 @@
-"""Cutting collated batches into samples, of whatever they are made."""
+"""Batches of many kinds, cut into their samples."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 from lightning_hessian.batches import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.samples.rows import joined, rows_of
+from tests.helpers.fitting import classification_data
+from tests.helpers.hard_modules import mlp, seeded
+from tests.helpers.sample_losses import by_hand, loop, measured
 
-Pair = namedtuple("Pair", ["inputs", "targets"])
-X, Y = torch.arange(12.0).view(4, 3), torch.arange(4)
+X = torch.arange(12.0).view(4, 3)
+Y = torch.tensor([3, 1, 0, 2])
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    y: Tensor
 
 
 @dataclass
 class Record:
-    inputs: Tensor
-    name: str
+    x: Tensor
+    names: list[str]
 
 
-class Tokens:
-    """Holds its tensors in attributes, as a tokeniser's output does."""
-
-    def __init__(self, ids: Tensor) -> None:
-        self.ids, self.padding = ids, "right"
+class Thing:
+    def __init__(self) -> None:
+        self.x, self.scale = X, 2.0
 
 
 def batch(data: Any, count: int = 4) -> FrozenBatch:
-    return FrozenBatch(data, count, 3, count)
+    return FrozenBatch(data, count, 5, count)
 
 
-def cut(data: Any, rows: list[int], count: int = 4) -> Any:
-    return rows_of(batch(data, count), rows).data
+def cut(data: Any, *rows: int) -> Any:
+    found = rows_of(batch(data), rows)
+    assert (found.num_samples, found.weight, found.index) == (len(rows), len(rows), 5)
+    return found.data
 
 
-def test_tensors_arrays_and_collections_are_cut_along_the_first_dimension() -> None:
-    assert cut(X, [1, 3]).equal(X[[1, 3]])
-    assert np.array_equal(cut(Y.numpy(), [2]), [2])
-    for data in ([X, Y], (X, Y), Pair(X, Y)):
-        found = cut(data, [2])
-        assert type(found) is type(data)
-        assert found[0].equal(X[2:3])
-        assert found[1].equal(Y[2:3])
-    found = cut(OrderedDict(x=X, nested={"y": [Y]}, name="train", n=7, none=None), [0, 2])
-    assert found["x"].equal(X[[0, 2]])
-    assert found["nested"]["y"][0].tolist() == [0, 2]
-    assert (found["name"], found["n"], found["none"]) == ("train", 7, None)
+def test_tensors_and_arrays_are_cut_along_their_first_dimension() -> None:
+    assert cut(X, 2).equal(X[2:3])
+    assert cut([X, Y], 1, 3)[1].equal(Y[[1, 3]])
+    array = np.arange(8).reshape(4, 2)
+    np.testing.assert_array_equal(cut((X, array), 3)[1], array[3:])
 
 
-def test_objects_are_cut_in_their_attributes_and_stay_as_they_are() -> None:
-    record, tokens = Record(X, "first"), Tokens(X)
-    found = cut([record, tokens], [1])
-    assert found[0].inputs.equal(X[1:2])
-    assert found[0].name == "first"
-    assert found[1].ids.equal(X[1:2])
-    assert record.inputs is X
-    assert tokens.ids is X
+def test_containers_keep_their_kind() -> None:
+    pair = cut(Pair(X, Y), 0)
+    assert isinstance(pair, Pair)
+    assert pair.y.tolist() == [3]
+    found = cut(OrderedDict(b=X, a={"deep": (Y, "same", 3, None)}), 1)
+    assert list(found) == ["b", "a"]
+    assert isinstance(found, OrderedDict)
+    assert found["a"]["deep"][0].tolist() == [1]
+    assert found["a"]["deep"][1:] == ("same", 3, None)
 
 
-def test_lists_with_one_thing_for_each_sample_are_cut_by_position() -> None:
-    texts = ["a", "b", "c", "d"]
-    images = [torch.zeros(2 + i, 5) for i in range(4)]
-    found = cut({"texts": texts, "images": images, "y": Y}, [1, 3])
-    assert found["texts"] == ["b", "d"]
-    assert [image.shape[0] for image in found["images"]] == [3, 5]
-    assert found["y"].tolist() == [1, 3]
+def test_objects_are_copied_with_their_tensors_cut() -> None:
+    thing = Thing()
+    found = cut(thing, 2)
+    assert found.x.equal(X[2:3])
+    assert found.scale == 2.0
+    assert thing.x is X
+    record = cut(Record(X, ["a", "b", "c", "d"]), 0, 3)
+    assert record.names == ["a", "d"]
+    assert record.x.equal(X[[0, 3]])
 
 
-def test_a_pair_of_tensors_is_no_list_of_two_samples() -> None:
-    found = cut([X[:2], Y[:2]], [1], count=2)
-    assert found[0].equal(X[1:2])
-    assert found[1].tolist() == [1]
+def test_lists_of_one_thing_for_each_sample_are_cut_by_position() -> None:
+    assert cut({"x": X, "text": ["a", "b", "c", "d"]}, 2)["text"] == ["c"]
+    assert cut({"x": X, "n": (1, 2, 3, 4)}, 1)["n"] == (2,)
+    ragged = [torch.ones(n) for n in (1, 2, 3, 5)]
+    assert cut([X, ragged], 1)[1][0] is ragged[1]
+    boxes = [{"box": torch.ones(n, 4)} for n in (1, 2, 3, 5)]
+    assert cut((X, boxes), 3)[1] == [boxes[3]]
 
 
-def test_the_batch_keeps_its_index_and_is_weighed_anew() -> None:
-    found = rows_of(batch(X), [0, 1])
-    assert (found.index, found.weight, found.num_samples) == (3, 2, 2)
+def test_one_sample_of_one_is_the_batch_itself_whatever_it_holds() -> None:
+    whole = batch(torch.eye(3).to_sparse(), 1)
+    assert rows_of(whole, [0]) is whole
+
+
+class Graphs:
+    """Nodes of four graphs in one tensor, as libraries of graphs collate them."""
+
+    def __init__(self) -> None:
+        self.x, self.batch = torch.ones(9, 2), torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 3])
+
+
+class Slotted:
+    __slots__ = ("x",)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ({"nodes": torch.zeros(9, 2), "y": Y}, r"a Tensor of shape \(9, 2\)"),
-        ([X, torch.tensor(1.0)], r"a Tensor of shape \(\)"),
-        (torch.eye(4).to_sparse(), "a tensor of layout torch.sparse_coo"),
-        ([X, np.zeros(3)], r"a ndarray of shape \(3,\)"),
-        (iter([X]), "a list_iterator"),
+        (Graphs(), r"it holds a Tensor of shape \(9, 2\)"),
+        ([X, torch.eye(4).to_sparse()], r"it holds a tensor of layout torch.sparse_coo"),
+        ([X, torch.tensor(1.0)], r"it holds a Tensor of shape \(\)"),
+        ({"x": X.T}, r"it holds a Tensor of shape \(3, 4\)"),
+        ([X, np.zeros(3)], r"it holds a ndarray of shape \(3,\)"),
+        ([X, Slotted()], r"it holds a Slotted"),
     ],
 )
-def test_what_is_not_certain_is_refused_with_the_way_out(data: Any, reason: str) -> None:
-    match = rf"a batch of 4 samples cannot be cut into its samples: it holds {reason}.*`batch_size="
-    with pytest.raises(RefusedError, match=match):
+def test_what_cannot_be_told_apart_is_refused(data: Any, reason: str) -> None:
+    text = f"a batch of 4 samples cannot be cut into its samples: {reason}. Give `batch_size=1`"
+    with pytest.raises(RefusedError, match=text):
         rows_of(batch(data), [0])
 
 
-def test_a_batch_of_one_sample_needs_no_cutting() -> None:
-    graph = batch({"nodes": torch.zeros(9, 2)}, count=1)
-    assert rows_of(graph, [0]) is graph
+def test_four_things_for_four_samples_are_not_cut_twice() -> None:
+    # four tensors of four rows are four parts of each sample, as collated
+    parts = [X, X + 1, X + 2, X + 3]
+    for part, whole in zip(cut(parts, 1), parts, strict=True):
+        assert part.equal(whole[1:2])
 
 
-def test_samples_are_joined_where_they_fit() -> None:
-    parts = [batch([X[i : i + 1], {"y": Y[i : i + 1], "name": "a"}], count=1) for i in range(3)]
-    found = joined(parts)
-    assert found is not None
-    assert found.data[0].equal(X[:3])
-    assert found.data[1]["y"].tolist() == [0, 1, 2]
-    assert found.num_samples == 3
+def test_batches_of_one_are_joined_and_cut_again() -> None:
+    singles = [batch(Pair(X[i : i + 1], Y[i : i + 1]), 1) for i in range(4)]
+    whole = joined(singles)
+    assert whole is not None
+    assert (whole.num_samples, whole.weight) == (4, 4)
+    assert whole.data.x.equal(X)
+    assert rows_of(whole, [2]).data.y.equal(Y[2:3])
 
 
 @pytest.mark.parametrize(
-    "data",
+    "parts",
     [
-        (torch.zeros(1, 2), torch.zeros(1, 3)),
-        (torch.zeros(2, 2), torch.zeros(3, 2)),
-        (torch.zeros(()), torch.zeros(())),
-        ({"a": X[:1]}, {"b": X[:1]}),
-        ([X[:1]], [X[:1], X[:1]]),
-        ("one", "other"),
-        (X[:1], [X[:1]]),
+        [torch.ones(1, 2), torch.ones(1, 3)],
+        [{"x": X[:1]}, {"y": X[:1]}],
+        [[X[:1]], [X[:1], X[:1]]],
+        [torch.tensor(1.0), torch.tensor(2.0)],
+        [[X[:1], 1], [X[:1], 2]],
+        [X[:1], [X[:1]]],
     ],
 )
-def test_samples_that_do_not_fit_together_are_not_joined(data: Any) -> None:
-    assert joined([batch(part, count=1) for part in data]) is None
+def test_batches_that_do_not_fit_together_are_not_joined(parts: list[Any]) -> None:
+    assert joined([batch(part, 1) for part in parts]) is None
+
+
+def in_one_tensor(samples: list[Any]) -> Any:
+    """Inputs of all samples flattened, beside a number that is of none."""
+    inputs, targets = zip(*samples, strict=True)
+    return {"all": torch.cat(inputs), "y": torch.stack(targets), "count": torch.tensor(len(inputs))}
+
+
+def flattened(m: Any, batch: Any) -> Tensor:
+    return F.cross_entropy(m.network(batch["all"].view(int(batch["count"]), 4)), batch["y"])
+
+
+def test_what_cannot_be_cut_is_measured_in_batches_of_one() -> None:
+    data: TensorDataset = classification_data()
+    with pytest.raises(RefusedError, match=r"cannot be cut into its samples: .*`batch_size=1`"):
+        measured(by_hand(flattened), data, collate=in_one_tensor)
+    # no normalisation: training goes on in batches of one
+    module = by_hand(flattened, seeded(mlp).network)
+    found = measured(module, data, collate=in_one_tensor, batch_size=1)
+    wanted = loop(module, data, precision=32, collate=in_one_tensor)
+    torch.testing.assert_close(found.values, wanted, rtol=0, atol=1e-6)
+    assert found.notes[0].startswith("That a batch's loss is a mean over its samples could not be")

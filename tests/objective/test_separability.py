@@ -1,135 +1,140 @@
-"""A batch's loss that is not made of its samples' losses is refused, with what was seen."""
+"""Losses that are not made of those of single samples are refused, and so is noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import TensorDataset
 
-from lightning_hessian.errors import RefusedError
-from tests.helpers.fitting import Classifier, classification_data
-from tests.helpers.sampled import asked
+from lightning_hessian.errors import NonFiniteError, RefusedError
+from tests.helpers.sample_losses import by_hand, loop, measured, network, regression_data
 
-NOT_MADE_OF = r"is not made of the losses of its samples: .* neither their mean .*`hessian_loss"
+NOT_OF_SAMPLES = r"the loss of a batch is not made of the losses of its samples: those of 6 samples"
 
 
-class Under(Classifier):
-    """Any loss of features and targets."""
-
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.of = loss
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.of(self.network(batch[0]), batch[1])
+def contrastive(m: Any, batch: Any) -> Tensor:
+    first = F.normalize(m.network(batch[0]), dim=1)
+    second = F.normalize(batch[2], dim=1)
+    return F.cross_entropy(first @ second.T / 0.5, torch.arange(len(first)))
 
 
-def contrastive(x: Tensor, y: Tensor) -> Tensor:
-    x = F.normalize(x, dim=-1)
-    return F.cross_entropy(x @ x.T / 0.5, torch.arange(len(x)))
+def pairwise(m: Any, batch: Any) -> Tensor:
+    out = m.network(batch[0])
+    return (out[:, None] - out[None]).square().sum(-1).mean()
 
 
-def supervised_contrastive(x: Tensor, y: Tensor) -> Tensor:
-    """Of a single sample it is 0 / 0."""
-    alike = (y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool)
-    scores = (x @ x.T).log_softmax(dim=1)
-    return -(scores * alike).sum() / alike.sum()
+def triplets(m: Any, batch: Any) -> Tensor:
+    out = m.network(batch[0])
+    return F.triplet_margin_loss(out, out.roll(1, 0), out.roll(2, 0)) + out.square().mean()
 
 
-def pairwise(x: Tensor, y: Tensor) -> Tensor:
-    return torch.cdist(x, x).mean() + F.cross_entropy(x, y)
+def centred(m: Any, batch: Any) -> Tensor:
+    out = m.network(batch[0])
+    return F.mse_loss(out - out.mean(dim=0), batch[2])
 
 
-def centred(x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(x - x.mean(dim=0), y)
+def normalised_by_the_batch(m: Any, batch: Any) -> Tensor:
+    m.network[1].train()
+    inputs = batch[0] if len(batch[0]) > 1 else batch[0].repeat(2, 1)
+    return F.cross_entropy(m.network(inputs)[: len(batch[0])], batch[1])
 
 
-def spread_out(x: Tensor, y: Tensor, coefficient: float = 1.0) -> Tensor:
-    return F.cross_entropy(x, y) + coefficient * x.var(dim=0, unbiased=False).sum()
+def spread_of_the_batch(coefficient: float) -> Any:
+    def step(m: Any, batch: Any) -> Tensor:
+        out = m.network(batch[0])
+        return F.cross_entropy(out, batch[1]) + coefficient * out.var(dim=0, correction=0).mean()
+
+    return step
 
 
-def hardest(x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(x, y, reduction="none").max()
+def root_of_the_mean(m: Any, batch: Any) -> Tensor:
+    return F.mse_loss(m.network(batch[0]), batch[2]).sqrt()
 
 
-def root(x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(x, y).sqrt()
-
-
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("batch_size", [8, 1])
 @pytest.mark.parametrize(
-    "loss", [contrastive, supervised_contrastive, pairwise, centred, spread_out, hardest]
+    "step",
+    [
+        contrastive,
+        pairwise,
+        triplets,
+        centred,
+        normalised_by_the_batch,
+        spread_of_the_batch(0.1),
+        root_of_the_mean,
+    ],
 )
-@pytest.mark.parametrize("batch_size", [None, 1])
-def test_losses_over_pairs_and_of_batch_statistics_are_refused(
-    loss: Callable[[Tensor, Tensor], Tensor], batch_size: int | None
+def test_a_loss_over_pairs_or_statistics_of_samples_is_refused(
+    step: Any, batch_size: int, precision: int
 ) -> None:
-    # batches of one sample too: some of them are joined
-    with pytest.raises(RefusedError, match=NOT_MADE_OF):
-        asked(Under(loss), classification_data(), batch_size=batch_size)
+    # in batches of one too, which are joined for the question
+    with pytest.raises(RefusedError, match=NOT_OF_SAMPLES):
+        measured(by_hand(step), regression_data(), batch_size=batch_size, precision=precision)
 
 
-@pytest.mark.parametrize("batch_size", [None, 1])
-def test_the_root_of_a_mean_is_told_from_a_weighted_mean_in_double_precision(
-    batch_size: int | None,
-) -> None:
-    with pytest.raises(RefusedError, match=NOT_MADE_OF):
-        asked(Under(root), classification_data(), batch_size=batch_size, precision=64)
+@pytest.mark.parametrize(("precision", "share"), [(32, 1e-3), (64, 1e-8)])
+def test_a_small_share_of_the_batch_is_noticed(precision: int, share: float) -> None:
+    # at the tolerance of 1e-4 and 1e-9 of the loss it is not noticed, at ten times it is
+    module = by_hand(spread_of_the_batch(0.0))
+    inputs = regression_data().tensors[0]
+    with torch.no_grad():
+        spread = float(network().eval()(inputs).var(dim=0, correction=0).mean())
+    scale = float(loop(module, regression_data()).max())
+    coefficient = share * scale / spread
+    with pytest.raises(RefusedError, match=NOT_OF_SAMPLES):
+        measured(by_hand(spread_of_the_batch(coefficient)), regression_data(), precision=precision)
 
 
-@pytest.mark.parametrize(("precision", "coefficient"), [(32, 1e-2), (64, 1e-7)])
-def test_a_small_term_over_the_batch_is_noticed(precision: Any, coefficient: float) -> None:
-    module = Under(lambda x, y: spread_out(x, y, coefficient))
-    with pytest.raises(RefusedError, match=NOT_MADE_OF):
-        asked(module, classification_data(), precision=precision)
+@pytest.mark.parametrize("precision", [32, 64])
+def test_noise_of_the_step_is_refused(precision: int) -> None:
+    def step(m: Any, batch: Any) -> Tensor:
+        inputs = batch[0] + 0.1 * torch.randn_like(batch[0])
+        return F.cross_entropy(m.network(inputs), batch[1])
+
+    with pytest.raises(RefusedError, match="the step draws random numbers in eval mode: the same"):
+        measured(by_hand(step), regression_data(), precision=precision)
 
 
-class Forced(Classifier):
-    """Keeps its BatchNorm in train mode, whatever it is told."""
+def test_a_sample_without_a_loss_is_refused() -> None:
+    def step(m: Any, batch: Any) -> Tensor | None:
+        if len(batch[0]) == 1 and int(batch[1]) == 0:
+            return None
+        return F.cross_entropy(m.network(batch[0]), batch[1])
 
-    def __init__(self) -> None:
-        super().__init__(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)))
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        hidden = self.network[0](batch[0])
-        mean, variance = hidden.mean(dim=0), hidden.var(dim=0, unbiased=False)
-        hidden = (hidden - mean) / (variance + 1e-5).sqrt()
-        return F.cross_entropy(self.network[2](hidden), batch[1])
+    with pytest.raises(RefusedError, match=re.escape("the step returns None for 1 of the samples")):
+        measured(by_hand(step), regression_data())
 
 
-def test_statistics_of_the_batch_inside_the_network_are_refused() -> None:
-    with pytest.raises(RefusedError, match=NOT_MADE_OF):
-        asked(Forced(), classification_data())
+@pytest.mark.parametrize("batch_size", [8, 1])
+def test_a_sample_whose_loss_is_not_finite_is_an_error(batch_size: int) -> None:
+    def step(m: Any, batch: Any) -> Tensor:
+        # all samples of the last class but one are ignored: alone 0 / 0
+        return F.cross_entropy(m.network(batch[0]), batch[1], ignore_index=1)
+
+    with pytest.raises(NonFiniteError, match="must be finite"):
+        measured(by_hand(step), regression_data(), batch_size=batch_size)
 
 
-class Noisy(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        inputs = batch[0] + 0.3 * torch.randn_like(batch[0])
-        return F.cross_entropy(self.network(inputs), batch[1])
+def test_weights_of_samples_are_found_from_nearly_equal_losses() -> None:
+    # losses within a few percent of each other, weights over a factor of ten
+    def step(m: Any, batch: Any) -> Tensor:
+        error = 10 + (m.network(batch[0]) - batch[2]).square().mean(dim=1)
+        return (batch[3] * error).sum() / batch[3].sum()
+
+    for precision in (32, 64):
+        found = measured(by_hand(step), regression_data(), precision=precision)
+        assert (found.method, found.separability) == ("batched", "weighted mean")
 
 
-def test_random_numbers_in_the_step_are_refused() -> None:
-    with pytest.raises(RefusedError, match=r"draws random numbers in eval mode: .*without noise"):
-        asked(Noisy(), classification_data())
+def test_losses_of_zero_are_a_mean() -> None:
+    def step(m: Any, batch: Any) -> Tensor:
+        return F.relu(m.network(batch[0]) - 100).sum()
 
-
-def test_dropout_is_off_and_no_reason_to_refuse() -> None:
-    network = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 3))
-    assert asked(Classifier(network), classification_data()).separability == "mean"
-
-
-def test_equal_losses_are_a_mean() -> None:
-    equal = TensorDataset(torch.ones(10, 4), torch.zeros(10, dtype=torch.long))
-    found = asked(Classifier(), equal)
+    found = measured(by_hand(step), regression_data())
     assert found.separability == "mean"
-    assert float(found.values.std()) < 1e-6
-
-
-def test_losses_that_vanish_are_a_mean() -> None:
-    found = asked(Under(lambda x, y: 0.0 * F.cross_entropy(x, y)), classification_data())
-    assert found.values.abs().max() == 0
-    assert found.separability == "mean"
+    assert not found.values.any()

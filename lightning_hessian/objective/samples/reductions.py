@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -20,7 +20,7 @@ _ARITHMETIC = ("add", "sub", "rsub", "mul", "multiply", "div", "divide", "true_d
 _FUNCTIONS = ("exp", "log", "log1p", "expm1", "sqrt", "square", "abs", "clamp", "clamp_min",
               "clamp_max", "relu", "sigmoid", "tanh", "softplus", "where", "nan_to_num", "float",
               "double", "to", "type", "clone", "contiguous", "detach",
-              "requires_grad_")  # fmt: skip
+              "requires_grad_", "as_tensor", "cpu")  # fmt: skip
 _SAME_BY_ROW = frozenset(_ARITHMETIC + _FUNCTIONS)
 _IN_PLACE = {
     "add_": torch.add,
@@ -33,6 +33,7 @@ _IN_PLACE = {
     "__itruediv__": torch.div,
     "__idiv__": torch.div,
 }
+_DIVISIONS = frozenset({"div", "divide", "true_divide", "__truediv__", "div_", "__itruediv__"})
 _RESHAPES = frozenset({"reshape", "view", "squeeze", "unsqueeze", "flatten"})
 
 
@@ -43,7 +44,9 @@ class Reductions(TorchFunctionMode):
     first dimension runs over the samples (or over equally many entries of each, one sample after
     the other), the number that each sample alone would give is kept beside it; and so for what is
     computed from such numbers. A mean over the targets that are not ignored, or a weighted one, has
-    the denominator of the sample. Any other scalar counts as the same for all samples.
+    the denominator of the sample, and so has a sum that is divided by the number of samples, or of
+    entries. Any other scalar counts as the same for all samples, and so does
+    what is computed from parameters alone.
 
     That is a guess, to be verified: a first dimension may run over something else. The step itself
     sees nothing of it.
@@ -57,6 +60,7 @@ class Reductions(TorchFunctionMode):
         self._count = count
         # by identity, with the tensor itself, so that the identity is not used again
         self._followed: dict[int, tuple[Tensor, Tensor]] = {}
+        self._of_parameters: dict[int, Tensor] = {}
 
     def by_sample(self, loss: Tensor) -> Tensor | None:
         """The losses of which a loss is made.
@@ -85,7 +89,12 @@ class Reductions(TorchFunctionMode):
         # in place, before the operand is gone
         by_row = self._in_place(func, name, args, kwargs) if name in _IN_PLACE else None
         result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and self._takes_parameters_alone(args, kwargs):
+            self._of_parameters[id(result)] = result
+            return result
         if isinstance(result, Tensor) and result.dim() <= 1:
+            # in place it may have been one of parameters
+            self._of_parameters.pop(id(result), None)
             if name not in _IN_PLACE:
                 with torch.no_grad():
                     by_row = self._follow(func, name, args, kwargs, result)
@@ -122,8 +131,18 @@ class Reductions(TorchFunctionMode):
     def _takes_followed(self, args: Any, kwargs: dict[str, Any]) -> bool:
         return any(id(a) in self._followed for a in (*args, *kwargs.values()))
 
+    def _takes_parameters_alone(self, args: Any, kwargs: dict[str, Any]) -> bool:
+        given = (*args, *kwargs.values())
+        lists = (item for thing in given if isinstance(thing, list | tuple) for item in thing)
+        tensors = [thing for thing in (*given, *lists) if isinstance(thing, Tensor)]
+        return bool(tensors) and all(map(self._is_of_parameters, tensors))
+
+    def _is_of_parameters(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, nn.Parameter) or id(tensor) in self._of_parameters
+
     def _runs_over_samples(self, tensor: Tensor) -> bool:
-        return tensor.dim() > 0 and tensor.shape[0] % self._count == 0
+        has_rows = tensor.dim() > 0 and tensor.shape[0] % self._count == 0
+        return has_rows and not self._is_of_parameters(tensor)
 
     def _computed_by_row(
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any]
@@ -135,8 +154,21 @@ class Reductions(TorchFunctionMode):
             return None
         with torch.no_grad():
             own = [self._values(a) for a in args]
+            if name in _DIVISIONS and len(own) == 2:
+                own[1] = self._divisor(args[0], own)
             rows = compute(*own, **{k: self._values(v) for k, v in kwargs.items()})
         return rows if isinstance(rows, Tensor) and rows.shape == (self._count,) else None
+
+    def _divisor(self, dividend: Any, own: list[Any]) -> Any:
+        """Of each sample, where a sum over samples is divided by their number, or by entries."""
+        rows, divisor = own
+        if not isinstance(rows, Tensor) or not isinstance(divisor, int | float):
+            return divisor
+        if rows.dim() == 0 or divisor % self._count:
+            return divisor
+        whole = dividend.detach()
+        is_sum = (rows.sum() - whole).abs() < (rows.mean() - whole).abs()
+        return divisor / self._count if is_sum else divisor
 
     def _values(self, argument: Any) -> Any:
         found = self._followed.get(id(argument))

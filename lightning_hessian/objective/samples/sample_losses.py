@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +16,12 @@ from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together
 from lightning_hessian.objective.samples.alone import Positions, loss_of, losses_alone
 from lightning_hessian.objective.samples.reductions import Reductions
-from lightning_hessian.objective.samples.separability import Handful, check_separability
+from lightning_hessian.objective.samples.separability import (
+    Handful,
+    check_separability,
+    some_of,
+    tolerance,
+)
 from lightning_hessian.results import SampleMethod, Separability
 
 _NOTES: dict[Separability | None, tuple[str, ...]] = {
@@ -54,8 +60,9 @@ def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
     """Compute the loss that the step gives for each frozen sample alone.
 
     It is read off the step's own run on whole batches, see :class:`Reductions`, where that agrees
-    with the step on a handful of samples one by one; else the step is called for each sample. That
-    a batch's loss is made of its samples' is verified each time.
+    with the step on a handful of samples one by one, and on two of a batch of each other size; else
+    the step is called for each sample. That a batch's loss is made of its samples' is verified each
+    time.
 
     Costs one pass over the samples without derivatives, or one call of the step for each.
 
@@ -111,7 +118,8 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
 
 def _sample_losses(loss: TrainingLoss) -> SampleLosses:
     separability, handful = check_separability(loss)
-    is_exact = agreed(loss.processes, lambda: _agrees(loss, handful))
+    sizes = Positions.of(loss).sizes
+    is_exact = agreed(loss.processes, lambda: _agrees(loss, handful, sizes))
     method: SampleMethod = "one by one" if anywhere(loss.processes, not is_exact) else "batched"
     values: Tensor | None = None
     if method == "batched":
@@ -140,18 +148,32 @@ def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMe
     return values.cpu()
 
 
-def _agrees(loss: TrainingLoss, handful: Handful | None) -> bool:
-    """Whether what is read off a whole batch is what the samples have alone."""
+def _agrees(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -> bool:
+    """Whether what is read off whole batches is what some samples have alone."""
     if handful is None:
         return True
-    found = _read_off(loss, handful.batch)
-    if found is None:
-        return False
-    chosen = found[list(handful.rows)].double().tolist()
-    return all(
-        abs(read - alone) <= handful.tolerance
-        for read, alone in zip(chosen, handful.alone, strict=True)
-    )
+    # and on batches of each size: a tensor that does not run over samples may have as many rows as
+    # the batches of one size, and not of another
+    answers = [_agrees_on(loss, handful.batch, handful.rows, handful.alone)]
+    own = loss.batches.batches
+    for size in sorted({size for size in sizes if size > 1}):
+        # any other where there is none, so that all processes call the step equally often
+        batch = next((batch for batch in own if batch.num_samples == size), own[0])
+        rows = (0, max(batch.num_samples - 1, 0))
+        alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
+        answers.append(_agrees_on(loss, batch, rows, alone))
+    return all(answers)
+
+
+def _agrees_on(
+    loss: TrainingLoss, batch: FrozenBatch, rows: Sequence[int], alone: Sequence[float]
+) -> bool:
+    found = _read_off(loss, batch)
+    if found is None or batch.num_samples < 2:
+        return found is not None
+    allowed = tolerance(loss.dtype, max(map(abs, alone)))
+    chosen = found[list(rows)].double().tolist()
+    return all(abs(read - own) <= allowed for read, own in zip(chosen, alone, strict=True))
 
 
 def _values(loss: TrainingLoss, method: SampleMethod) -> Tensor | None:

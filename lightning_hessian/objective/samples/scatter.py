@@ -19,7 +19,7 @@ from lightning_hessian.objective.samples.rows import rows_of
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BatchScatter:
-    """First and second derivatives of each of ``B`` frozen batches, along some vectors.
+    """First and second derivatives of each of ``B`` frozen batches that has a loss, along vectors.
 
     All on the CPU in float64, batches in the order of their index.
 
@@ -73,7 +73,7 @@ def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor
         vectors: ``(n, b)``.
 
     Returns:
-        ``(n, b)`` in the objective's type.
+        ``(n, b)`` in the objective's type; columns are contiguous.
 
     Raises:
         RefusedError: If products are differences of gradients.
@@ -87,11 +87,10 @@ def _batch_scatter(
     loss: TrainingLoss, gradient: Tensor, vectors: Tensor, products: Tensor
 ) -> BatchScatter:
     count = vectors.shape[1]
-    positions = Positions.of(loss)
-    size = len(positions.sizes)
+    size = len(loss.batches.batches) * loss.processes.size
     columns = _columns(loss, vectors)
     gradient, given, directions = gradient.double(), products.double(), vectors.double()
-    width = 2 + 2 * count + count * count
+    width = 3 + 2 * count + count * count
 
     def add(total: Tensor, index: int) -> None:
         batch = loss.batches.batches[index]
@@ -103,18 +102,19 @@ def _batch_scatter(
         row[0], row[1] = value, (own - gradient).square().sum()
         row[2 : 2 + count] = directions.T @ own
         row[2 + count : 2 + 2 * count] = (moved - given).square().sum(dim=0)
-        row[2 + 2 * count :] = (directions.T @ moved).flatten()
+        row[2 + 2 * count : -1] = (directions.T @ moved).flatten()
+        row[-1] = batch.num_samples
 
     table = loss.sum_over_batches(size * width, add).view(size, width).cpu()
-    sizes = torch.tensor(positions.sizes, dtype=torch.float64)
-    held = table[sizes > 0]
+    # neither repeats of other batches nor those that training would skip
+    held = table[table[:, -1] > 0]
     return BatchScatter(
-        num_samples=sizes[sizes > 0],
+        num_samples=held[:, -1],
         losses=held[:, 0],
         gradient_deviation=held[:, 1],
         projections=held[:, 2 : 2 + count],
         product_deviation=held[:, 2 + count : 2 + 2 * count],
-        forms=held[:, 2 + 2 * count :].reshape(len(held), count, count),
+        forms=held[:, 2 + 2 * count : -1].reshape(len(held), count, count),
     )
 
 
@@ -143,15 +143,17 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
     columns = _columns(loss, vectors)
 
     def product() -> Tensor:
+        # transposed in the end, so that columns are contiguous with any number of processes: sums
+        # over them round by their layout
         total = torch.zeros(len(columns), loss.size, dtype=torch.float64, device=loss.device)
         for batch in loss.batches.batches:
             rows = positions.rows(batch)
             if rows.start <= sample < rows.stop:
                 found = _derivatives(loss, rows_of(batch, [sample - rows.start]), columns)
-                total = total if found is None else found[2].T
+                if found is not None:
+                    total += found[2].T
         return total
 
-    # in rows, so that the result lies in memory as that of `hessian_products`
     return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype).T
 
 

@@ -17,8 +17,8 @@ from lightning_hessian.objective.samples.rows import joined, rows_of
 from lightning_hessian.results import Separability
 
 NUM_ROWS = 6
-MIN_DISTANCE = 0.05
-"""Between the losses of two samples whose weights can be told apart, relative to the largest."""
+MIN_DISTANCE = 100
+"""Between the losses of two samples whose weights can be told apart, in tolerances."""
 
 WAY_OUT = (
     "Define `hessian_loss(self, batch, batch_idx)`, or name a method by `loss=`, that returns a "
@@ -32,7 +32,8 @@ class Handful:
     """A few samples, each alone and all together.
 
     Attributes:
-        batch: The frozen batch that they are of, or batches of one sample each, joined.
+        batch: The frozen batch that they are of, or batches of one sample each, joined. One of
+            less than two samples tells nothing; then each loss is the batch's.
         rows: Their positions in it.
         alone: The loss of each; ``nan`` where it is not finite.
         together: The loss of a batch of all of them.
@@ -46,12 +47,15 @@ class Handful:
     tolerance: float
 
     @property
-    def kind(self) -> Separability | None:
-        """How the losses alone make up the loss together; None if neither as mean nor as sum."""
+    def kinds(self) -> frozenset[Separability]:
+        """How the losses alone may make up the loss together, short of unequal weights."""
+        if self.batch.num_samples < 2:
+            return frozenset(_KINDS)
         total = sum(self.alone)
-        if abs(self.together - total / len(self.alone)) <= self.tolerance:
-            return "mean"
-        return "sum" if abs(self.together - total) <= self.tolerance else None
+        is_mean = abs(self.together - total / len(self.alone)) <= self.tolerance
+        is_sum = abs(self.together - total) <= self.tolerance
+        fits = (is_mean, is_sum, is_mean)
+        return frozenset(kind for kind, fit in zip(_KINDS, fits, strict=True) if fit)
 
 
 def tolerance(dtype: torch.dtype, scale: float) -> float:
@@ -88,20 +92,38 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
     source = agreed(processes, lambda: _source(loss))
     counts = torch.zeros(NUM_ROWS + 1, dtype=torch.float64, device=processes.device)
     counts[min(source.num_samples, NUM_ROWS)] = 1
-    # as many rows on each as on the one that has the fewest
-    num_rows = int(processes.sum(counts).nonzero()[0])
-    if num_rows < 2:
+    # as many rows on each as on the one that has the fewest to compare
+    several = processes.sum(counts)[2:].nonzero().flatten().tolist()
+    if not several:
         return None, None
-    handful = agreed(processes, lambda: _handful(loss, source, num_rows))
-    kind = handful.kind
-    if anywhere(processes, kind is None):
+    handful = agreed(processes, lambda: _handful(loss, source, 2 + several[0]))
+    kinds = handful.kinds
+    if anywhere(processes, not kinds):
         is_weighted = agreed(processes, lambda: _is_weighted_mean(loss, handful))
-        kind = kind or ("weighted mean" if is_weighted else None)
-    found = torch.tensor([kind == name for name in (*_KINDS, None)], dtype=torch.float64)
-    mean, total, weighted, neither = processes.sum(found.to(processes.device)).tolist()
-    if neither or (total and (mean or weighted)):
-        raise RefusedError(agreed(processes, lambda: _reason(handful)))
-    return ("sum" if total else "weighted mean" if weighted else "mean"), handful
+        if is_weighted and not kinds:
+            kinds = frozenset({"weighted mean"})
+    votes = torch.tensor([kind in kinds for kind in _KINDS], dtype=torch.float64)
+    found = (processes.sum(votes.to(processes.device)) == processes.size).tolist()
+    if not any(found):
+        agreed(processes, lambda: _refuse(handful, kinds))
+        raise RefusedError(
+            "the loss of a batch is the mean of its samples' losses on some processes, and their "
+            f"sum on others. {WAY_OUT}"
+        )
+    return _KINDS[found.index(True)], handful
+
+
+def some_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
+    """Some samples of a batch; the whole of one that has not several.
+
+    Args:
+        batch: Any.
+        rows: Positions in it.
+
+    Returns:
+        To be evaluated, on each process as often as on the others.
+    """
+    return rows_of(batch, rows) if batch.num_samples > 1 else batch
 
 
 def _source(loss: TrainingLoss) -> FrozenBatch:
@@ -116,13 +138,13 @@ def _source(loss: TrainingLoss) -> FrozenBatch:
 
 def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
     generator = torch.Generator().manual_seed(source.index)
-    order = torch.randperm(source.num_samples, generator=generator)[:num_rows]
+    order = torch.randperm(max(source.num_samples, num_rows), generator=generator)[:num_rows]
     rows = tuple(sorted(order.tolist()))
-    together = rows_of(source, rows)
+    together = some_of(source, rows)
     value = _finite_or_nan(loss, together)
     if math.isnan(value):
         loss_of(loss, source)  # where that is no number either, it is for other reasons
-    alone = tuple(_finite_or_nan(loss, rows_of(source, [row])) for row in rows)
+    alone = tuple(_finite_or_nan(loss, some_of(source, [row])) for row in rows)
     scale = max((abs(v) for v in (*alone, value) if math.isfinite(v)), default=0.0)
     allowed = tolerance(loss.dtype, scale)
     other = _finite_or_nan(loss, together, seed=source.index + 1)
@@ -146,36 +168,43 @@ def _finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None =
 
 def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
     """Whether some weights, found from pairs of samples, explain a larger batch too."""
-    # the loss of two samples of weights u and w is (u a + w b) / (u + w)
-    alone, rows = handful.alone, handful.rows
+    alone, rows, allowed = handful.alone, handful.rows, handful.tolerance
     finite = [value if math.isfinite(value) else -math.inf for value in alone]
     base = max(range(len(rows)), key=lambda i: finite[i])
-    scale = max(map(abs, (*alone, handful.together)))
     weights = {base: 1.0}
     for other in range(len(rows)):
         if other == base:
             continue
-        pair = _finite_or_nan(loss, rows_of(handful.batch, sorted({rows[base], rows[other]})))
-        if abs(alone[other] - alone[base]) > MIN_DISTANCE * scale and pair != alone[other]:
+        # of two samples of weights 1 and w it is (a + w b) / (1 + w)
+        pair = _finite_or_nan(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
+        if alone[base] - alone[other] > MIN_DISTANCE * allowed and pair != alone[other]:
             weights[other] = (pair - alone[base]) / (alone[other] - pair)
     # always, so that all processes call the step equally often
-    chosen = _finite_or_nan(loss, rows_of(handful.batch, sorted(rows[i] for i in weights)))
+    chosen = _finite_or_nan(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
     if len(weights) < 3 or not all(0 < weight < math.inf for weight in weights.values()):
         return False
-    mean = sum(w * alone[i] for i, w in weights.items()) / sum(weights.values())
-    # an error of a pair's loss grows by the distance of the two
-    return abs(chosen - mean) <= handful.tolerance / MIN_DISTANCE
-
-
-def _reason(handful: Handful) -> str:
-    return (
-        "the loss of a batch is not made of the losses of its samples: those of "
-        f"{len(handful.rows)} samples are {_listed(handful.alone)}, each computed alone, whereas a "
-        f"batch of all of them has {handful.together:.6g}, which is neither their mean nor their "
-        "sum, nor a weighted mean. So it is with contrastive losses and with statistics of the "
-        f"batch. What a sample adds cannot be told. {WAY_OUT} Should rounding alone set the two "
-        "apart, give `precision=64`."
+    total = sum(weights.values())
+    mean = sum(w * alone[i] for i, w in weights.items()) / total
+    # an error e of a pair's loss moves w by e (1 + w)^2 / |a - b|, and w moves the mean
+    moved = sum(
+        (1 + w) ** 2 / (alone[base] - alone[i]) * abs(alone[i] - mean) / total
+        for i, w in weights.items()
+        if i != base
     )
+    return abs(chosen - mean) <= (1 + moved) * allowed
+
+
+def _refuse(handful: Handful, kinds: frozenset[Separability]) -> None:
+    """On a process whose handful is not explained in any way."""
+    if not kinds:
+        raise RefusedError(
+            "the loss of a batch is not made of the losses of its samples: those of "
+            f"{len(handful.rows)} samples are {_listed(handful.alone)}, each computed alone, "
+            f"whereas a batch of all of them has {handful.together:.6g}, which is neither their "
+            "mean nor their sum, nor a weighted mean. So it is with contrastive losses and with "
+            f"statistics of the batch. What a sample adds cannot be told. {WAY_OUT} Should "
+            "rounding alone set the two apart, give `precision=64`."
+        )
 
 
 def _listed(values: Sequence[float]) -> str:
