@@ -119,6 +119,22 @@ def test_without_second_derivatives_the_losses_are_measured_all_the_same() -> No
         assert any("Hessian" in note for note in report.notes)
 
 
+class Proud(Classifier):
+    """Fails where somebody follows what it computes."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if torch.overrides._get_current_function_mode_stack():
+            raise TypeError("modes are not for this step")
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_step_that_cannot_be_followed_is_called_for_each_sample() -> None:
+    wanted, callback = LossesAlone(), difference(num_samples="all")
+    trainer(wanted, callback, max_steps=1).fit(Proud(), loader())
+    assert callback.reports[0].sample_method == "one by one"
+    assert callback.reports[0].loss == pytest.approx(float(wanted.found[0].mean()), rel=1e-6)
+
+
 class Contrastive(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         features = F.normalize(self.network(batch[0]), dim=-1)

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatch
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    NonFiniteError,
+    RefusedError,
+    RestorationError,
+)
 from lightning_hessian.objective.conducting import Conductor
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together
@@ -168,7 +173,13 @@ def _agrees(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -
 def _agrees_on(
     loss: TrainingLoss, batch: FrozenBatch, rows: Sequence[int], alone: Sequence[float]
 ) -> bool:
-    found = _read_off(loss, batch)
+    try:
+        found = _read_off(loss, batch)
+    except (RefusedError, NonFiniteError, InterruptedMeasurementError, RestorationError):
+        raise
+    except Exception:
+        # of the following, or of the step itself: then the step one by one will show it
+        return False
     if found is None or batch.num_samples < 2:
         return found is not None
     allowed = tolerance(loss.dtype, max(map(abs, alone)))
