@@ -75,6 +75,7 @@ def loss_difference_scalars(report: LossDifferenceReport, *, prefix: str) -> dic
             | _required_samples(report)
             | _held_out(report)
             | {"gradient_norm": report.gradient_norm, "hessian_norm": report.hessian_norm}
+            | _hessian_differences(report)
         )
         for variance in report.neighbourhood:
             scalars |= _neighbourhood(variance)
@@ -147,6 +148,18 @@ def _deviations(report: LossDifferenceReport) -> dict[str, float]:
             "hessian_deviation",
             *deviation(report.hessian_variance, report.hessian_variance_standard_error),
         ),
+    }
+
+
+def _hessian_differences(report: LossDifferenceReport) -> dict[str, float]:
+    """Of the sample whose Hessian is furthest from that of the others."""
+    norms = report.hessian_difference_norms
+    if not len(norms):
+        return {}
+    furthest = int(norms.argmax())
+    return {
+        "hessian_difference_norm": float(norms[furthest]),
+        "hessian_difference_norm_bound": float(report.hessian_difference_bounds[furthest]),
     }
 
 

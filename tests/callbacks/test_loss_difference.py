@@ -252,6 +252,9 @@ def test_everything_asked_for_is_logged(tmp_path: Path) -> None:
     events = Events(logger.log_dir)
     scalars = events.scalars()
     assert scalars["loss_difference/deviation"][-1][1] == pytest.approx(report.variance**0.5)
+    furthest = float(report.hessian_difference_norms.max())
+    logged = scalars["loss_difference/hessian_difference_norm"][-1][1]
+    assert logged == pytest.approx(furthest, rel=1e-6)
     for tag in ("required_samples_0.01", "held_out_loss", "gap", "hessian_deviation"):
         assert f"loss_difference/{tag}" in scalars
     for image in ("difference", "history", "surface"):
