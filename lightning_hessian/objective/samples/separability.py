@@ -174,11 +174,11 @@ def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
         if other == base:
             continue
         # of two samples of weights 1 and w it is (a + w b) / (1 + w)
-        pair = loss_of(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
+        pair = _finite_or_nan(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
         if alone[base] - alone[other] > MIN_DISTANCE * allowed and pair != alone[other]:
             weights[other] = (pair - alone[base]) / (alone[other] - pair)
     # always, so that all processes call the step equally often
-    chosen = loss_of(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
+    chosen = _finite_or_nan(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
     if len(weights) < 3 or not all(0 < weight < math.inf for weight in weights.values()):
         return False
     total = sum(weights.values())
