@@ -10,7 +10,7 @@ import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.helpers.sample_losses import assert_losses
+from tests.helpers.sample_losses import assert_losses, by_hand, measured, regression_data
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 2.5])
 
@@ -151,13 +151,18 @@ def test_a_mean_over_samples_is_read_off_whole_batches(step: Any) -> None:
 
 
 def test_a_sum_over_samples_is_read_off_too() -> None:
-    assert_losses(cross_entropy(reduction="sum"), "batched", "sum")
+    step = cross_entropy(reduction="sum")
+    assert_losses(step, "batched", "sum")
+    (note,) = measured(by_hand(step), regression_data()).notes
+    assert note.startswith("The loss of a batch is the sum of its samples' losses")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_class_weights_make_a_weighted_mean(smoothing: float) -> None:
     step = cross_entropy(weight=CLASS_WEIGHTS, label_smoothing=smoothing)
     assert_losses(step, "batched", "weighted mean")
+    (note,) = measured(by_hand(step), regression_data()).notes
+    assert note.startswith("Training weighs samples within a batch")
 
 
 def test_weights_of_samples_in_the_denominator_cancel_for_a_sample_alone() -> None:

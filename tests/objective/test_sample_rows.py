@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.helpers.sample_losses import by_hand, loop, measured
 
 X = torch.arange(12.0).view(4, 3)
 Y = torch.tensor([3, 1, 0, 2])
+NESTED = torch.nested.nested_tensor(list(X), layout=torch.jagged)
 
 
 class Pair(NamedTuple):
@@ -112,6 +114,8 @@ class Slotted:
         ([X, torch.tensor(1.0)], r"it holds a Tensor of shape \(\)"),
         ({"x": X.T}, r"it holds a Tensor of shape \(3, 4\)"),
         ([X, np.zeros(3)], r"it holds a ndarray of shape \(3,\)"),
+        (NESTED, r"it holds a tensor of layout nested"),
+        (MappingProxyType({"x": X}), r"it holds a mappingproxy, which cannot be changed"),
         ([X, Slotted()], r"it holds a Slotted"),
     ],
 )
@@ -137,6 +141,18 @@ def test_batches_of_one_are_joined_and_cut_again() -> None:
     assert rows_of(whole, [2]).data.y.equal(Y[2:3])
 
 
+def test_a_text_of_each_and_arrays_are_joined() -> None:
+    texts = ["a", "b", "b"]
+    singles = [batch({"t": [t], "x": np.full((1, 2), i)}, 1) for i, t in enumerate(texts)]
+    whole = joined(singles)
+    assert whole is not None
+    assert whole.data["t"] == texts
+    np.testing.assert_array_equal(whole.data["x"], [[0, 0], [1, 1], [2, 2]])
+    same = joined([batch([["a"], X[:1]], 1)] * 2)
+    assert same is not None
+    assert same.data[0] == ["a", "a"]
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -146,6 +162,8 @@ def test_batches_of_one_are_joined_and_cut_again() -> None:
         [torch.tensor(1.0), torch.tensor(2.0)],
         [[X[:1], 1], [X[:1], 2]],
         [X[:1], [X[:1]]],
+        [Record(X[:1], ["a"]), Record(X[:1], ["b"])],
+        [X[:1].to_sparse(), X[:1].to_sparse()],
     ],
 )
 def test_batches_that_do_not_fit_together_are_not_joined(parts: list[Any]) -> None:
@@ -153,22 +171,29 @@ def test_batches_that_do_not_fit_together_are_not_joined(parts: list[Any]) -> No
 
 
 def in_one_tensor(samples: list[Any]) -> Any:
-    """Inputs of all samples flattened, beside a number that is of none."""
+    """Inputs of all samples in a row, as nodes of graphs are."""
     inputs, targets = zip(*samples, strict=True)
-    return {"all": torch.cat(inputs), "y": torch.stack(targets), "count": torch.tensor(len(inputs))}
+    return {"all": torch.cat(inputs), "y": torch.stack(targets)}
+
+
+def with_a_number(samples: list[Any]) -> Any:
+    """The number of samples beside them, which is of none."""
+    return in_one_tensor(samples) | {"count": torch.tensor(len(samples))}
 
 
 def flattened(m: Any, batch: Any) -> Tensor:
-    return F.cross_entropy(m.network(batch["all"].view(int(batch["count"]), 4)), batch["y"])
+    return F.cross_entropy(m.network(batch["all"].view(-1, 4)), batch["y"])
 
 
-def test_what_cannot_be_cut_is_measured_in_batches_of_one() -> None:
+@pytest.mark.parametrize("collate", [in_one_tensor, with_a_number])
+def test_what_cannot_be_cut_is_measured_in_batches_of_one(collate: Any) -> None:
     data: TensorDataset = classification_data()
-    with pytest.raises(RefusedError, match=r"cannot be cut into its samples: .*`batch_size=1`"):
-        measured(by_hand(flattened), data, collate=in_one_tensor)
     # no normalisation: training goes on in batches of one
     module = by_hand(flattened, seeded(mlp).network)
-    found = measured(module, data, collate=in_one_tensor, batch_size=1)
-    wanted = loop(module, data, precision=32, collate=in_one_tensor)
+    with pytest.raises(RefusedError, match=r"cannot be cut into its samples: .*`batch_size=1`"):
+        measured(module, data, collate=collate)
+    # neither can they be joined, so that nothing can be verified
+    found = measured(module, data, collate=collate, batch_size=1)
+    wanted = loop(module, data, precision=32, collate=collate)
     torch.testing.assert_close(found.values, wanted, rtol=0, atol=1e-6)
     assert found.notes[0].startswith("That a batch's loss is a mean over its samples could not be")

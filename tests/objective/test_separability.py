@@ -51,10 +51,16 @@ def spread_of_the_batch(coefficient: float) -> Any:
     return step
 
 
+def undefined_alone(m: Any, batch: Any) -> Tensor:
+    out = m.network(batch[0])
+    return F.cross_entropy(out, batch[1]) + out.std(dim=0).sum()
+
+
 def root_of_the_mean(m: Any, batch: Any) -> Tensor:
     return F.mse_loss(m.network(batch[0]), batch[2]).sqrt()
 
 
+@pytest.mark.filterwarnings("ignore:std.*degrees of freedom:UserWarning")
 @pytest.mark.parametrize("precision", [32, 64])
 @pytest.mark.parametrize("batch_size", [8, 1])
 @pytest.mark.parametrize(
@@ -66,6 +72,7 @@ def root_of_the_mean(m: Any, batch: Any) -> Tensor:
         centred,
         normalised_by_the_batch,
         spread_of_the_batch(0.1),
+        undefined_alone,
         root_of_the_mean,
     ],
 )
@@ -77,9 +84,9 @@ def test_a_loss_over_pairs_or_statistics_of_samples_is_refused(
         measured(by_hand(step), regression_data(), batch_size=batch_size, precision=precision)
 
 
-@pytest.mark.parametrize(("precision", "share"), [(32, 1e-3), (64, 1e-8)])
+@pytest.mark.parametrize(("precision", "share"), [(32, 3e-4), (64, 3e-9)])
 def test_a_small_share_of_the_batch_is_noticed(precision: int, share: float) -> None:
-    # at the tolerance of 1e-4 and 1e-9 of the loss it is not noticed, at ten times it is
+    # the tolerance is 1e-4 and 1e-9 of the loss; weights of samples absorb as much again
     module = by_hand(spread_of_the_batch(0.0))
     inputs = regression_data().tensors[0]
     with torch.no_grad():

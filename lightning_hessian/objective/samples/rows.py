@@ -49,7 +49,7 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 
 def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
-    """Batches of one sample each as one, their tensors joined along the first dimension.
+    """Batches of one sample as one batch, their tensors joined along the first dimension.
 
     Args:
         batches: At least one.
@@ -61,7 +61,8 @@ def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
         data = _join([batch.data for batch in batches])
     except _Uncertain:
         return None
-    return replace(batches[0], data=data, num_samples=len(batches), weight=len(batches))
+    count = sum(batch.num_samples for batch in batches)
+    return replace(batches[0], data=data, num_samples=count, weight=count)
 
 
 class _Uncertain(Exception):
@@ -86,10 +87,11 @@ class _Cut:
         return self._of_object(thing)
 
     def _of_array(self, thing: Any) -> Any:
+        if isinstance(thing, Tensor) and (thing.is_nested or thing.layout != torch.strided):
+            kind = "nested" if thing.is_nested else str(thing.layout)
+            raise _Uncertain(f"it holds a tensor of layout {kind}")
         if thing.ndim == 0 or thing.shape[0] != self.count:
             raise _Uncertain(f"it holds a {type(thing).__name__} of shape {tuple(thing.shape)}")
-        if isinstance(thing, Tensor) and thing.layout != torch.strided:
-            raise _Uncertain(f"it holds a tensor of layout {thing.layout}")
         return thing[list(self.rows)]
 
     def _of_sequence(self, thing: Any) -> Any:
@@ -117,22 +119,39 @@ def _join(things: list[Any]) -> Any:
     first = things[0]
     if any(type(thing) is not type(first) for thing in things):
         raise _Uncertain
-    if isinstance(first, Tensor):
-        shapes = {tuple(thing.shape[1:]) for thing in things}
-        if len(shapes) != 1 or any(thing.ndim == 0 or len(thing) != 1 for thing in things):
-            raise _Uncertain
-        return torch.cat(things)
+    if isinstance(first, Tensor | np.ndarray):
+        return _join_arrays(things)
     if isinstance(first, Mapping):
         if any(thing.keys() != first.keys() for thing in things):
             raise _Uncertain
         return _rebuilt_mapping(first, {k: _join([thing[k] for thing in things]) for k in first})
     if isinstance(first, list | tuple):
-        if len({len(thing) for thing in things}) != 1:
-            raise _Uncertain
-        return _rebuilt(first, [_join(list(parts)) for parts in zip(*things, strict=True)])
+        return _join_sequences(things)
     if isinstance(first, _CONSTANTS) and all(thing == first for thing in things):
         return first
     raise _Uncertain
+
+
+def _join_arrays(things: list[Any]) -> Any:
+    """Those of one row each, alike in all else."""
+    is_tensor = isinstance(things[0], Tensor)
+    if is_tensor and any(thing.is_nested or thing.layout != torch.strided for thing in things):
+        raise _Uncertain
+    if any(thing.ndim == 0 or thing.shape[0] != 1 for thing in things):
+        raise _Uncertain
+    if any(thing.shape != things[0].shape for thing in things):
+        raise _Uncertain
+    return torch.cat(things) if is_tensor else np.concatenate(things)
+
+
+def _join_sequences(things: list[Any]) -> Any:
+    first = things[0]
+    if any(len(thing) != len(first) for thing in things):
+        raise _Uncertain
+    is_one_each = type(first) in (list, tuple) and len(first) == 1
+    if is_one_each and all(isinstance(thing[0], _CONSTANTS) for thing in things):
+        return _rebuilt(first, [thing[0] for thing in things])
+    return _rebuilt(first, [_join(list(parts)) for parts in zip(*things, strict=True)])
 
 
 def _rebuilt(like: Any, items: list[Any]) -> Any:
@@ -140,8 +159,8 @@ def _rebuilt(like: Any, items: list[Any]) -> Any:
 
 
 def _rebuilt_mapping(like: Any, items: dict[Any, Any]) -> Any:
-    own = copy.copy(like)
     try:
+        own = copy.copy(like)
         for key, value in items.items():
             own[key] = value
     except TypeError:

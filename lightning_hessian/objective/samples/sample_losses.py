@@ -157,13 +157,13 @@ def _agrees(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -
     """Whether what is read off whole batches is what some samples have alone."""
     if handful is None:
         return True
-    # and on batches of each size: a tensor that does not run over samples may have as many rows as
-    # the batches of one size, and not of another
     answers = [_agrees_on(loss, handful.batch, handful.rows, handful.alone)]
-    own = loss.batches.batches
+    # and on the last batch of each size: a tensor that does not run over samples may have as many
+    # rows as the batches of one size, and not of another
+    last = {batch.num_samples: batch for batch in loss.batches.batches}
     for size in sorted({size for size in sizes if size > 1}):
         # any other where there is none, so that all processes call the step equally often
-        batch = next((batch for batch in own if batch.num_samples == size), own[0])
+        batch = last.get(size, loss.batches.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
         answers.append(_agrees_on(loss, batch, rows, alone))
