@@ -97,7 +97,7 @@ class LossDifference(MeasurementCallback):
         hessian_differences: int = 0,
         surface: Plane | None = None,
         surface_points: int = 15,
-        surface_span: float = 0.5,
+        surface_span: float = 0.1,
         # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
         held_out: bool | DataLoader | Iterable[Any] = False,  # type: ignore[type-arg]
         keep_losses: bool = False,

@@ -136,7 +136,8 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     if difference > DIFFERENCE_LIMIT:
         notes = (
             f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
-            "if the loss stops gradients on purpose (detach, straight-through, a target network); "
+            "if the loss stops gradients on purpose (detach, straight-through, a target network) "
+            "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
             "otherwise a custom autograd function saves detached values, and "
             "`hvp='finite_difference'` measures what its gradient says.",
         )

@@ -54,7 +54,7 @@ class DifferenceOptions:
     hessian_differences: int = 0
     surface: Plane | None = None
     surface_points: int = 15
-    surface_span: float = 0.5
+    surface_span: float = 0.1
     keep_losses: bool = False
     max_hvps: int = 100
 

@@ -128,8 +128,8 @@ def _sample_losses(loss: TrainingLoss) -> SampleLosses:
     method: SampleMethod = "one by one" if anywhere(loss.processes, not is_exact) else "batched"
     values: Tensor | None = None
     if method == "batched":
-        values = _values(loss, method)
-    # a batch may hold a scalar that cannot be followed, though the first one did not
+        values = _values(loss, method, separability)
+    # a batch may hold a scalar that cannot be followed, though others did not
     if values is None:
         method = "one by one"
         values = _values(loss, method)
@@ -187,14 +187,19 @@ def _agrees_on(
     return all(abs(read - own) <= allowed for read, own in zip(chosen, alone, strict=True))
 
 
-def _values(loss: TrainingLoss, method: SampleMethod) -> Tensor | None:
+def _values(
+    loss: TrainingLoss, method: SampleMethod, separability: Separability | None = None
+) -> Tensor | None:
     """Of all processes' samples; None where they cannot be read off each batch."""
     positions = Positions.of(loss)
     count = positions.num_samples
 
     def add(total: Tensor, index: int) -> None:
         batch = loss.batches.batches[index]
-        losses = _read_off(loss, batch) if method == "batched" else _one_by_one(loss, batch)
+        if method == "batched":
+            losses = _read_off(loss, batch, separability)
+        else:
+            losses = _one_by_one(loss, batch)
         if losses is None:
             total[count] = 1
         elif not batch.is_repeat:
@@ -213,14 +218,24 @@ def _values(loss: TrainingLoss, method: SampleMethod) -> Tensor | None:
     return values
 
 
-def _read_off(loss: TrainingLoss, batch: FrozenBatch) -> Tensor | None:
+def _read_off(
+    loss: TrainingLoss, batch: FrozenBatch, separability: Separability | None = None
+) -> Tensor | None:
     """From one run of the step on the whole batch; None if that does not show them."""
     if batch.num_samples == 1:
         return torch.tensor([loss_of(loss, batch)], dtype=torch.float64, device=loss.device)
     reductions = Reductions(batch.num_samples)
     with reductions:
         value = loss.evaluate(batch)
-    return None if value is None else reductions.by_sample(value)
+    rows = None if value is None else reductions.by_sample(value)
+    # held against the batch's own loss, where it is known how they make it up
+    if value is None or rows is None or separability not in ("mean", "sum"):
+        return rows
+    precise = rows.double()
+    whole = precise.sum() if separability == "sum" else precise.mean()
+    scale = precise.abs().sum() if separability == "sum" else precise.abs().max()
+    allowed = tolerance(loss.dtype, float(scale))
+    return rows if abs(float(whole - value.detach())) <= allowed else None
 
 
 def _one_by_one(loss: TrainingLoss, batch: FrozenBatch) -> Tensor:
