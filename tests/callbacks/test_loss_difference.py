@@ -186,6 +186,13 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
         trainer(callback).fit(Classifier(), loader())
 
 
+def test_held_out_samples_that_the_step_does_not_take_are_named() -> None:
+    callback = difference(held_out=[torch.randn(4, 9)])
+    reason = r"the losses of .* `held_out` .* could not be computed \(ValueError: .*`held_out` a lo"
+    with pytest.raises(RuntimeError, match=reason):
+        trainer(callback).fit(Classifier(), loader())
+
+
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     callback = difference(
         at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,),

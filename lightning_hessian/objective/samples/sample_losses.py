@@ -112,13 +112,27 @@ def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] 
 
     Returns:
         The losses and what they are of, in words; None without such samples.
+
+    Raises:
+        RefusedError: If they cannot be computed.
     """
     return loss.together(_held_out_losses)
 
 
 def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
     held_out = loss.held_out
-    return None if held_out is None else (_sample_losses(held_out), held_out.batches.description)
+    if held_out is None:
+        return None
+    try:
+        return _sample_losses(held_out), held_out.batches.description
+    except (InterruptedMeasurementError, RestorationError):
+        raise
+    except Exception as error:
+        raise RefusedError(
+            f"the losses of {held_out.batches.description} could not be computed "
+            f"({type(error).__name__}: {error}). Give by `held_out` a loader of batches that the "
+            "step takes, or False."
+        ) from error
 
 
 def _sample_losses(loss: TrainingLoss) -> SampleLosses:
