@@ -135,6 +135,21 @@ def test_a_step_that_cannot_be_followed_is_called_for_each_sample() -> None:
     assert callback.reports[0].loss == pytest.approx(float(wanted.found[0].mean()), rel=1e-6)
 
 
+class Changing(Classifier):
+    """Writes the same mean in another manner in its second batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        each = F.cross_entropy(self.network(batch[0]), batch[1], reduction="none")
+        return each.sum() * (1 / len(each)) if batch_idx == 1 else each.mean()
+
+
+def test_what_is_read_off_a_batch_must_make_up_its_loss() -> None:
+    wanted, callback = LossesAlone(), difference(num_samples="all")
+    trainer(wanted, callback, max_steps=1).fit(Changing(), loader())
+    assert callback.reports[0].sample_method == "one by one"
+    assert callback.reports[0].loss == pytest.approx(float(wanted.found[0].mean()), rel=1e-6)
+
+
 class Contrastive(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         features = F.normalize(self.network(batch[0]), dim=-1)
