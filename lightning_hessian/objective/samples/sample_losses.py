@@ -24,8 +24,10 @@ from lightning_hessian.objective.samples.reductions import Reductions
 from lightning_hessian.objective.samples.separability import (
     Handful,
     check_separability,
+    is_made_of_parts,
     some_of,
     tolerance,
+    unlike_the_handful,
 )
 from lightning_hessian.results import SampleMethod, Separability
 
@@ -67,9 +69,9 @@ def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
     It is read off the step's own run on whole batches, see :class:`Reductions`, where that agrees
     with the step on a handful of samples one by one, and on two of a batch of each other size; else
     the step is called for each sample. That a batch's loss is made of its samples' is verified each
-    time.
+    time, on the handful and on two parts of every batch, these with other random numbers.
 
-    Costs one pass over the samples without derivatives, or one call of the step for each.
+    Costs three passes over the samples without derivatives, or one call of the step for each.
 
     Args:
         loss: At the present parameters.
@@ -146,7 +148,7 @@ def _sample_losses(loss: TrainingLoss) -> SampleLosses:
     # a batch may hold a scalar that cannot be followed, though others did not
     if values is None:
         method = "one by one"
-        values = _values(loss, method)
+        values = _values(loss, method, separability)
     assert values is not None
     return SampleLosses(
         values=values.cpu(),
@@ -214,12 +216,15 @@ def _values(
             losses = _read_off(loss, batch, separability)
         else:
             losses = _one_by_one(loss, batch)
+        total[count + 1] += not is_made_of_parts(loss, batch, separability)
         if losses is None:
             total[count] = 1
         elif not batch.is_repeat:
             total[positions.rows(batch)] = losses.double()
 
-    total = loss.sum_over_batches(count + 1, add)
+    total = loss.sum_over_batches(count + 2, add)
+    if total[count + 1] > 0:
+        raise RefusedError(unlike_the_handful(int(total[count + 1]), separability))
     if total[count] > 0:
         return None
     values = total[:count]
@@ -242,7 +247,6 @@ def _read_off(
     with reductions:
         value = loss.evaluate(batch)
     rows = None if value is None else reductions.by_sample(value)
-    # held against the batch's own loss, where it is known how they make it up
     if value is None or rows is None or separability not in ("mean", "sum"):
         return rows
     precise = rows.double()

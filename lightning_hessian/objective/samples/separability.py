@@ -194,6 +194,56 @@ def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
     return abs(chosen - mean) <= (1 + moved) * allowed
 
 
+def is_made_of_parts(
+    loss: TrainingLoss, batch: FrozenBatch, separability: Separability | None
+) -> bool:
+    """Whether the loss of a batch is that of two random halves of it, under other random numbers.
+
+    A handful may miss an interaction, a weight or noise that only few samples have.
+
+    Args:
+        loss: Inside its sandbox.
+        batch: Frozen.
+        separability: As found on a handful; only for a mean and a sum there is something to hold.
+
+    Returns:
+        True also where there is nothing to compare.
+    """
+    count = batch.num_samples
+    if separability not in ("mean", "sum"):
+        return True
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
+    halves = [sorted(half.tolist()) for half in order.tensor_split(2)]
+    whole = loss_of(loss, batch)
+    seed = batch.index + 1
+    # one of a single sample too, so that all processes call the step equally often
+    parts = [_finite_or_nan(loss, some_of(batch, half), seed=seed) for half in halves]
+    if count < 2:
+        return True
+    shares = [1.0 if separability == "sum" else len(half) / count for half in halves]
+    made = sum(share * part for share, part in zip(shares, parts, strict=True))
+    return abs(made - whole) <= tolerance(loss.dtype, max(map(abs, (*parts, whole))))
+
+
+def unlike_the_handful(num_batches: int, separability: Separability | None) -> str:
+    """Tell that some batches are not made as a handful of samples was.
+
+    Args:
+        num_batches: How many are not.
+        separability: How the handful was made.
+
+    Returns:
+        Why the losses of samples are refused, and what to do.
+    """
+    return (
+        f"the loss of a handful of samples is the {separability} of their losses, but in "
+        f"{num_batches} of the frozen batches that of the whole is not the {separability} of its "
+        "halves: a few samples interact, weigh more than others, or draw random numbers. What a "
+        f"sample adds cannot be told. {WAY_OUT} Should rounding alone set the two apart, give "
+        "`precision=64`."
+    )
+
+
 def _refuse(handful: Handful, kinds: frozenset[Separability]) -> None:
     """On a process whose handful is not explained in any way."""
     if not kinds:
