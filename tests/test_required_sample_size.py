@@ -196,6 +196,34 @@ def test_sentence_of_held_out_losses_is_about_them() -> None:
     assert re.search(r"moves the loss by 1\.4\d*e-02", text)  # 4 / e / 101
 
 
+def test_a_gap_to_the_held_out_losses_counts() -> None:
+    # trained to nearly nothing; what is unseen is far away and all alike
+    losses, unseen = 5e-4 * _exponential(1000), 3 + 0.1 * _exponential(500, 2)
+    distance = float((unseen - losses.mean()).abs().mean())
+    held_out = dataclasses.replace(
+        _held_out(unseen),
+        gap=float(unseen.mean() - losses.mean()),
+        mean_distance=distance,
+        mean_distance_standard_error=0.01,
+    )
+    report = _report(losses, held_out)
+    assert re.search(r"moves the loss by 3\.09\d*e-03 ", report.sentence(1e-3))
+    found = report.required_sample_size(1e-3)
+    assert found.size == math.ceil(distance / 1e-3) - 1
+    assert found.assumption == "further samples are like the 500 held-out ones"
+    by_rms = report.required_sample_size(1e-3, rule="rms").size
+    assert by_rms == pytest.approx(math.hypot(float(unseen.std()), held_out.gap) / 1e-3, rel=1e-3)
+
+
+def test_a_size_of_exactly_all_samples_is_that_of_further_ones() -> None:
+    losses = _exponential(20)
+    report = _report(losses, _held_out(3 * losses))
+    # at k = 20 the root mean square is a 20.494th of the deviation
+    threshold = float(3 * losses.std()) / 20.49
+    assert _report(losses).required_sample_size(threshold, rule="rms").size < 10
+    assert report.required_sample_size(threshold, rule="rms").size == 20
+
+
 @pytest.mark.parametrize("threshold", [0.0, -1.0, math.nan, math.inf])
 def test_a_threshold_that_is_not_positive_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="`threshold` must be positive and finite, got"):

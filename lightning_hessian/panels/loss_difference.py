@@ -184,7 +184,7 @@ def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
 
 def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Tensor:
     """The law past ``N``; returns its heights."""
-    further = report.held_out or report
+    further = report.further
     start, end = math.log10(report.num_samples), math.log10(right)
     k = torch.logspace(start, end, 50, dtype=torch.float64)
     heights: Tensor = further.mean_absolute_deviation / (k + 1)

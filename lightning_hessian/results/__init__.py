@@ -9,13 +9,15 @@ from lightning_hessian.results.estimates import (
     TraceEstimate,
 )
 from lightning_hessian.results.loss_difference import (
-    HeldOutLosses,
     LossDifferenceReport,
+    SampleMethod,
+    Separability,
+)
+from lightning_hessian.results.loss_records import (
+    HeldOutLosses,
     LossSurface,
     NeighbourhoodVariance,
     OrderStatistics,
-    SampleMethod,
-    Separability,
 )
 from lightning_hessian.results.primitives import JsonValue
 from lightning_hessian.results.report import Mode, Report, Weights

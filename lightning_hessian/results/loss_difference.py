@@ -1,4 +1,4 @@
-"""What is known of the loss's change when samples are added: values with their errors."""
+"""The record of one measurement of the loss's change when samples are added."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.results.report import Report
+from lightning_hessian.results.loss_records import (
+    HeldOutLosses,
+    LossSurface,
+    NeighbourhoodVariance,
+    OrderStatistics,
+)
+from lightning_hessian.results.report import Report, no_numbers
 from lightning_hessian.results.required_sample_size import (
+    FurtherLosses,
     RequiredSampleSize,
     SampleSizeRule,
+    Spread,
     difference_clause,
     required_sample_size,
     sentence,
@@ -23,152 +31,6 @@ Separability = Literal["mean", "sum", "weighted mean"]
 
 SampleMethod = Literal["batched", "one by one"]
 """``batched``: read off the step on a whole batch. ``one by one``: the step on each sample."""
-
-
-def _no_numbers() -> Tensor:
-    return torch.empty(0, dtype=torch.float64)
-
-
-# without slots: a report has two bases, and only one of them may have slots
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OrderStatistics:
-    """The difference ``d_k = L_{k+1} - L_k`` over random orders of ``N`` losses.
-
-    ``L_k`` is the mean of the first ``k`` losses. Standard errors say how far the same quantity may
-    lie for the population that the ``N`` samples were drawn from; over the ``N`` samples themselves
-    the root mean square is exact.
-
-    Attributes:
-        sample_sizes: ``(g,)`` whole numbers ``k`` from 1 to ``N - 1``, as float64, ascending.
-        rms: ``(g,)`` root mean square of ``d_k``, ``S / sqrt(k (k + 1))``.
-        rms_standard_error: ``(g,)``.
-        mean_abs: ``(g,)`` mean absolute ``d_k``.
-        mean_abs_standard_error: ``(g,)``, that of the estimate at these ``N`` losses included.
-        mean_abs_estimate_error: ``(g,)`` error of the estimate at these ``N`` losses.
-        mean_abs_lower: ``(g,)`` closed-form lower bound over the ``N`` losses.
-        mean_abs_upper: ``(g,)`` closed-form upper bound.
-        path: ``(g,)`` absolute ``d_k`` along one order, the one in which the losses are given.
-        orders_mean_abs: ``(g,)`` mean absolute ``d_k`` over ``num_orders`` random orders; empty
-            without such orders.
-        orders_standard_error: ``(g,)`` of that mean.
-        num_orders: Random orders simulated.
-        block_size: Samples ``b`` added at once in ``block_rms``.
-        block_rms: ``(g,)`` root mean square of ``L_{k+b} - L_k``; ``nan`` where ``k + b > N``.
-        variance: ``S^2`` of the losses, divisor ``N - 1``.
-        variance_standard_error: Of ``S^2``.
-        mean_absolute_deviation: ``MAD``, mean distance of a loss to the mean.
-        mean_absolute_deviation_standard_error: Of ``MAD``.
-        gini_mean_difference: ``GMD``, mean distance of two different losses.
-        range: Largest minus smallest loss, ``M_l`` of the worst-case bound ``M_l / (k + 1)``.
-    """
-
-    sample_sizes: Tensor = field(default_factory=_no_numbers)
-    rms: Tensor = field(default_factory=_no_numbers)
-    rms_standard_error: Tensor = field(default_factory=_no_numbers)
-    mean_abs: Tensor = field(default_factory=_no_numbers)
-    mean_abs_standard_error: Tensor = field(default_factory=_no_numbers)
-    mean_abs_estimate_error: Tensor = field(default_factory=_no_numbers)
-    mean_abs_lower: Tensor = field(default_factory=_no_numbers)
-    mean_abs_upper: Tensor = field(default_factory=_no_numbers)
-    path: Tensor = field(default_factory=_no_numbers)
-    orders_mean_abs: Tensor = field(default_factory=_no_numbers)
-    orders_standard_error: Tensor = field(default_factory=_no_numbers)
-    num_orders: int = 0
-    block_size: int = 1
-    block_rms: Tensor = field(default_factory=_no_numbers)
-    variance: float = math.nan
-    variance_standard_error: float = math.nan
-    mean_absolute_deviation: float = math.nan
-    mean_absolute_deviation_standard_error: float = math.nan
-    gini_mean_difference: float = math.nan
-    range: float = math.nan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOutLosses:
-    """The losses of samples that were not trained on.
-
-    Attributes:
-        loss: Their mean.
-        variance: ``S^2`` of them.
-        variance_standard_error: Of ``S^2``.
-        mean_absolute_deviation: ``MAD`` of them.
-        mean_absolute_deviation_standard_error: Of ``MAD``.
-        gap: Held-out minus training mean. A new sample, unseen in training, moves the mean of ``k``
-            trained-on losses by ``gap / (k + 1)`` on average.
-        gap_standard_error: Of ``gap``.
-        num_samples: How many.
-        data: Where they come from, in words.
-    """
-
-    loss: float
-    variance: float
-    variance_standard_error: float
-    mean_absolute_deviation: float
-    mean_absolute_deviation_standard_error: float
-    gap: float
-    gap_standard_error: float
-    num_samples: int
-    data: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NeighbourhoodVariance:
-    """``V(sigma)``, the variance over samples of the loss at randomly perturbed parameters.
-
-    Over random orders ``E |L_{k+1} - L_k|^2 = V(sigma) / (k (k + 1))`` for every ``k``, the mean
-    being over perturbations too. The parts are the second-order prediction's.
-
-    Attributes:
-        sigma: Standard deviation of the perturbation of each coordinate.
-        dimensions: Of the subspace perturbed in; None for all parameters.
-        variance: ``V(sigma)`` as measured.
-        standard_error: Of it, over the perturbations.
-        num_perturbations: How many.
-        value_part: ``S^2``, the part without perturbation.
-        linear_part: ``sigma^2 (S_g^2 + Cov_i(l_i, tr H_i))``; ``nan`` without derivatives.
-        quadratic_part: ``(sigma^4 / 4) (Var_i tr H_i + 2 S_H^2)``; ``nan`` without derivatives.
-        prediction_standard_error: Of the sum of the three parts.
-    """
-
-    sigma: float
-    dimensions: int | None
-    variance: float
-    standard_error: float
-    num_perturbations: int
-    value_part: float
-    linear_part: float = math.nan
-    quadratic_part: float = math.nan
-    prediction_standard_error: float = math.nan
-
-    @property
-    def prediction(self) -> float:
-        """The second-order prediction of ``V(sigma)``."""
-        return self.value_part + self.linear_part + self.quadratic_part
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LossSurface:
-    """The loss on a plane through the weights, ``w + x u + y v``.
-
-    Attributes:
-        x: ``(a,)`` positions along the unit vector ``u``, Euclidean distances from the weights.
-        y: ``(b,)`` positions along ``v``, likewise.
-        loss: ``(b, a)`` mean loss of all ``N`` samples.
-        difference: ``(b, a)`` ``L_{k+1} - L_k`` along the order in which the samples are given.
-            All surfaces are ``nan`` at a point where a sample's loss is not finite.
-        rms_difference: ``(b, a)`` its root mean square over random orders.
-        sample_size: ``k`` of the two.
-        directions: What ``u`` and ``v`` are, in words.
-    """
-
-    x: Tensor
-    y: Tensor
-    loss: Tensor
-    difference: Tensor
-    rms_difference: Tensor
-    sample_size: int
-    directions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -204,7 +66,7 @@ class LossDifferenceReport(OrderStatistics, Report):
     loss_standard_error: float = math.nan
     separability: Separability = "mean"
     sample_method: SampleMethod = "batched"
-    sample_losses: Tensor = field(default_factory=_no_numbers)
+    sample_losses: Tensor = field(default_factory=no_numbers)
     held_out: HeldOutLosses | None = None
     gradient_norm: float = math.nan
     gradient_variance: float = math.nan
@@ -213,8 +75,8 @@ class LossDifferenceReport(OrderStatistics, Report):
     hessian_variance: float = math.nan
     hessian_variance_standard_error: float = math.nan
     neighbourhood: tuple[NeighbourhoodVariance, ...] = ()
-    hessian_difference_norms: Tensor = field(default_factory=_no_numbers)
-    hessian_difference_bounds: Tensor = field(default_factory=_no_numbers)
+    hessian_difference_norms: Tensor = field(default_factory=no_numbers)
+    hessian_difference_bounds: Tensor = field(default_factory=no_numbers)
     surface: LossSurface | None = None
     thresholds: tuple[float, ...] = ()
 
@@ -226,9 +88,8 @@ class LossDifferenceReport(OrderStatistics, Report):
         By root mean square ``S / sqrt(k (k + 1))``, by the mean absolute difference (the measured
         curve, past ``N`` ``MAD / (k + 1)``), or uniformly: with probability ``confidence`` all
         ``L_j`` from ``k`` on are closer than the threshold to ``L_N``, past ``N`` to the
-        population's mean. Past ``N`` held-out losses are asked where there are such, since samples
-        that the weights were trained on have other losses: the answer is then of a mean over
-        samples all like the held-out ones, whatever the gap.
+        population's mean. Past ``N`` held-out losses are asked where there are such, by their
+        distances to ``L_N``: samples that the weights were trained on have other losses.
 
         Args:
             threshold: Positive, in units of the loss.
@@ -259,8 +120,23 @@ class LossDifferenceReport(OrderStatistics, Report):
             measured=self,
             sample_sizes=torch.cat([ends[0], self.sample_sizes, ends[1]]),
             mean_distances=torch.cat([heights[0], between, heights[1]]),
-            further=self.held_out or self,
+            further=self.further,
             num_held_out=self.held_out.num_samples if self.held_out else None,
+        )
+
+    @property
+    def further(self) -> Spread:
+        """How samples beyond these ``N`` lie around their mean, as far as is known."""
+        held_out = self.held_out
+        if held_out is None or math.isnan(held_out.mean_distance):
+            return held_out or self
+        return FurtherLosses(
+            variance=held_out.variance + held_out.gap**2,
+            variance_standard_error=math.hypot(
+                held_out.variance_standard_error, 2 * held_out.gap * held_out.gap_standard_error
+            ),
+            mean_absolute_deviation=held_out.mean_distance,
+            mean_absolute_deviation_standard_error=held_out.mean_distance_standard_error,
         )
 
     def sentence(self, threshold: float) -> str:
@@ -278,11 +154,11 @@ class LossDifferenceReport(OrderStatistics, Report):
             ValueError: If the report holds no statistics, or the threshold is not positive.
         """
         needed = self.required_sample_size(threshold)
-        return sentence(needed, self.num_samples, self.held_out or self)
+        return sentence(needed, self.num_samples, self.further)
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a person can act on: :meth:`sentence` of each threshold, or the difference alone."""
         if not self.thresholds:
-            return (difference_clause(self.num_samples, self.held_out or self),)
+            return (difference_clause(self.num_samples, self.further),)
         return tuple(self.sentence(threshold) for threshold in self.thresholds)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
 from typing_extensions import Self
 
 from lightning_hessian.results.primitives import JsonValue, from_primitives, to_primitives
@@ -16,6 +18,11 @@ Mode = Literal["eval", "train"]
 
 Weights = Literal["current", "averaged"]
 """``current``: those that the optimiser moves. ``averaged``: of a weight-averaging callback."""
+
+
+def no_numbers() -> Tensor:
+    """What stands for numbers that were not measured."""
+    return torch.empty(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -67,6 +67,23 @@ class Spread(Protocol):
         """Of ``MAD``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherLosses:
+    """The losses of samples to come, around the mean of those that there are.
+
+    Attributes:
+        variance: Mean squared distance to that mean.
+        variance_standard_error: Of ``variance``.
+        mean_absolute_deviation: Mean distance to it.
+        mean_absolute_deviation_standard_error: Of that.
+    """
+
+    variance: float
+    variance_standard_error: float
+    mean_absolute_deviation: float
+    mean_absolute_deviation_standard_error: float
+
+
 def required_sample_size(
     threshold: float,
     rule: SampleSizeRule,
@@ -131,7 +148,8 @@ def required_sample_size(
     assumption = "further samples are like these"
     if num_held_out is not None:
         # within N the samples are the measured ones, past it none is
-        which = "all" if size >= num_samples else "further"
+        is_of_all = size >= num_samples and not isinstance(further, FurtherLosses)
+        which = "all" if is_of_all else "further"
         assumption = f"{which} samples are like the {num_held_out:,} held-out ones"
     return RequiredSampleSize(
         size=size,

@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.results.estimates import SpectralDensity
-from lightning_hessian.results.report import Report
+from lightning_hessian.results.report import Report, no_numbers
 
 HvpMethod = Literal["exact", "finite_difference"]
 """``exact``: double backward. ``finite_difference``: central differences of gradients."""
-
-
-def _no_numbers() -> Tensor:
-    return torch.empty(0, dtype=torch.float64)
 
 
 def _no_flags() -> Tensor:
@@ -54,11 +50,11 @@ class SpectrumReport(Report):
         unused_parameters: Names of selected parameters that the loss does not depend on.
     """
 
-    eigenvalues: Tensor = field(default_factory=_no_numbers)
-    residual_bounds: Tensor = field(default_factory=_no_numbers)
+    eigenvalues: Tensor = field(default_factory=no_numbers)
+    residual_bounds: Tensor = field(default_factory=no_numbers)
     converged: Tensor = field(default_factory=_no_flags)
-    smallest_eigenvalues: Tensor = field(default_factory=_no_numbers)
-    smallest_residual_bounds: Tensor = field(default_factory=_no_numbers)
+    smallest_eigenvalues: Tensor = field(default_factory=no_numbers)
+    smallest_residual_bounds: Tensor = field(default_factory=no_numbers)
     smallest_converged: Tensor = field(default_factory=_no_flags)
     trace: float = math.nan
     trace_standard_error: float = math.nan

@@ -132,6 +132,7 @@ class _Measurement:
         others, description = found
         statistics = order_statistics(others.values, sample_sizes=1, generator=self._generator(1))
         mean, count = float(others.values.mean()), len(others.values)
+        distances = (others.values - losses.mean()).abs()
         return HeldOutLosses(
             loss=mean,
             variance=statistics.variance,
@@ -142,6 +143,8 @@ class _Measurement:
             ),
             gap=mean - float(losses.mean()),
             gap_standard_error=math.sqrt(variance / len(losses) + statistics.variance / count),
+            mean_distance=float(distances.mean()),
+            mean_distance_standard_error=float(distances.std()) / math.sqrt(count),
             num_samples=count,
             data=description,
         )

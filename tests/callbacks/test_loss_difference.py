@@ -190,6 +190,13 @@ def test_held_out_samples_are_those_of_the_validation_set() -> None:
             assert held_out.loss == pytest.approx(float(losses.mean()), rel=1e-6)
             assert held_out.variance == pytest.approx(float(losses.var()), rel=1e-5)
             assert held_out.gap == pytest.approx(held_out.loss - report.loss, rel=1e-6)
+            distances = (losses - report.loss).abs()
+            assert held_out.mean_distance == pytest.approx(float(distances.mean()), rel=1e-5)
+            assert report.sentences[0].startswith(
+                f"with 26 samples one more sample moves the loss by {distances.mean() / 27:.1e}"[
+                    :-4
+                ]
+            )
             error = math.sqrt(report.variance / 26 + held_out.variance / 30)
             assert held_out.gap_standard_error == pytest.approx(error, rel=1e-6)
     assert "the validation set" in by_fit.reports[0].held_out.data
