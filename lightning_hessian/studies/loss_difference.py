@@ -8,7 +8,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from lightning_hessian.errors import NonFiniteError
+from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective import (
     Conductor,
     SampleLosses,
@@ -30,6 +30,8 @@ from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
 from lightning_hessian.studies.spread import DerivativeSpread, measure_spread
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
+
+MANY_ROUNDINGS = 100
 
 
 def measure_loss_difference(
@@ -101,6 +103,10 @@ class _Measurement:
             generator=self._generator,
         )
         self._notes += spread.notes
+        held_out = self._held_out(losses, statistics.variance)
+        neighbourhood = self._neighbourhood(losses, spread)
+        surface = self._surface(losses, spread.eigenvectors)
+        self._note_rounding(losses, statistics.variance)
         return LossDifferenceReport(
             **{f.name: getattr(statistics, f.name) for f in fields(OrderStatistics)},
             **spread.fields,
@@ -109,9 +115,9 @@ class _Measurement:
             separability=self._samples.separability,
             sample_method=self._samples.method,
             sample_losses=losses if options.keep_losses else losses[:0],
-            held_out=self._held_out(losses, statistics.variance),
-            neighbourhood=self._neighbourhood(losses, spread),
-            surface=self._surface(losses, spread.eigenvectors),
+            held_out=held_out,
+            neighbourhood=neighbourhood,
+            surface=surface,
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
@@ -125,12 +131,28 @@ class _Measurement:
         """One for each part, so that asking for one changes no number of another."""
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
 
+    def _note_rounding(self, losses: Tensor, variance: float) -> None:
+        rounding = torch.finfo(self._loss.dtype).eps * float(losses.abs().max())
+        if rounding > 0 and math.sqrt(variance) < MANY_ROUNDINGS * rounding:
+            self._notes.append(
+                "The losses differ by little more than their rounding, which all that follows from "
+                "their differences is made of. Give `precision=64`."
+            )
+
     def _held_out(self, losses: Tensor, variance: float) -> HeldOutLosses | None:
-        found = held_out_losses(self._loss)
-        if found is None:
+        # what was measured of the training samples is worth keeping
+        try:
+            found = held_out_losses(self._loss)
+            if found is None:
+                return None
+            others, description = found
+            statistics = order_statistics(
+                others.values, sample_sizes=1, generator=self._generator(1)
+            )
+        except (RefusedError, NonFiniteError) as error:
+            self._notes.append(f"Held-out samples were not measured: {error}")
             return None
-        others, description = found
-        statistics = order_statistics(others.values, sample_sizes=1, generator=self._generator(1))
+        self._notes += [f"Held-out samples: {note}" for note in others.notes]
         mean, count = float(others.values.mean()), len(others.values)
         distances = (others.values - losses.mean()).abs()
         return HeldOutLosses(
@@ -172,8 +194,7 @@ class _Measurement:
                         basis=space,
                         moments=of_space,
                     )
-                except NonFiniteError as error:
-                    # what was measured at the weights themselves is worth keeping
+                except (RefusedError, NonFiniteError) as error:
                     self._notes.append(f"V(sigma) was not measured: {error}")
                 else:
                     found.append(part)
@@ -182,6 +203,13 @@ class _Measurement:
     def _surface(self, losses: Tensor, basis: Tensor | None) -> LossSurface | None:
         options = self._options
         if options.surface is None or (options.surface == "eigenvectors" and basis is None):
+            return None
+        span = options.surface_span * parameter_norm(self._loss)
+        if self._loss.size < 2 or span == 0:
+            self._notes.append(
+                "`surface` was left out: a plane through the weights takes two parameters, and "
+                "weights that are not all zero to measure its extent by."
+            )
             return None
         directions, plane = "the two leading eigenvectors", basis
         if options.surface == "random":
@@ -199,7 +227,7 @@ class _Measurement:
             losses,
             plane[:, 0],
             plane[:, 1],
-            span=options.surface_span * parameter_norm(self._loss),
+            span=span,
             num_points=options.surface_points,
             method=self._samples.method,
             directions=directions,

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian import HessianSpectrum, LossDifference, LossDifferenceReport
+from lightning_hessian import HessianSpectrum, LossDifferenceReport
 from lightning_hessian.writers import read_sidecar
 from tests.helpers.difference import LossesAlone, difference, losses_alone
 from tests.helpers.events import Events
@@ -119,37 +119,6 @@ def test_without_second_derivatives_the_losses_are_measured_all_the_same() -> No
         assert any("Hessian" in note for note in report.notes)
 
 
-class Proud(Classifier):
-    """Fails where somebody follows what it computes."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if torch.overrides._get_current_function_mode_stack():
-            raise TypeError("modes are not for this step")
-        return super().training_step(batch, batch_idx)
-
-
-def test_a_step_that_cannot_be_followed_is_called_for_each_sample() -> None:
-    wanted, callback = LossesAlone(), difference(num_samples="all")
-    trainer(wanted, callback, max_steps=1).fit(Proud(), loader())
-    assert callback.reports[0].sample_method == "one by one"
-    assert callback.reports[0].loss == pytest.approx(float(wanted.found[0].mean()), rel=1e-6)
-
-
-class Changing(Classifier):
-    """Writes the same mean in another manner in its second batch."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        each = F.cross_entropy(self.network(batch[0]), batch[1], reduction="none")
-        return each.sum() * (1 / len(each)) if batch_idx == 1 else each.mean()
-
-
-def test_what_is_read_off_a_batch_must_make_up_its_loss() -> None:
-    wanted, callback = LossesAlone(), difference(num_samples="all")
-    trainer(wanted, callback, max_steps=1).fit(Changing(), loader())
-    assert callback.reports[0].sample_method == "one by one"
-    assert callback.reports[0].loss == pytest.approx(float(wanted.found[0].mean()), rel=1e-6)
-
-
 class Contrastive(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         features = F.normalize(self.network(batch[0]), dim=-1)
@@ -208,13 +177,6 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
         trainer(callback).fit(Classifier(), loader())
 
 
-def test_held_out_samples_that_the_step_does_not_take_are_named() -> None:
-    callback = difference(held_out=[torch.randn(4, 9)])
-    reason = r"the losses of .* `held_out` .* could not be computed \(ValueError: .*`held_out` a lo"
-    with pytest.raises(RuntimeError, match=reason):
-        trainer(callback).fit(Classifier(), loader())
-
-
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     callback = difference(
         at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,),
@@ -235,32 +197,6 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     assert beside.surface is not None
     assert beside.surface.loss.shape == (3, 3)
     assert beside.neighbourhood[0].sigma == 0.1
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"sample_sizes": 0}, "`sample_sizes` must be a whole number of at least 1, or a list"),
-        ({"sample_sizes": [5, 0]}, "`sample_sizes` must be a whole number of at least 1, got 0"),
-        ({"num_orders": 1}, "`num_orders` must be 0 or at least 2, got 1"),
-        ({"block_size": 0}, "`block_size` must be a whole number of at least 1, got 0"),
-        ({"num_probes": 1}, "`num_probes` must be a whole number of at least 3, got 1"),
-        ({"num_perturbations": 5}, "`num_perturbations` must be even, .* got 5"),
-        ({"subspace": -1}, "`subspace` must be a whole number of at least 0, got -1"),
-        ({"thresholds": [1e-3, 0.0]}, "`thresholds` must be positive and finite, got 0.0"),
-        ({"thresholds": 1e-3}, "`thresholds` must be a list of numbers, got 0.001"),
-        ({"sigmas": [math.inf]}, "`sigmas` must be positive and finite, got inf"),
-        ({"surface": "pca"}, "`surface` must be None, 'eigenvectors' or 'random', got 'pca'"),
-        ({"surface_points": 4}, "`surface_points` must be odd, .*, got 4"),
-        ({"surface_span": -1.0}, "`surface_span` must be positive and finite, got -1.0"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, or 'all', got 0"),
-        ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
-        ({"held_out": 3}, "`held_out` must be True, False or a loader of batches, got 3"),
-    ],
-)
-def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        LossDifference(**options)
 
 
 def test_everything_asked_for_is_logged(tmp_path: Path) -> None:

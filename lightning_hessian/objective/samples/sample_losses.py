@@ -45,6 +45,12 @@ _NOTES: dict[Separability | None, tuple[str, ...]] = {
     ),
 }
 
+_TOO_SMALL = (
+    "All losses are so near to zero that it could not be verified whether a batch's loss is a mean "
+    "over its samples, nor whether they are read off it rightly. Give `precision=64`."
+)
+MANY_TOLERANCES = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampleLosses:
@@ -150,11 +156,14 @@ def _sample_losses(loss: TrainingLoss) -> SampleLosses:
         method = "one by one"
         values = _values(loss, method, separability)
     assert values is not None
+    notes = _NOTES[separability]
+    if 0 < float(values.abs().max()) < MANY_TOLERANCES * tolerance(loss.dtype, 0.0):
+        notes = (*notes, _TOO_SMALL)
     return SampleLosses(
         values=values.cpu(),
         separability=separability or "mean",
         method=method,
-        notes=_NOTES[separability],
+        notes=notes,
     )
 
 
