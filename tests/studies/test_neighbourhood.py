@@ -67,6 +67,16 @@ def test_variance_of_quadratic_samples_is_the_closed_form(basis: Tensor | None) 
         assert found.num_perturbations == 32
 
 
+def test_error_is_the_scatter_of_the_pairs_widened_as_two_of_them_need() -> None:
+    (found,) = _around([1.0], num_perturbations=4)
+    generator = torch.Generator().manual_seed(1)
+    draws = [torch.randn(SIZE, generator=generator, dtype=torch.float64) for _ in range(2)]
+    pairs = torch.stack([0.5 * sum(SAMPLES.at(s * draw).var() for s in (1, -1)) for draw in draws])
+    assert found.variance == pytest.approx(float(pairs.mean()))
+    # Student's t with one degree of freedom, 12.706 against 1.960
+    assert found.standard_error == pytest.approx(6.483 * float(pairs.std()) / 2**0.5, rel=1e-3)
+
+
 @pytest.mark.parametrize("basis", [None, BASIS], ids=["all parameters", "subspace"])
 def test_prediction_of_quadratic_samples_is_exact(basis: Tensor | None) -> None:
     samples = SAMPLES if basis is None else SAMPLES.within(basis)

@@ -219,3 +219,13 @@ def test_two_losses_tell_no_error_but_equal_losses_tell_none() -> None:
     equal = _measured(torch.full((50,), 0.25))
     assert equal.mean_abs_standard_error.abs().max() == 0
     assert equal.rms_standard_error.abs().max() == 0
+
+
+def test_error_of_the_variance_is_that_of_few_samples() -> None:
+    # around their mean 3 the squares sum to 14, the fourth powers to 98
+    losses = torch.tensor([1.0, 2.0, 6.0, 3.0, 3.0], dtype=torch.float64)
+    found = order_statistics(losses, sample_sizes=1, generator=torch.Generator().manual_seed(0))
+    assert found.variance == pytest.approx(3.5)
+    assert found.variance_standard_error == pytest.approx(
+        math.sqrt((98 / 5 - (2 / 4) * 3.5**2) / 5), rel=1e-12
+    )
