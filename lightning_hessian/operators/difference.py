@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_hessian.objective import Conductor, TrainingLoss, sample_products
-from lightning_hessian.operators.hessian import check_block
+from lightning_hessian.operators.hessian import HessianOperator, check_block
 
 
-class SampleDifferenceOperator:
+class SampleDifferenceOperator(HessianOperator):
     """``V -> (H_i - H_others) V``, the Hessian of one sample less the mean one of all others.
 
     With the mean Hessian of all ``N``, ``H = (H_i + (N - 1) H_others) / N``, it is
@@ -38,25 +38,12 @@ class SampleDifferenceOperator:
                 f"`sample` must be a position from 0 to {count - 1} among the frozen samples, got "
                 f"{sample}."
             )
+        super().__init__(loss)
         self._loss = loss
         self._sample = sample
         self._factor = count / (count - 1)
 
-    @property
-    def size(self) -> int:
-        """Number of parameters, ``n``."""
-        return self._loss.size
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters live."""
-        return self._loss.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the products."""
-        return self._loss.dtype
-
+    @override
     def matmat(self, vectors: Tensor) -> Tensor:
         """Multiply a block of vectors; costs ``b`` HVPs over all samples and ``b`` over one.
 
@@ -69,6 +56,6 @@ class SampleDifferenceOperator:
         Raises:
             ValueError: If the shape does not fit.
         """
-        check_block(vectors, self.size)
+        check_block(vectors, self.size)  # before the costly part
         alone = sample_products(self._loss, self._sample, vectors)
-        return self._factor * (alone - self._loss.hessian_products(vectors))
+        return self._factor * (alone - super().matmat(vectors))

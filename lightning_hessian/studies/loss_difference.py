@@ -43,8 +43,8 @@ def measure_loss_difference(
 ) -> LossDifferenceReport:
     """Measure how much the training loss moves when a sample is added.
 
-    Costs three passes over the samples for their losses. Eigenvectors, where they are needed, take up
-    to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
+    Costs three passes over the samples for their losses. Eigenvectors, where they are needed, take
+    up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
     eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each perturbation
     and each point of the surface one pass.
 
