@@ -189,8 +189,7 @@ def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) 
     k = torch.logspace(start, end, 50, dtype=torch.float64)
     heights: Tensor = further.mean_absolute_deviation / (k + 1)
     if right > 2 * report.num_samples:
-        of = "held-out " if report.held_out else ""
-        label = f"extrapolated, {of}MAD/(k+1)"
+        label = "extrapolated, held-out losses" if report.held_out else "extrapolated, MAD/(k+1)"
         axes.plot(k, heights, color=CURVE, linestyle="--", linewidth=1.3, label=label)
     return heights[heights > 0]
 

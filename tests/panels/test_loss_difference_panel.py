@@ -130,7 +130,7 @@ def test_beyond_all_samples_the_law_is_dashed_as_far_as_a_threshold_needs() -> N
 
 def test_held_out_losses_are_extrapolated_where_there_are_such() -> None:
     axes = axes_of(difference_report(FORTY, thresholds=(1e-2,), held_out=HELD_OUT))
-    x, y = line(axes, "extrapolated, held-out MAD/(k+1)")
+    x, y = line(axes, "extrapolated, held-out losses")
     np.testing.assert_allclose(y, 1.0 / (x + 1), rtol=1e-12)
 
 
