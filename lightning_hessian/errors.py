@@ -33,3 +33,7 @@ class ProcessFailedError(RuntimeError):
 
 class UnreadableCheckpointError(RuntimeError):
     """A file holds no weights that the module can be given, for the reason in the text."""
+
+
+class StaleGraphError(RuntimeError):
+    """A kept gradient graph cannot be used any more; what it was kept for is computed anew."""

@@ -1,10 +1,13 @@
-"""The record of a gradient of the training loss."""
+"""The gradient of the training loss, and which losses have none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from lightning_hessian.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,3 +23,30 @@ class Gradient:
     loss: float
     vector: Tensor
     unused: tuple[str, ...]
+
+
+def refuse_unusable(
+    total_weight: float, used: Sequence[bool], names: Sequence[str], *, num_batches: int
+) -> None:
+    """Refuse a loss that is not there, or that no parameter moves.
+
+    Args:
+        total_weight: Of the batches that have a loss.
+        used: Whether a batch's loss depends on each parameter.
+        names: Of the parameters.
+        num_batches: That were asked.
+
+    Raises:
+        RefusedError: If every batch is skipped, or no parameter gets a gradient.
+    """
+    if total_weight == 0:
+        raise RefusedError(
+            f"`training_step` returned None for each of the {num_batches} frozen batches, so there "
+            "is no loss to measure. Raise `num_samples`, or return a loss."
+        )
+    if not any(used):
+        raise RefusedError(
+            "the training loss does not depend on any selected parameter: "
+            f"{', '.join(names[:5])}. Was it computed under `torch.no_grad()` or from detached "
+            "tensors? Otherwise select others by `parameters=`."
+        )

@@ -98,14 +98,17 @@ def second_derivatives(
     first: Sequence[Tensor | None],
     tensors: Sequence[Tensor],
     columns: Sequence[Sequence[Tensor]],
+    *,
+    is_kept: bool = False,
 ) -> Iterator[tuple[Tensor | None, ...]]:
     """Differentiate first derivatives once more, along several vectors that share their graph.
 
     Args:
-        first: First derivatives by each of ``tensors``, with their graph, which is used up; None
-            where there is no dependence.
+        first: First derivatives by each of ``tensors``, with their graph; None where there is no
+            dependence.
         tensors: To differentiate by.
         columns: Vectors, each in pieces of the tensors' shapes.
+        is_kept: Whether the graph is used again later; else it is used up.
 
     Yields:
         For each vector one derivative by each tensor, None where there is no dependence; nothing
@@ -121,7 +124,7 @@ def second_derivatives(
                 [first[i] for i in curved],  # type: ignore[arg-type]
                 tensors,
                 [column[i] for i in curved],
-                retain_graph=j + 1 < len(columns),
+                retain_graph=is_kept or j + 1 < len(columns),
                 allow_unused=True,
             )
         except NotImplementedError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective.gradient import Gradient
-from lightning_hessian.objective.graph import second_derivatives
+from lightning_hessian.errors import NonFiniteError, RefusedError, StaleGraphError
+from lightning_hessian.objective.batch_products import BatchProducts, autocast_to
+from lightning_hessian.objective.gradient import Gradient, refuse_unusable
 from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.processes import Alone, Processes, agreed
+from lightning_hessian.objective.kept_graphs import FirstDerivatives, KeptGraphs
+from lightning_hessian.objective.processes import Alone, Processes, agreed, anywhere
 from lightning_hessian.objective.products import EXACT, ProductQuality
 from lightning_hessian.parameters import ParameterSelection
 
@@ -33,7 +35,8 @@ class TrainingLoss:
     of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
     taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
     are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
-    backward and ``b`` second backwards.
+    backward and ``b`` second backwards; where the graph of the first derivatives was kept from an
+    earlier product, the second backwards alone.
 
     Several processes share the batches. Each method that sums over batches is then called on all of
     them at the same time, gives the same on each, and raises on all what fails on one.
@@ -46,12 +49,17 @@ class TrainingLoss:
         poll: Called before each evaluation; raises if the measurement is to be abandoned.
         processes: That share the batches, equally many each.
         name: Which loss of the module it is; None for that of its ``training_step``.
+        graph_memory: Bytes that kept graphs may take; 0 for none, None for a quarter of what is
+            free.
+        autocast: Lower type that the step computes in where torch's autocast finds it fit.
 
     Attributes:
         held_out: The same loss over samples that training does not see, if there are any.
+        rough: The same loss with faster products of fewer digits, if asked for.
     """
 
     held_out: TrainingLoss | None = None
+    rough: TrainingLoss | None = None
 
     def __init__(
         self,
@@ -63,6 +71,8 @@ class TrainingLoss:
         poll: Callable[[], None] | None = None,
         processes: Processes | None = None,
         name: str | None = None,
+        graph_memory: int | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.name = name
         self.processes = processes or Alone()
@@ -71,6 +81,11 @@ class TrainingLoss:
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._poll = poll
+        self._autocast = autocast_to(autocast, parameters.tensors[0].device.type)
+        self.graphs = KeptGraphs(graph_memory)
+        self.batch_products = BatchProducts(
+            self._differentiate, parameters, self.graphs, self._autocast, poll
+        )
         # of the batches that are not skipped: not known before the first gradient
         self._total_weight = 0.0
 
@@ -92,7 +107,8 @@ class TrainingLoss:
     @property
     def products(self) -> ProductQuality:
         """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
-        return EXACT
+        reason = self.graphs.reason
+        return EXACT if reason is None else replace(EXACT, notes=(reason,))
 
     def evaluate_batch(self, index: int) -> Tensor | None:
         """Loss of one frozen batch with its graph, from the state on entering the sandbox.
@@ -122,7 +138,8 @@ class TrainingLoss:
         if self._poll is not None:
             self._poll()
         self._sandbox.reset(batch.index if seed is None else seed)
-        loss = self._batch_loss(batch.data, batch.index)
+        with self._autocast():
+            loss = self._batch_loss(batch.data, batch.index)
         if loss is None:
             return None
         if loss.numel() != 1:
@@ -152,7 +169,9 @@ class TrainingLoss:
         payload = self.sum_over_batches(end + 2 + len(self.parameters.names), self._add_gradient)
         total, total_weight = float(payload[end]), float(payload[end + 1])
         used = (payload[end + 2 :] > 0).tolist()
-        self._check_usable(total_weight, used)
+        refuse_unusable(
+            total_weight, used, self.parameters.names, num_batches=len(self.batches.batches)
+        )
         vector = payload[:end] / total_weight
         if not bool(vector.isfinite().all()):
             raise NonFiniteError(
@@ -191,7 +210,13 @@ class TrainingLoss:
             self.processes,
             lambda: [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)],
         )
-        total = self.sum_over_batches(count * self.size, partial(self._add_products, columns))
+        try:
+            if self.batch_products.is_unchecked:
+                agreed(self.processes, partial(self.batch_products.check, columns[0]))
+            total = self._sum_of_products(columns)
+        except StaleGraphError as error:
+            self.graphs.drop(str(error))
+            total = self._sum_of_products(columns)
         total /= self._total_weight
         return total.view(count, self.size).to(self.dtype).T
 
@@ -226,6 +251,10 @@ class TrainingLoss:
         )
         for index in range(len(self.batches.batches)):
             agreed(self.processes, partial(add, total, index))
+            if self.graphs.unsettled is not None:
+                # all processes or none: a step that exchanges tensors runs on each or on none
+                is_lost = self.graphs.get(index) is None
+                self.graphs.settle(is_kept=not anywhere(self.processes, is_lost))
         return self.processes.sum(total)
 
     def _add_gradient(self, payload: Tensor, index: int) -> None:
@@ -241,18 +270,23 @@ class TrainingLoss:
             self.parameters.add_flat(payload[:end], pieces, 1.0)
             payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
 
-    def _add_products(self, columns: list[list[Tensor]], total: Tensor, index: int) -> None:
-        """Add a batch's weighted products with each vector, one after the other."""
+    def _sum_of_products(self, columns: list[list[Tensor]]) -> Tensor:
+        def add(total: Tensor, index: int) -> None:
+            self.batch_products.add_to(total, index, columns)
+
+        return self.sum_over_batches(len(columns) * self.size, add)
+
+    def _differentiate(self, index: int) -> FirstDerivatives:
+        """First derivatives of a batch's weighted loss, with their graph."""
         loss = self.evaluate_batch(index)
+        tensors = self.parameters.tensors
         if loss is None or not loss.requires_grad:
-            return
+            return [None] * len(tensors)
         # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
         # at this process's parameters is of the sum of all processes' losses
         weighted = self.batches.batches[index].weight * loss
-        tensors = self.parameters.tensors
-        first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
-        for j, second in enumerate(second_derivatives(first, tensors, columns)):
-            self.parameters.add_flat(total[j * self.size : (j + 1) * self.size], second, 1.0)
+        with self._autocast():
+            return torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
 
     @contextmanager
     def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
@@ -265,6 +299,7 @@ class TrainingLoss:
         Yields:
             Nothing; the parameters' bits are put back at the end.
         """
+        self.graphs.drop()
         deltas = [step * piece for piece in self.parameters.split(direction.contiguous())]
         with self._sandbox.displaced(self.parameters.tensors, deltas):
             yield
@@ -272,16 +307,3 @@ class TrainingLoss:
     def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
         """By the selected parameters, of a batch's loss whose graph is not needed any more."""
         return torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
-
-    def _check_usable(self, total_weight: float, used: list[bool]) -> None:
-        if total_weight == 0:
-            raise RefusedError(
-                f"`training_step` returned None for each of the {len(self.batches.batches)} frozen "
-                "batches, so there is no loss to measure. Raise `num_samples`, or return a loss."
-            )
-        if not any(used):
-            raise RefusedError(
-                "the training loss does not depend on any selected parameter: "
-                f"{', '.join(self.parameters.names[:5])}. Was it computed under `torch.no_grad()` "
-                "or from detached tensors? Otherwise select others by `parameters=`."
-            )

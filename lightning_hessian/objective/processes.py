@@ -19,6 +19,7 @@ from lightning_hessian.errors import (
     ProcessFailedError,
     RefusedError,
     RestorationError,
+    StaleGraphError,
 )
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ _SHARED_ERRORS: dict[str, type[Exception]] = {
         RestorationError,
         NonFiniteError,
         ProcessFailedError,
+        StaleGraphError,
     )
 }
 

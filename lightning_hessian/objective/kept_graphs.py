@@ -1,0 +1,100 @@
+"""Gradient graphs of the frozen batches, kept between products as far as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_hessian.objective.memory import SHARE, free_memory, graph_bytes
+
+FirstDerivatives = Sequence[Tensor | None]
+"""Of a batch's weighted loss by each parameter, with their graph; None where it has no part."""
+
+
+class KeptGraphs:
+    """First derivatives with their graphs, by the number of their batch.
+
+    With the graph at hand a product is one second backward pass: 1.3 to 2.5 gradients instead of
+    2.3 to 3.8. The memory that a graph holds is measured when it is offered, and it is kept as long
+    as all of them stay within the limit.
+
+    Args:
+        limit: In bytes; None for a quarter of what is free when the first graph is offered.
+
+    Attributes:
+        num_bytes: That the kept graphs hold.
+        unsettled: Number of the batch whose graph was offered last and is not settled.
+        reason: Why no graph is kept; None for want of room.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._graphs: dict[int, FirstDerivatives] = {}
+        self._is_closed = limit == 0
+        self.num_bytes = 0
+        self.unsettled: int | None = None
+        self.reason: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def get(self, index: int) -> FirstDerivatives | None:
+        """The graph of a batch, if it is kept.
+
+        Args:
+            index: Position among the frozen batches.
+
+        Returns:
+            Its first derivatives.
+        """
+        return self._graphs.get(index)
+
+    def offer(self, index: int, first: FirstDerivatives, parameters: Sequence[Tensor]) -> bool:
+        """Keep one more graph, if there is room; to be settled by the caller.
+
+        Args:
+            index: Position among the frozen batches.
+            first: With the graph.
+            parameters: Which are there anyway.
+
+        Returns:
+            Whether it is kept, for the time being.
+        """
+        if self._is_closed:
+            return False
+        if self._limit is None:
+            self._limit = int(SHARE * free_memory(parameters[0].device))
+        self.unsettled = index
+        try:
+            size = graph_bytes([t for t in first if t is not None], parameters)
+        except RuntimeError as error:  # what was saved cannot be looked at
+            self.reason = f"Gradient graphs were not kept between products: {error}"
+            return False
+        if self.num_bytes + size > self._limit:
+            return False
+        self.num_bytes += size
+        self._graphs[index] = first
+        return True
+
+    def settle(self, *, is_kept: bool) -> None:
+        """End an offer.
+
+        Args:
+            is_kept: Whether all processes have kept theirs; if not, no further ones are.
+        """
+        if not is_kept and self.unsettled is not None:
+            self._graphs.pop(self.unsettled, None)
+            self._is_closed = True
+        self.unsettled = None
+
+    def drop(self, reason: str | None = None) -> None:
+        """Let go of all graphs.
+
+        Args:
+            reason: Why there will be no others; None where they only have become invalid.
+        """
+        self._graphs.clear()
+        self.num_bytes, self.unsettled = 0, None
+        if reason is not None:
+            self._is_closed, self.reason = True, reason

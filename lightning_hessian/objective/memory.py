@@ -1,0 +1,81 @@
+"""How much memory there is for what may be kept, and what a graph takes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.objective.graph import nodes_behind
+
+SHARE = 0.25
+UNKNOWN = 2**30
+"""Taken as free where the system does not say."""
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device) -> int:
+    """Memory that can still be allocated, in bytes.
+
+    Args:
+        device: Where.
+
+    Returns:
+        Of an accelerator what its driver and torch's cache have left; of the CPU what the system
+        or the container (cgroup 2) has left, whichever is less; 1 GiB where that is not known.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    if device.type != "cpu":
+        return UNKNOWN
+    left = [x for x in (_left_in_system(), _left_in_container()) if x is not None]
+    return min(left, default=UNKNOWN)
+
+
+def _left_in_system() -> int | None:
+    if not _MEMINFO.exists():
+        return None
+    for line in _MEMINFO.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return 1024 * int(rest.split()[0])
+    return None
+
+
+def _left_in_container() -> int | None:
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
+    if not (limit.exists() and used.exists()):
+        return None
+    text = limit.read_text().strip()
+    return None if text == "max" else max(int(text) - int(used.read_text()), 0)
+
+
+def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
+    """Memory that a graph holds on to: the tensors saved for its derivatives.
+
+    Args:
+        outputs: That it hangs on.
+        others: Tensors that are there anyway, such as parameters.
+
+    Returns:
+        Bytes, each storage counted once. What a custom function keeps in attributes of its own is
+        not seen.
+    """
+    known = {tensor.untyped_storage().data_ptr() for tensor in others}
+    total = 0
+    for node in nodes_behind(outputs):
+        saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+        saved += getattr(node, "saved_tensors", ())
+        for item in saved:
+            for tensor in item if isinstance(item, list | tuple) else (item,):
+                if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                    storage = tensor.untyped_storage()
+                    if storage.data_ptr() not in known:
+                        known.add(storage.data_ptr())
+                        total += storage.nbytes()
+    return total
