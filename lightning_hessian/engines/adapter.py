@@ -147,7 +147,7 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
 
     def __init__(self, loss: TrainingLoss, on_products: Callable[[int], None] | None) -> None:
         adapted = AdaptedLoss(loss)
-        adapted.zero_grad()
+        adapted.zero_grad()  # of those that the user has there, copies would be kept
         super().__init__(adapted, lambda outputs, _: outputs, dataloader=adapted, cuda=False)
         # it leaves out those that do not require a gradient while the step does not run
         self.params = list(adapted.parameters())
@@ -181,7 +181,6 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
                 "`parameters=`."
             ) from error
         finally:
-            self.model.zero_grad()
             put_back()
         if not math.isfinite(value):
             raise NonFiniteError(

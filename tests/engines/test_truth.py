@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
 from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.results import Spectrum
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened
@@ -235,9 +236,27 @@ def test_batch_that_training_skips_has_no_weight() -> None:
     assert spectrum.trace.value == 8  # the mean of 4 and 12
 
 
+def test_parameter_that_requires_a_gradient_only_while_the_step_runs_is_measured() -> None:
+    module = nn.Module()
+    for name in ("first", "second"):
+        module.register_parameter(name, nn.Parameter(torch.ones(1, dtype=torch.float64)))
+    module.first.requires_grad_(False)
+
+    def step(batch: Any) -> Tensor:
+        module.first.requires_grad_(True)
+        return module.first.square().sum() + 2 * module.second.square().sum()
+
+    with opened(module, step) as loss:
+        loss.parameters = ParameterSelection.of(module, trainable=["first", "second"])
+        spectrum = measure(loss, trace=True)
+    assert spectrum.trace is not None
+    assert spectrum.trace.value == 6
+
+
 def test_sparse_gradients_are_measured() -> None:
     table = nn.Embedding(4, 2, sparse=True).double()
     rows = torch.tensor([0, 2])
+    table(rows).sum().backward()  # one that the user has left there
     with opened(table, lambda _: table(rows).square().sum()) as loss:
         spectrum = measure(loss, PRECISE, num_eigenvalues=4, trace=True)
     assert spectrum.largest.values.tolist() == pytest.approx([2] * 4, rel=1e-5)
