@@ -27,7 +27,7 @@ from tests.helpers.networks import (
 )
 
 PRECISE = PyHessianOptions(
-    eigenvalues_maxIter=300, eigenvalues_tol=1e-10, trace_maxIter=100, trace_tol=0
+    eigenvalues_maxIter=300, eigenvalues_tol=1e-8, trace_maxIter=100, trace_tol=0
 )
 
 
