@@ -21,6 +21,7 @@ RANKS = {
     "operators": 3,
     "estimators": 4,
     "studies": 5,
+    "engines": 5,
     "panels": 6,
     "writers": 6,
     "callbacks": 7,
