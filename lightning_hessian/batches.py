@@ -66,12 +66,14 @@ class BatchPlan:
         batches: In the order of evaluation.
         build: Makes the batch of a step from one batch of each data set.
         description: What it is a sample of, in words.
+        population: Samples that these were drawn from, themselves included; None if not known.
     """
 
     data: tuple[TrainingData, ...]
     batches: tuple[PlannedBatch, ...]
     build: Callable[[list[Any]], Any]
     description: str
+    population: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,7 @@ class FrozenBatches:
         description: What it is a sample of, in words.
         are_transferred: Whether the batches went through the transfer hooks already.
         are_drawn: Whether samples were put into batches at random.
+        population: Samples that these were drawn from, themselves included; None if not known.
     """
 
     batches: tuple[FrozenBatch, ...]
@@ -114,6 +117,7 @@ class FrozenBatches:
     description: str
     are_transferred: bool = False
     are_drawn: bool = False
+    population: int | None = None
 
 
 def plan_batches(
@@ -150,6 +154,7 @@ def plan_batches(
         batches=tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(groups)),
         build=build,
         description=f"{share} samples of {data.description}",
+        population=population,
     )
 
 
@@ -198,7 +203,13 @@ def fetch_batches(
         frozen.append(FrozenBatch(batch, weight, planned.index, planned.weight))
     suffix = "" if weight_fn is None else ", weighted by `weight_fn`"
     count = sum(planned.weight for planned in own)
-    return FrozenBatches(tuple(frozen), count, plan.description + suffix, are_drawn=True)
+    return FrozenBatches(
+        tuple(frozen),
+        count,
+        plan.description + suffix,
+        are_drawn=True,
+        population=plan.population,
+    )
 
 
 def _collated(

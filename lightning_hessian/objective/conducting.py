@@ -30,11 +30,18 @@ class Conductor:
     Args:
         loss: This process's.
         processes: Of which this is the first.
+        is_rough: Stands in for the loss's faster products of fewer digits.
     """
 
-    def __init__(self, loss: TrainingLoss, processes: Processes) -> None:
+    def __init__(self, loss: TrainingLoss, processes: Processes, *, is_rough: bool = False) -> None:
         self._loss = loss
         self._processes = processes
+        self._is_rough = is_rough
+
+    @property
+    def rough(self) -> Conductor | None:
+        """The same loss with faster products of fewer digits, if it was asked for."""
+        return Conductor(self._loss, self._processes, is_rough=True) if self._loss.rough else None
 
     @property
     def size(self) -> int:
@@ -88,7 +95,7 @@ class Conductor:
         Returns:
             ``(n, b)``, over the batches of all processes.
         """
-        return self.together(_hessian_products, vectors)
+        return self.together(_rough_products if self._is_rough else _hessian_products, vectors)
 
     def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Let every process compute the same thing from its own loss at the same time.
@@ -182,3 +189,8 @@ def _gradient(loss: TrainingLoss) -> Gradient:
 
 def _hessian_products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
     return loss.hessian_products(vectors)
+
+
+def _rough_products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
+    assert loss.rough is not None
+    return loss.rough.hessian_products(vectors)

@@ -201,6 +201,7 @@ def _plan_steps(
             f"of {names}, weighted by their {total:,} samples of the one that sets its length "
             f"({data[pace].description})"
         ),
+        population=total if len(chosen) == length else None,
     )
 
 

@@ -13,21 +13,27 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _MKLDNN_PARTS = ("matmul", "conv", "rnn")
+FAST = "bf16"
+_EXACT: dict[str, bool] = {}
 
 
 @contextmanager
-def exact_derivatives(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def exact_derivatives(
+    module: nn.Module, dtype: torch.dtype, *, fast_float32: bool = False
+) -> Iterator[None]:
     """Compute with kernels that can be differentiated twice, at full precision.
 
     - scaled dot-product attention by its math kernel: the fused ones have no second derivative;
     - ``torch.compile``d parts run eagerly: compiled backward passes refuse ``create_graph``;
     - ``torch._weight_norm`` written out: its own second derivative is wrong (torch 2.13, CPU);
-    - float32 matrix products at their highest precision, no autocast, no anomaly detection;
+    - float32 matrix products at their highest precision, or by the faster kernels where these lose
+      nothing; no autocast, no anomaly detection;
     - cuDNN without benchmarking, and off for modules with a recurrent layer.
 
     Args:
         module: Searched for recurrent and compiled parts.
         dtype: Default floating-point type inside.
+        fast_float32: Multiply float32 matrices by :func:`fast_float32_is_exact` kernels.
 
     Yields:
         Nothing; every switch is put back at the end.
@@ -41,7 +47,9 @@ def exact_derivatives(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         stack.enter_context(_written_out_weight_norm())
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         _set_dtype(stack, dtype)
-        _set_float32_precision(stack)
+        _set_float32_precision(stack, "ieee")
+        if fast_float32:
+            _set_float32_precision(stack, FAST)
         if torch.backends.cudnn.is_available():
             _set_cudnn(stack, any(isinstance(m, nn.RNNBase) for m in module.modules()))
         yield
@@ -52,16 +60,47 @@ def _set_dtype(stack: ExitStack, dtype: torch.dtype) -> None:
     torch.set_default_dtype(dtype)
 
 
-def _set_float32_precision(stack: ExitStack) -> None:
+def fast_float32_is_exact(device: torch.device) -> bool:
+    """Whether the faster float32 matrix products of this machine are as exact as the others.
+
+    The switch allows roundings to bfloat16 (CPU) or TF32 (GPU); whether they happen depends on the
+    processor. Known for each device after three small products.
+
+    Args:
+        device: Where to multiply.
+
+    Returns:
+        True if products of random matrices are off by no more than twice what they are otherwise.
+    """
+    key = str(device)
+    if key not in _EXACT:
+        generator = torch.Generator().manual_seed(0)
+        left, right = (
+            torch.randn(384, 384, generator=generator).to(device=device) for _ in range(2)
+        )
+        # on the CPU: not every device has float64
+        truth = left.cpu().double() @ right.cpu().double()
+        errors = []
+        for precision in ("ieee", FAST):
+            with ExitStack() as stack:
+                _set_float32_precision(stack, precision)
+                errors.append(float(((left @ right).cpu() - truth).norm()))
+        _EXACT[key] = errors[1] <= 2 * errors[0]
+    return _EXACT[key]
+
+
+def _set_float32_precision(stack: ExitStack, precision: str) -> None:
     backends: Any = torch.backends
     if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch below 2.9
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
+        torch.set_float32_matmul_precision("highest" if precision == "ieee" else "medium")
         return
     # not `set_float32_matmul_precision`, which raises for a user of the newer switches
     for library, operations in ((backends.cuda, ("matmul",)), (backends.mkldnn, _MKLDNN_PARTS)):
         for part in (getattr(library, name) for name in operations):
-            if part.fp32_precision not in ("ieee", "none"):
+            if precision != "ieee":
+                _set(stack, part, "fp32_precision", "tf32" if library is backends.cuda else FAST)
+            elif part.fp32_precision not in ("ieee", "none"):
                 _set(stack, part, "fp32_precision", "ieee")
 
 

@@ -41,6 +41,7 @@ class Sandbox:
             entering when None.
         trainer: The Trainer that runs the module, if there is one.
         foreign: Further objects whose state a step or a fetch may change, such as the data set.
+        fast_float32: Multiply float32 matrices by the faster kernels.
         copies: Compute with copies of the module's floating-point tensors even where their type is
             ``dtype`` already, so that ``backward()`` reaches no parameter of the user's.
     """
@@ -56,6 +57,7 @@ class Sandbox:
         trainer: Trainer | None = None,
         foreign: Iterable[object] = (),
         copies: bool = False,
+        fast_float32: bool = False,
     ) -> None:
         self.module = module
         self.dtype = dtype
@@ -65,6 +67,7 @@ class Sandbox:
         self._trainer = trainer
         self._foreign = tuple(foreign)
         self._copies = copies
+        self._fast_float32 = fast_float32
         self._stack = ExitStack()
         self._inside: StateSnapshot | None = None
         self._parameters: tuple[nn.Parameter, ...] = ()
@@ -80,7 +83,9 @@ class Sandbox:
             _set_gradient_hooks_aside(stack, self.module)
             if self._trainer is not None:
                 silence_trainer(self._trainer)
-            stack.enter_context(exact_derivatives(self.module, self.dtype))
+            stack.enter_context(
+                exact_derivatives(self.module, self.dtype, fast_float32=self._fast_float32)
+            )
             before.replace(stand_ins(before.owned) | self._copies_of(before))
             set_sharding_aside(self.module)
             self._set_flags()

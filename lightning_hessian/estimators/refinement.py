@@ -1,0 +1,81 @@
+"""Eigenvalues from approximate eigenvectors, by one block of exact products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.krylov import ROUNDINGS, RitzPairs
+from lightning_hessian.results import Eigenvalues
+from lightning_hessian.types import SymmetricOperator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RefinedPairs:
+    """Ritz pairs on the span of given vectors.
+
+    Attributes:
+        largest: Eigenvalues with residual bounds.
+        smallest: The same at the other end.
+        vectors: ``(n, d)`` orthonormal, first of the largest, descending, then of the smallest,
+            ascending.
+        trace: Of the operator within the span.
+    """
+
+    largest: Eigenvalues
+    smallest: Eigenvalues
+    vectors: Tensor
+    trace: float
+
+
+def refine(
+    operator: SymmetricOperator,
+    vectors: Tensor,
+    *,
+    num_largest: int,
+    rtol: float,
+    product_error: float = 0.0,
+) -> RefinedPairs:
+    """Rayleigh-Ritz on the span of approximate eigenvectors (of a sweep with fewer digits).
+
+    With orthonormal ``Y`` spanning them and ``G = Y^T A Y = S Theta S^T`` the pairs are ``(Theta,
+    Y S)``, each with the bound ``||A y - theta y||`` and the roundings of the norm. Errors of the
+    vectors of size ``e`` enter the values as ``e^2``.
+
+    Costs one product for each vector.
+
+    Args:
+        operator: With exact products.
+        vectors: ``(n, d)``, linearly independent; first those of the largest eigenvalues.
+        num_largest: How many these are.
+        rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
+        product_error: Norm of what the products are off by.
+
+    Returns:
+        The pairs.
+
+    References:
+        B. N. Parlett (1998), "The symmetric eigenvalue problem", sections 11.3 and 11.5.
+    """
+    basis = torch.linalg.qr(vectors)[0].T.contiguous().T
+    images = operator.matmat(basis)
+    small = (basis.T @ images).to("cpu", torch.float64)
+    values, coordinates = torch.linalg.eigh(0.5 * (small + small.T))
+    rotation = coordinates.to(basis)
+    ritz_vectors = (rotation.T @ basis.T).T
+    residuals = (rotation.T @ images.T).T - ritz_vectors * values.to(basis)
+    scale = float(values.abs().max()) if len(values) else 0.0
+    noise = ROUNDINGS * torch.finfo(basis.dtype).eps * scale + product_error
+    bounds = residuals.norm(dim=0).to("cpu", torch.float64) + noise
+    pairs = RitzPairs(values=values, vectors=coordinates, bounds=bounds)
+    num_smallest = vectors.shape[1] - num_largest
+    order = [*range(len(values) - 1, num_smallest - 1, -1), *range(num_smallest)]
+    return RefinedPairs(
+        largest=largest_eigenvalues(pairs, num_largest, rtol=rtol),
+        smallest=smallest_eigenvalues(pairs, num_smallest, rtol=rtol),
+        vectors=ritz_vectors[:, order],
+        trace=float(values.sum()),
+    )
