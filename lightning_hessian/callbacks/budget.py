@@ -42,13 +42,13 @@ class OverheadBudget:
             )
         self.max_overhead = max_overhead
         self._clock = clock
-        self._depth = 0
         self.end()
 
     def end(self) -> None:
         """Close the account and forget it."""
         self._begun: float | None = None
         self._entered = 0.0
+        self._depth = 0
         self._peers: tuple[OverheadBudget, ...] = ()
         self._spent_by_peers = 0.0
         self._spent = 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -168,7 +167,8 @@ class MeasurementCallback(Measuring):
             if self._objective is not None:
                 self._objective.sample.close()
             self._measure(trainer, pl_module)
-        if self._is_limited and self._budget.num_batches and not self._has_given_up:
+        is_told = self._objective is not None and self._is_limited and not self._has_given_up
+        if is_told and self._budget.num_batches:
             rank_zero_info(f"{type(self).__name__} ({self._name}): {self._budget.summary()}")
 
     @override
@@ -239,17 +239,21 @@ class MeasurementCallback(Measuring):
         """Decide on the first measurement, all being ready for it; called on all processes."""
         self._has_looked = True
         assert self._objective is not None
-        planned = planned_batches(trainer)
-        if self._budget.num_batches == 0 and math.isfinite(planned):
-            price = 2 * self.expected_gradients * self._objective.num_training_batches
-            is_affordable = self._first_says(self._budget.can_pay(price, planned))
-            if is_affordable:
-                return True
+        is_start = self._budget.num_batches == 0
+        if is_start and self._first_says(self._can_pay_for_both_ends(trainer)):
+            return True
         if self._objective.has_products:
-            start = time.perf_counter()
+            before = self._budget.spent
             loss.gradient()
-            self._gradient_seconds = time.perf_counter() - start
-        return self._first_says(self._budget.allows(self._predicted_seconds))
+            self._gradient_seconds = self._budget.spent - before
+        return not is_start and self._first_says(self._budget.allows(self._predicted_seconds))
+
+    def _can_pay_for_both_ends(self, trainer: Trainer) -> bool:
+        """In units of a gradient over a batch of the training: no clock decides on the start."""
+        assert self._objective is not None
+        price = 2 * self.expected_gradients * self._objective.num_training_batches
+        planned = planned_batches(trainer)
+        return math.isfinite(planned) and self._budget.can_pay(price, planned)
 
     @property
     def _predicted_seconds(self) -> float:
