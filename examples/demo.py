@@ -64,8 +64,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
 
     pl.seed_everything(0)
-    hessian = HessianSpectrum(every_n_epochs=2)
-    difference = LossDifference(num_samples="all", every_n_epochs=2, thresholds=[1e-4])
+    hessian = HessianSpectrum(every_n_epochs=2, max_overhead=None)
+    difference = LossDifference(
+        num_samples="all", every_n_epochs=2, max_overhead=None, thresholds=[1e-4]
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=options.epochs,

@@ -106,7 +106,14 @@ def main() -> None:
     pl.seed_everything(0)
     names = ("generator", "discriminator")
     spectra = [
-        HessianSpectrum(loss=k, name=name, num_samples=1024, batch_size=1024, every_n_epochs=3)
+        HessianSpectrum(
+            loss=k,
+            name=name,
+            num_samples=1024,
+            batch_size=1024,
+            every_n_epochs=3,
+            max_overhead=None,
+        )
         for k, name in enumerate(names)
     ]
     pl.Trainer(

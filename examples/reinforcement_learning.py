@@ -222,7 +222,7 @@ def main() -> None:
 
     pl.seed_everything(0)
     count = options.episodes
-    hessian = HessianSpectrum(num_samples=count, batch_size=count, precision=64)
+    hessian = HessianSpectrum(num_samples=count, batch_size=count, precision=64, max_overhead=None)
     exact = Exact(count)
     pl.Trainer(
         accelerator="cpu",

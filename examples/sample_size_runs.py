@@ -106,6 +106,7 @@ def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, e
         "batch_size": 1000,
         "derivatives": False,
         "every_n_epochs": None,
+        "max_overhead": None,
         "on_error": "raise",
     }
     trained = LossDifference(held_out=data.val_dataloader(), keep_losses=True, **common)

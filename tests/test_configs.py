@@ -76,9 +76,11 @@ def test_it_trains_as_it_is_and_writes_every_tag(config: Path, tmp_path: Path) -
         cli, callbacks = fit(config, "--trainer.max_steps=4", place)
     found = Events(str(cli.trainer.log_dir)).scalars()
     for callback in callbacks:
-        assert [report.failure for report in callback.reports] == [None, None]
+        assert {report.failure for report in callback.reports} == {None}
         tag = "eig_1" if isinstance(callback, HessianSpectrum) else "loss"
-        assert [step for step, _ in found[f"{callback.name}/{tag}"]] == [0, 4]
+        # of a few steps only the end can be measured for a share of their time
+        wanted = [4] if callback.max_overhead else [0, 4]
+        assert [step for step, _ in found[f"{callback.name}/{tag}"]] == wanted
 
 
 def idx(values: np.ndarray[Any, Any]) -> bytes:

@@ -65,6 +65,9 @@ class LossDifference(MeasurementCallback):
         every_n_epochs: Measure at the end of every n-th epoch; None for never.
         every_n_train_steps: Measure after every n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
+        max_overhead: Share of the training's wall time that the callback may take. What is due is
+            left out where it would take more; the end of the fit and checkpoints are measured in
+            any case. With None nothing is left out, and when it is measured is reproducible.
         max_hvps: Bound on the Hessian-vector products of eigenvectors, and of each difference.
         parameters: Patterns of parameter names such as "encoder.*"; all trainable ones when None.
         precision: Bits of the arithmetic; 32 when None, or 64 where the module is in 64.
@@ -104,6 +107,7 @@ class LossDifference(MeasurementCallback):
         every_n_epochs: int | None = 1,
         every_n_train_steps: int | None = None,
         at_checkpoints: bool = False,
+        max_overhead: float | None = 0.05,
         max_hvps: int = 100,
         parameters: Sequence[str] | None = None,
         precision: Literal[32, 64] | None = None,
@@ -152,11 +156,17 @@ class LossDifference(MeasurementCallback):
                 every_n_train_steps=every_n_train_steps,
                 at_checkpoints=at_checkpoints,
             ),
+            max_overhead=max_overhead,
             on_error=on_error,
             settings=f"{self._wanted} of {objective}",
         )
         self.reports: list[LossDifferenceReport] = []
         self._writer = LossDifferenceWriter(prefix=name, custom_scalars=custom_scalars)
+
+    @property
+    @override
+    def expected_gradients(self) -> float:
+        return self._wanted.expected_gradients
 
     @override
     def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> LossDifferenceReport:

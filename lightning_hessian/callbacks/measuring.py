@@ -30,6 +30,13 @@ from lightning_hessian.results import Mode
 
 OnError = Literal["warn", "raise"]
 
+Admission = Callable[[TrainingLoss], bool]
+"""Whether to go on, decided by all processes alike when the loss is ready to be measured."""
+
+
+def _always(loss: TrainingLoss) -> bool:  # noqa: ARG001
+    return True
+
 
 class Measuring(HostCallback):
     """Measures the training loss when it is told to, records and publishes.
@@ -147,7 +154,12 @@ class Measuring(HostCallback):
         self._has_given_up = False
 
     def measure_now(
-        self, trainer: Trainer, pl_module: LightningModule, *, ckpt_path: str | None = None
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        *,
+        ckpt_path: str | None = None,
+        admits: Admission = _always,
     ) -> None:
         """Measure, record and publish, unless these weights have been measured last.
 
@@ -155,6 +167,8 @@ class Measuring(HostCallback):
             trainer: Running a fit that :meth:`prepare` was called for.
             pl_module: Attached to it.
             ckpt_path: Of the checkpoint that holds these weights.
+            admits: Asked when the samples are fetched and the products chosen; what is wrong with
+                them is found out and recorded in any case.
         """
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
@@ -166,7 +180,7 @@ class Measuring(HostCallback):
         try:
             self._is_measuring = True
             with stopped_clocks(trainer), self._interruptions.held_back():
-                if self._has_recorded(self._objective, trainer, pl_module, ckpt_path):
+                if self._has_recorded(self._objective, trainer, pl_module, ckpt_path, admits):
                     self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
         finally:
             self._is_measuring = False
@@ -178,6 +192,7 @@ class Measuring(HostCallback):
         trainer: Trainer,
         module: LightningModule,
         ckpt_path: str | None,
+        admits: Admission,
     ) -> bool:
         """Measure and record, unless these weights have been measured already."""
         start = time.perf_counter()
@@ -191,6 +206,8 @@ class Measuring(HostCallback):
                 self._own_place = own
                 return False
             with objective.opened() as loss:
+                if not admits(loss):
+                    return False
                 report = conduct(loss, processes, partial(self.measure, trainer=trainer))
             report = dataclasses.replace(report, notes=(*report.notes, *objective.notes))
         except RestorationError:

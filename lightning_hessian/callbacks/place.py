@@ -1,7 +1,8 @@
-"""Where a fit is."""
+"""Where a fit is, and how long it is to go on."""
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 
 import torch
@@ -30,3 +31,22 @@ def place(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
         if tensor.layout == torch.strided and not nn.parameter.is_lazy(tensor)
     )
     return (trainer.global_step, *sums)
+
+
+def planned_batches(trainer: Trainer) -> float:
+    """How many batches each process is still to train on, as far as the Trainer was told.
+
+    A stop by the clock, by a metric or by the user is not foreseen.
+
+    Args:
+        trainer: Running a fit, its training loaders set up.
+
+    Returns:
+        Infinity for a fit without an end.
+    """
+    by_epochs = by_steps = math.inf
+    if trainer.max_epochs not in (None, -1):
+        by_epochs = trainer.num_training_batches * (trainer.max_epochs - trainer.current_epoch)
+    if trainer.max_steps != -1:
+        by_steps = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+    return min(by_epochs, by_steps)

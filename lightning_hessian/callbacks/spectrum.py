@@ -26,6 +26,7 @@ from lightning_hessian.results import Mode, Spectrum, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter, spectrum_table
 
 BLOCK_SIZE = 4
+EXPECTED_HVPS = 64
 HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
@@ -57,6 +58,9 @@ class HessianSpectrum(MeasurementCallback):
         every_n_epochs: Measure at the end of every n-th epoch; None for never.
         every_n_train_steps: Measure after every n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
+        max_overhead: Share of the training's wall time that the callback may take. What is due is
+            left out where it would take more; the end of the fit and checkpoints are measured in
+            any case. With None nothing is left out, and when it is measured is reproducible.
         rtol: Wanted bound of each eigenvalue, relative to it (or to 1 % of the largest).
         trace_rtol: Wanted standard error of the trace, relative to it.
         max_hvps: Bound on the Hessian-vector products of one measurement.
@@ -92,6 +96,7 @@ class HessianSpectrum(MeasurementCallback):
         every_n_epochs: int | None = 1,
         every_n_train_steps: int | None = None,
         at_checkpoints: bool = False,
+        max_overhead: float | None = 0.05,
         rtol: float = 1e-2,
         trace_rtol: float = 0.05,
         max_hvps: int = 200,
@@ -130,6 +135,7 @@ class HessianSpectrum(MeasurementCallback):
                 every_n_train_steps=every_n_train_steps,
                 at_checkpoints=at_checkpoints,
             ),
+            max_overhead=max_overhead,
             on_error=on_error,
             settings=f"{wanted} of {objective}",
         )
@@ -143,6 +149,12 @@ class HessianSpectrum(MeasurementCallback):
         self._max_hvps = max_hvps
         self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
+
+    @property
+    @override
+    def expected_gradients(self) -> float:
+        low, _ = HVP_UNITS["exact"]
+        return 1 + low * min(self._max_hvps, EXPECTED_HVPS)
 
     @override
     def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:

@@ -39,6 +39,10 @@ class Report:
         weights: ``current``, those that training moves, or ``averaged``, of a weight averaging.
         num_hvps: Hessian-vector products spent.
         seconds: Wall time of the whole measurement.
+        overhead: Seconds that the callback took in this fit, up to and including this measurement,
+            over those of the training; ``nan`` before its first batch.
+        num_skipped: Steps since the report before at which a measurement was due and was left out
+            for ``max_overhead``.
         epoch: ``trainer.current_epoch``.
         global_step: ``trainer.global_step``, the number of optimiser steps behind the weights.
         ckpt_path: The checkpoint that holds these weights, if one is known.
@@ -55,6 +59,8 @@ class Report:
     weights: Weights = "current"
     num_hvps: int = 0
     seconds: float = math.nan
+    overhead: float = math.nan
+    num_skipped: int = 0
     epoch: int = 0
     global_step: int = 0
     ckpt_path: str | None = None

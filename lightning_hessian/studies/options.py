@@ -100,6 +100,22 @@ class DifferenceOptions:
         return self.derivatives or self.num_eigenvectors > 0 or self.hessian_differences > 0
 
     @property
+    def expected_gradients(self) -> float:
+        """About what a measurement costs, in gradients over the samples.
+
+        A pass counts half a gradient, a product two of them; of the products of eigenvectors half
+        of those allowed. That losses may have to be computed sample by sample is not foreseen.
+        """
+        num_passes = 3 + len(self.sigmas) * self.num_perturbations
+        if self.surface is not None:
+            num_passes += self.surface_points**2
+        num_products = self.max_hvps / 2 if self.num_eigenvectors else 0.0
+        num_products += self.hessian_differences * self.max_hvps / 2
+        if self.derivatives:
+            num_products += 1 + 2 * (self.num_probes + self.num_eigenvectors)
+        return num_passes / 2 + 2 * num_products
+
+    @property
     def num_shown_eigenvectors(self) -> int:
         """Leading eigenvectors that span what is shown: the subspace, or the surface."""
         in_subspace = self.subspace if self.sigmas else 0

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_hessian.results import (
     LossDifferenceReport,
     NeighbourhoodVariance,
+    Report,
     SpectrumReport,
     deviation,
 )
@@ -25,9 +26,10 @@ def spectrum_scalars(report: SpectrumReport, *, prefix: str) -> dict[str, float]
         prefix: First part of each tag.
 
     Returns:
-        Tag to value; for a failed measurement only ``failed`` (1) and ``seconds``.
+        Tag to value; for a failed measurement only ``failed`` (1) and what it took: ``seconds``,
+        ``overhead``, ``num_skipped``.
     """
-    scalars = {"failed": float(report.failure is not None), "seconds": report.seconds}
+    scalars = _circumstances(report)
     if report.failure is None:
         scalars |= _eigenvalues(report) | {
             "trace": report.trace,
@@ -60,9 +62,10 @@ def loss_difference_scalars(report: LossDifferenceReport, *, prefix: str) -> dic
         prefix: First part of each tag.
 
     Returns:
-        Tag to value; for a failed measurement only ``failed`` (1) and ``seconds``.
+        Tag to value; for a failed measurement only ``failed`` (1) and what it took: ``seconds``,
+        ``overhead``, ``num_skipped``.
     """
-    scalars = {"failed": float(report.failure is not None), "seconds": report.seconds}
+    scalars = _circumstances(report)
     if report.failure is None:
         scalars |= (
             {
@@ -105,6 +108,15 @@ def neighbourhood_tag(variance: NeighbourhoodVariance) -> str:
     """
     subspace = "" if variance.dimensions is None else f"_in_{variance.dimensions}"
     return f"neighbourhood_variance_{variance.sigma:g}{subspace}"
+
+
+def _circumstances(report: Report) -> dict[str, float]:
+    return {
+        "failed": float(report.failure is not None),
+        "seconds": report.seconds,
+        "overhead": report.overhead,
+        "num_skipped": float(report.num_skipped),
+    }
 
 
 def _tagged(scalars: dict[str, float], prefix: str) -> dict[str, float]:

@@ -35,7 +35,7 @@ def test_all_routes_give_the_same_bits_for_a_loss_that_depends_on_epoch_and_step
 ) -> None:
     # the density once: its figure takes longer than all the rest
     options = {"mode": mode, "density": mode == "eval", **FULL}
-    during = HessianSpectrum(at_checkpoints=True, every_n_epochs=None, **options)
+    during = HessianSpectrum(at_checkpoints=True, every_n_epochs=None, max_overhead=None, **options)
     fitted(tmp_path, ByEpochAndStep(normalised()), during, precision=precision)
     saved = [r for r in during.reports if r.ckpt_path]
     assert [(r.epoch, r.global_step) for r in saved] == [(0, 3), (1, 6)]

@@ -317,7 +317,10 @@ def test_capturing_draws_no_random_number() -> None:
         return Draws(torch.utils.data.default_collate(samples))
 
     ends = []
-    for callbacks in ([], [HessianSpectrum(num_samples=100, every_n_epochs=None)]):
+    for callbacks in (
+        [],
+        [HessianSpectrum(num_samples=100, every_n_epochs=None, max_overhead=None)],
+    ):
         torch.manual_seed(0)
         trainer(*callbacks, max_steps=2).fit(Classifier(), endless(collate_fn=collate))
         ends.append(torch.get_rng_state())

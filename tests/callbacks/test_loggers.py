@@ -41,7 +41,7 @@ class Recording(Logger):
 
 
 def fit(*loggers: Logger, with_callback: bool = True, **options: Any) -> HessianSpectrum:
-    callback = HessianSpectrum(max_hvps=24, on_error="raise", **options)
+    callback = HessianSpectrum(max_hvps=24, max_overhead=None, on_error="raise", **options)
     module = hard.seeded(lambda: hard.mlp())
     callbacks = [callback] if with_callback else []
     trainer(*callbacks, max_epochs=2, logger=list(loggers) or False, log_every_n_steps=1).fit(

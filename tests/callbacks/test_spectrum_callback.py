@@ -9,7 +9,7 @@ from tests.helpers.fitting import Classifier, loader, trainer
 
 
 def test_measures_at_start_after_each_epoch_and_not_twice_at_the_end() -> None:
-    callback = HessianSpectrum(on_error="raise")
+    callback = HessianSpectrum(max_overhead=None, on_error="raise")
     trainer(callback, max_epochs=2).fit(Classifier(), loader())
     assert [r.global_step for r in callback.reports] == [0, 4, 8]
     assert all(r.num_samples == 26 and r.num_parameters == 51 for r in callback.reports)

@@ -23,7 +23,13 @@ from tests.helpers.checkpoints import fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 
 ROOT = Path(__file__).parents[2]
-CHEAP = {"num_samples": 10, "max_hvps": 8, "trace": False, "density": False}
+CHEAP = {
+    "num_samples": 10,
+    "max_hvps": 8,
+    "trace": False,
+    "density": False,
+    "max_overhead": None,
+}
 
 
 class Sized(Classifier):

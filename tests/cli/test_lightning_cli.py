@@ -64,6 +64,7 @@ def test_the_command_line_adds_it_and_sets_its_options(package: str, name: str) 
 def test_it_measures_in_a_fit_that_the_command_line_made(package: str, tmp_path: Path) -> None:
     pytest.importorskip(package)
     arguments = ["num_samples=8", "max_hvps=8", "density=false", "trace=false", "on_error=raise"]
+    arguments.append("max_overhead=null")
     made = cli(
         package,
         "--trainer.callbacks+=HessianSpectrum",

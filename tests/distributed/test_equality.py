@@ -15,7 +15,7 @@ from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import Attention, Checkpointed, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 
-OWN = ("seconds", "gradient_seconds", "epoch", "global_step")
+OWN = ("seconds", "overhead", "gradient_seconds", "epoch", "global_step")
 
 
 def batch_norm() -> nn.Module:
@@ -32,7 +32,13 @@ def plain() -> nn.Module:
 
 def spectrum(**options: Any) -> HessianSpectrum:
     """Everything that a report can hold, from few products, and errors raised."""
-    cheap = {"num_eigenvalues": 2, "every_n_epochs": None, "max_hvps": 24, "on_error": "raise"}
+    cheap = {
+        "num_eigenvalues": 2,
+        "every_n_epochs": None,
+        "max_hvps": 24,
+        "max_overhead": None,
+        "on_error": "raise",
+    }
     return HessianSpectrum(**(cheap | options))
 
 

@@ -16,7 +16,7 @@ from tests.helpers.fitting import Classifier, classification_data, loader, train
 from tests.helpers.hard_modules import seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 
-OWN = ("seconds", "epoch", "global_step")
+OWN = ("seconds", "overhead", "epoch", "global_step")
 EVERYTHING: dict[str, Any] = {
     "derivatives": True,
     "sigmas": (0.1,),

@@ -17,7 +17,9 @@ def seeded() -> Accumulates:
 
 
 def spectrum() -> HessianSpectrum:
-    return HessianSpectrum(loss=1, every_n_epochs=None, max_hvps=16, on_error="raise")
+    return HessianSpectrum(
+        loss=1, every_n_epochs=None, max_hvps=16, max_overhead=None, on_error="raise"
+    )
 
 
 def test_which_optimiser_steps_may_be_seen_by_one_process_only() -> None:

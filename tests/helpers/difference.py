@@ -14,8 +14,9 @@ from tests.helpers.fitting import classification_data
 
 
 def difference(**options: Any) -> LossDifference:
-    """The losses alone, and errors raised, unless told otherwise."""
-    return LossDifference(**({"derivatives": False, "on_error": "raise"} | options))
+    """The losses alone, all that is due, and errors raised, unless told otherwise."""
+    defaults = {"derivatives": False, "max_overhead": None, "on_error": "raise"}
+    return LossDifference(**(defaults | options))
 
 
 def losses_alone(module: pl.LightningModule, dataset: Any = None) -> Tensor:

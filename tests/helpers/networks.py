@@ -55,7 +55,7 @@ def measured(
     module: pl.LightningModule, data: Any, *, batch_size: int = 8, **options: Any
 ) -> SpectrumReport:
     """The callback's report on all of ``data`` at the module's present weights, which stay."""
-    callback = AtStartOnly(num_samples="all", on_error="raise", **options)
+    callback = AtStartOnly(num_samples="all", max_overhead=None, on_error="raise", **options)
     fitted = copy.deepcopy(module)
     trainer(callback, max_steps=1).fit(fitted, loader(data, batch_size=batch_size))
     return callback.reports[0]

@@ -90,6 +90,7 @@ def spectrum(**options: Any) -> HessianSpectrum:
         "density": False,
         "num_samples": 6,
         "max_hvps": 8,
+        "max_overhead": None,
         "rtol": 0.5,
         "on_error": "raise",
     }

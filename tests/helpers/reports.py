@@ -47,6 +47,8 @@ def report_at(step: int = 0, **changes: Any) -> SpectrumReport:
         "num_hvps": 40,
         "gradient_seconds": 0.01,
         "seconds": 1.5,
+        "overhead": 0.04,
+        "num_skipped": 2,
         "global_step": step,
     }
     return SpectrumReport(**(fields | changes))

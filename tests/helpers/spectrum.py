@@ -8,12 +8,13 @@ from lightning_hessian import HessianSpectrum
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
-    """Two blocks of products, no trace, no density, and errors raised, unless told otherwise."""
+    """Two blocks of products, no trace, no density, all that is due, and errors raised."""
     cheap: dict[str, Any] = {
         "num_eigenvalues": 1,
         "trace": False,
         "density": False,
         "max_hvps": 8,
+        "max_overhead": None,
         "on_error": "raise",
     }
     return HessianSpectrum(**(cheap | options))

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from lightning_hessian import LossDifference
 from lightning_hessian.errors import RefusedError
+from tests.helpers.difference import difference
 from tests.helpers.fitting import Classifier, loader, trainer
 
 NUM_SAMPLES = 200
@@ -56,7 +56,7 @@ def noisy(x: Tensor, y: Tensor, flag: Tensor) -> Tensor:
 def test_what_few_samples_have_is_never_taken_for_a_mean(
     loss: Callable[..., Tensor], seed: int
 ) -> None:
-    callback = LossDifference(num_samples="all", seed=seed, on_error="raise")
+    callback = difference(num_samples="all", seed=seed)
     run = trainer(callback, max_steps=1)
     try:
         run.fit(Under(loss), loader(flagged(30, seed), batch_size=20))
@@ -71,6 +71,6 @@ def test_the_refusal_says_what_a_handful_missed() -> None:
     reason = r"a handful of samples is the mean of their losses, but in \d+ of .*`hessian_loss"
     with pytest.raises(RefusedError, match=reason):
         # four flagged samples of two hundred
-        trainer(LossDifference(num_samples="all", on_error="raise"), max_steps=1).fit(
+        trainer(difference(num_samples="all"), max_steps=1).fit(
             Under(noisy), loader(flagged(4, 8), batch_size=20)
         )

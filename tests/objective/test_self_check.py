@@ -11,13 +11,13 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from lightning_hessian import HessianSpectrum
 from lightning_hessian.callbacks import products
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.graph import once_differentiable_functions
 from lightning_hessian.objective.isolation import numerics
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.spectrum import spectrum
 
 
 class SquareOnce(Function):
@@ -239,7 +239,7 @@ def test_the_check_runs_once_in_each_fit(monkeypatch: pytest.MonkeyPatch) -> Non
         return original(*args, **kwargs)
 
     monkeypatch.setattr(products, "compare_products", counted)
-    callback = HessianSpectrum(max_hvps=8, trace=False, density=False, on_error="raise")
+    callback = spectrum()
     module = Classifier()
     for fits in (1, 2):
         trainer(callback, max_epochs=2).fit(module, loader())

@@ -31,6 +31,8 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
     wanted = {
         "failed": 0,
         "seconds": 1.5,
+        "overhead": 0.04,
+        "num_skipped": 2,
         "loss": 16 / 15,
         "loss_standard_error": spread / math.sqrt(6),
         "num_hvps": 12,
@@ -84,9 +86,9 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
     assert all(isinstance(value, float) for value in tags.values())
 
 
-def test_a_failed_report_has_two() -> None:
+def test_a_failed_report_has_only_what_it_took() -> None:
     scalars = loss_difference_scalars(failed_difference(), prefix="d")
-    assert scalars == {"d/failed": 1.0, "d/seconds": 0.1}
+    assert scalars == {"d/failed": 1.0, "d/seconds": 0.1, "d/num_skipped": 0.0}
 
 
 def test_what_was_not_measured_is_left_out() -> None:
@@ -94,7 +96,7 @@ def test_what_was_not_measured_is_left_out() -> None:
     for part in ("held_out", "gap", "gradient", "hessian", "neighbourhood", "required"):
         assert not [tag for tag in tags if part in tag]
     # all but the last seven rows of the kinds of the full report
-    assert len(tags) == 16
+    assert len(tags) == 18
 
 
 def test_unknown_errors_leave_the_values() -> None:

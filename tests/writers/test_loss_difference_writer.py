@@ -68,6 +68,7 @@ def test_a_failure_is_a_text_and_a_point(tmp_path: Path) -> None:
     assert events.scalars() == {
         "difference/failed": [(5, 1.0)],
         "difference/seconds": [(5, pytest.approx(0.1))],
+        "difference/num_skipped": [(5, 0.0)],
     }
     # a page of charts waits for numbers, which say what it is to show
     assert not (tmp_path / "run" / "difference").exists()

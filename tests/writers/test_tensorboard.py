@@ -56,7 +56,7 @@ def test_every_kind_of_record_has_exactly_its_tags(tmp_path: Path) -> None:
     assert tags["histograms"] == {"hessian/density", "hessian/density_symlog"}
     assert tags["images"] == {"hessian/spectrum"}
     assert tags["tensors"] == {"hessian/failure/text_summary"}
-    assert len(tags["scalars"]) == 19
+    assert len(tags["scalars"]) == 21
 
 
 def test_the_image_arrives_whole(tmp_path: Path) -> None:
@@ -67,7 +67,11 @@ def test_the_image_arrives_whole(tmp_path: Path) -> None:
 def test_a_failure_is_a_text_and_a_point(tmp_path: Path) -> None:
     events = written(tmp_path, failed_at(5))
     assert events.texts("hessian/failure") == [(5, "ValueError: no")]
-    assert events.scalars().keys() == {"hessian/failed", "hessian/seconds"}
+    assert events.scalars().keys() == {
+        "hessian/failed",
+        "hessian/seconds",
+        "hessian/num_skipped",
+    }
     assert events.scalars()["hessian/failed"] == [(5, 1.0)]
     assert events.tags["histograms"] == events.tags["images"] == set()
 
