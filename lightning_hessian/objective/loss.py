@@ -167,6 +167,16 @@ class TrainingLoss:
             unused=tuple(name for name, is_used in names if not is_used),
         )
 
+    @property
+    def total_weight(self) -> float:
+        """Of the batches that are not skipped; costs a gradient the first time.
+
+        Its errors are those of :meth:`gradient`.
+        """
+        if self._total_weight == 0:
+            self.gradient()
+        return self._total_weight
+
     def hessian_products(self, vectors: Tensor) -> Tensor:
         """Multiply a block of vectors by the Hessian of ``L``.
 
@@ -184,16 +194,40 @@ class TrainingLoss:
             RefusedError: If there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        if self._total_weight == 0:
-            self.gradient()
+        total_weight = self.total_weight
         count = vectors.shape[1]
         columns = agreed(
             self.processes,
             lambda: [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)],
         )
         total = self.sum_over_batches(count * self.size, partial(self._add_products, columns))
-        total /= self._total_weight
+        total /= total_weight
         return total.view(count, self.size).to(self.dtype).T
+
+    def batch_products(
+        self, index: int, columns: list[list[Tensor]]
+    ) -> Iterator[tuple[Tensor | None, ...]] | None:
+        """Multiply vectors by the Hessian of one batch's loss, times its weight.
+
+        Args:
+            index: Position among this process's frozen batches.
+            columns: Vectors, each in pieces of the parameters' shapes.
+
+        Returns:
+            For each vector its product in such pieces, None where it is zero, and nothing at all if
+            the whole Hessian is zero; None for a batch that training would skip.
+        """
+        loss = self.evaluate_batch(index)
+        if loss is None:
+            return None
+        if not loss.requires_grad:
+            return iter(())
+        # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
+        # at this process's parameters is of the sum of all processes' losses
+        weighted = self.batches.batches[index].weight * loss
+        tensors = self.parameters.tensors
+        first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
+        return second_derivatives(first, tensors, columns)
 
     def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Compute something from this loss: what a conductor lets all processes do at once.
@@ -243,15 +277,7 @@ class TrainingLoss:
 
     def _add_products(self, columns: list[list[Tensor]], total: Tensor, index: int) -> None:
         """Add a batch's weighted products with each vector, one after the other."""
-        loss = self.evaluate_batch(index)
-        if loss is None or not loss.requires_grad:
-            return
-        # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
-        # at this process's parameters is of the sum of all processes' losses
-        weighted = self.batches.batches[index].weight * loss
-        tensors = self.parameters.tensors
-        first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
-        for j, second in enumerate(second_derivatives(first, tensors, columns)):
+        for j, second in enumerate(self.batch_products(index, columns) or ()):
             self.parameters.add_flat(total[j * self.size : (j + 1) * self.size], second, 1.0)
 
     @contextmanager
