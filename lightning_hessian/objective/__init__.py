@@ -16,6 +16,11 @@ from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.products import ProductQuality
+from lightning_hessian.objective.samples.product_scatter import (
+    ColumnScatter,
+    ProductScatter,
+    scattered_products,
+)
 from lightning_hessian.objective.samples.sample_losses import (
     SampleLosses,
     held_out_losses,
@@ -35,12 +40,14 @@ __all__ = [
     "BatchScatter",
     "BatchWeights",
     "CapturedLoss",
+    "ColumnScatter",
     "Conductor",
     "DifferencedLoss",
     "Gradient",
     "Loaders",
     "Probes",
     "ProductQuality",
+    "ProductScatter",
     "SampleLosses",
     "Sandbox",
     "SelfCheck",
@@ -57,6 +64,7 @@ __all__ = [
     "sample_losses",
     "sample_losses_at",
     "sample_products",
+    "scattered_products",
     "take_batches",
     "validation_source",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,23 +10,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.errors import NonFiniteError, RefusedError, StaleGraphError
-from lightning_hessian.objective.batch_products import BatchProducts, autocast_to
+from lightning_hessian.errors import NonFiniteError, StaleGraphError
+from lightning_hessian.objective.batch_losses import BatchLosses
+from lightning_hessian.objective.batch_products import BatchProducts
 from lightning_hessian.objective.gradient import Gradient, refuse_unusable
-from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.kept_graphs import FirstDerivatives, KeptGraphs
-from lightning_hessian.objective.processes import Alone, Processes, agreed, anywhere
+from lightning_hessian.objective.kept_graphs import FirstDerivatives
+from lightning_hessian.objective.processes import agreed
 from lightning_hessian.objective.products import EXACT, ProductQuality
-from lightning_hessian.parameters import ParameterSelection
 
 T = TypeVar("T")
 
-BatchLoss = Callable[[Any, int], Tensor | None]
-"""The loss of one frozen batch with its graph, or None for a batch that training would skip."""
 
-
-class TrainingLoss:
+class TrainingLoss(BatchLosses):
     """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of weight ``n_b``.
 
     For a loss that is a mean over samples, the true batch sizes as weights make ``L`` independent
@@ -42,16 +35,8 @@ class TrainingLoss:
     them at the same time, gives the same on each, and raises on all what fails on one.
 
     Args:
-        batch_loss: The loss of one batch.
-        batches: The frozen sample, or this process's share of it.
-        parameters: What to differentiate by.
-        sandbox: Entered by the caller; reset before each evaluation.
-        poll: Called before each evaluation; raises if the measurement is to be abandoned.
-        processes: That share the batches, equally many each.
-        name: Which loss of the module it is; None for that of its ``training_step``.
-        graph_memory: Bytes that kept graphs may take; 0 for none, None for a quarter of what is
-            free.
-        autocast: Lower type that the step computes in where torch's autocast finds it fit.
+        arguments: As :class:`BatchLosses`.
+        options: As :class:`BatchLosses`.
 
     Attributes:
         held_out: The same loss over samples that training does not see, if there are any.
@@ -61,99 +46,21 @@ class TrainingLoss:
     held_out: TrainingLoss | None = None
     rough: TrainingLoss | None = None
 
-    def __init__(
-        self,
-        batch_loss: BatchLoss,
-        batches: FrozenBatches,
-        parameters: ParameterSelection,
-        sandbox: Sandbox,
-        *,
-        poll: Callable[[], None] | None = None,
-        processes: Processes | None = None,
-        name: str | None = None,
-        graph_memory: int | None = None,
-        autocast: torch.dtype | None = None,
-    ) -> None:
-        self.name = name
-        self.processes = processes or Alone()
-        self.batches = batches
-        self.parameters = parameters
-        self._batch_loss = batch_loss
-        self._sandbox = sandbox
-        self._poll = poll
-        self._autocast = autocast_to(autocast, parameters.tensors[0].device.type)
-        self.graphs = KeptGraphs(graph_memory)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.batch_products = BatchProducts(
-            self._differentiate, parameters, self.graphs, self._autocast, poll
+            self._differentiate, self.parameters, self.graphs, self._autocast, self._poll
         )
-        # of the batches that are not skipped: not known before the first gradient
+        # positions of batches that training would skip, and the weight of the others: not known
+        # before the first gradient
+        self.skipped: set[int] = set()
         self._total_weight = 0.0
-
-    @property
-    def size(self) -> int:
-        """Number of selected scalars, ``n``."""
-        return self.parameters.size
-
-    @property
-    def device(self) -> torch.device:
-        """Of the first selected parameter."""
-        return self.parameters.tensors[0].device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the derivatives."""
-        return self._sandbox.dtype
 
     @property
     def products(self) -> ProductQuality:
         """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
         reason = self.graphs.reason
         return EXACT if reason is None else replace(EXACT, notes=(reason,))
-
-    def evaluate_batch(self, index: int) -> Tensor | None:
-        """Loss of one frozen batch with its graph, from the state on entering the sandbox.
-
-        Args:
-            index: Position among the frozen batches.
-
-        Returns:
-            A scalar, or None for a batch that training would skip; errors as :meth:`evaluate`.
-        """
-        return self.evaluate(self.batches.batches[index])
-
-    def evaluate(self, batch: FrozenBatch, *, seed: int | None = None) -> Tensor | None:
-        """Loss of any batch with its graph, as :meth:`evaluate_batch`.
-
-        Args:
-            batch: To be evaluated.
-            seed: Of the step's random numbers; the batch's index when None.
-
-        Returns:
-            A scalar, or None for a batch that training would skip.
-
-        Raises:
-            RefusedError: If the step returns a loss of more than one element.
-            NonFiniteError: If the loss is NaN or infinite.
-        """
-        if self._poll is not None:
-            self._poll()
-        self._sandbox.reset(batch.index if seed is None else seed)
-        with self._autocast():
-            loss = self._batch_loss(batch.data, batch.index)
-        if loss is None:
-            return None
-        if loss.numel() != 1:
-            raise RefusedError(
-                f"the training loss must be a single number, got shape {tuple(loss.shape)}. "
-                "Reduce it by a mean in `training_step`."
-            )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the training loss must be finite, got {value} on frozen batch {batch.index}. "
-                "At such a point there is no Hessian; look for the first step with such a loss."
-            )
-        return loss.reshape(())
 
     def gradient(self) -> Gradient:
         """Loss and gradient over all frozen batches; costs one gradient unit.
@@ -186,6 +93,16 @@ class TrainingLoss:
             unused=tuple(name for name, is_used in names if not is_used),
         )
 
+    @property
+    def total_weight(self) -> float:
+        """Of the batches that are not skipped; costs a gradient the first time.
+
+        Its errors are those of :meth:`gradient`.
+        """
+        if self._total_weight == 0:
+            self.gradient()
+        return self._total_weight
+
     def hessian_products(self, vectors: Tensor) -> Tensor:
         """Multiply a block of vectors by the Hessian of ``L``.
 
@@ -203,22 +120,38 @@ class TrainingLoss:
             RefusedError: If there is no loss.
             NonFiniteError: If the loss or the gradient is not finite.
         """
-        if self._total_weight == 0:
-            self.gradient()
-        count = vectors.shape[1]
-        columns = agreed(
-            self.processes,
-            lambda: [self.parameters.split(vectors[:, j].contiguous()) for j in range(count)],
-        )
+        count, total_weight = vectors.shape[1], self.total_weight
+        columns = self.columns_of(vectors)
+
+        def add(total: Tensor, index: int) -> None:
+            self.batch_products.add_to(total, index, columns)
+
+        total = self.sum_of_products(columns, count * self.size, add)
+        total /= total_weight
+        return total.view(count, self.size).to(self.dtype).T
+
+    def sum_of_products(
+        self, columns: list[list[Tensor]], length: int, add: Callable[[Tensor, int], None]
+    ) -> Tensor:
+        """Sum over the frozen batches what :attr:`batch_products` gives of them.
+
+        Where kept graphs turn out not to serve, all is computed once more with fresh ones.
+
+        Args:
+            columns: Vectors in pieces.
+            length: Of the sum.
+            add: As for :meth:`sum_over_batches`.
+
+        Returns:
+            ``(length,)`` float64, the same on all processes.
+        """
         try:
             if self.batch_products.is_unchecked:
                 agreed(self.processes, partial(self.batch_products.check, columns[0]))
-            total = self._sum_of_products(columns)
+            return self.sum_over_batches(length, add)
         except StaleGraphError as error:
             self.graphs.drop(str(error))
-            total = self._sum_of_products(columns)
-        total /= self._total_weight
-        return total.view(count, self.size).to(self.dtype).T
+            return self.sum_over_batches(length, add)
 
     def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Compute something from this loss: what a conductor lets all processes do at once.
@@ -232,35 +165,11 @@ class TrainingLoss:
         """
         return compute(self, *tensors)
 
-    def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
-        """Sum a vector over the frozen batches of all processes.
-
-        The processes agree after each batch: a step may hold exchanges of its own, in which a
-        process would wait for ever for one that has failed before.
-
-        Args:
-            length: Of the vector.
-            add: Adds to a float64 vector the contribution of the batch at a position.
-
-        Returns:
-            ``(length,)`` float64, the same on all processes.
-        """
-        total = agreed(
-            self.processes,
-            lambda: torch.zeros(length, dtype=torch.float64, device=self.device),
-        )
-        for index in range(len(self.batches.batches)):
-            agreed(self.processes, partial(add, total, index))
-            if self.graphs.unsettled is not None:
-                # all processes or none: a step that exchanges tensors runs on each or on none
-                is_lost = self.graphs.get(index) is None
-                self.graphs.settle(is_kept=not anywhere(self.processes, is_lost))
-        return self.processes.sum(total)
-
     def _add_gradient(self, payload: Tensor, index: int) -> None:
         """Add a batch's weighted gradient, weighted loss, weight, and which parameters are used."""
         loss = self.evaluate_batch(index)
         if loss is None:
+            self.skipped.add(index)
             return
         end, weight = self.size, self.batches.batches[index].weight
         payload[end] += weight * loss.detach().double()
@@ -269,12 +178,6 @@ class TrainingLoss:
             pieces = self._first_derivatives(weight * loss)
             self.parameters.add_flat(payload[:end], pieces, 1.0)
             payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
-
-    def _sum_of_products(self, columns: list[list[Tensor]]) -> Tensor:
-        def add(total: Tensor, index: int) -> None:
-            self.batch_products.add_to(total, index, columns)
-
-        return self.sum_over_batches(len(columns) * self.size, add)
 
     def _differentiate(self, index: int) -> FirstDerivatives:
         """First derivatives of a batch's weighted loss, with their graph."""
@@ -287,22 +190,6 @@ class TrainingLoss:
         weighted = self.batches.batches[index].weight * loss
         with self._autocast():
             return torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
-
-    @contextmanager
-    def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
-        """Evaluate at ``w + step * direction`` inside.
-
-        Args:
-            direction: ``(n,)``.
-            step: Factor of the direction.
-
-        Yields:
-            Nothing; the parameters' bits are put back at the end.
-        """
-        self.graphs.drop()
-        deltas = [step * piece for piece in self.parameters.split(direction.contiguous())]
-        with self._sandbox.displaced(self.parameters.tensors, deltas):
-            yield
 
     def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
         """By the selected parameters, of a batch's loss whose graph is not needed any more."""

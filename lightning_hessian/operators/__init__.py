@@ -3,5 +3,6 @@
 from lightning_hessian.operators.dense import DenseOperator
 from lightning_hessian.operators.difference import SampleDifferenceOperator
 from lightning_hessian.operators.hessian import HessianOperator
+from lightning_hessian.operators.scatter import ScatterOperator
 
-__all__ = ["DenseOperator", "HessianOperator", "SampleDifferenceOperator"]
+__all__ = ["DenseOperator", "HessianOperator", "SampleDifferenceOperator", "ScatterOperator"]

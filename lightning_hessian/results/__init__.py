@@ -22,6 +22,7 @@ from lightning_hessian.results.loss_records import (
 from lightning_hessian.results.primitives import JsonValue
 from lightning_hessian.results.report import Mode, Report, Weights
 from lightning_hessian.results.required_sample_size import RequiredSampleSize, SampleSizeRule
+from lightning_hessian.results.sampling_error import SamplingError
 from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "RequiredSampleSize",
     "SampleMethod",
     "SampleSizeRule",
+    "SamplingError",
     "Separability",
     "SpectralDensity",
     "Spectrum",

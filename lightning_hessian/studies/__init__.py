@@ -7,7 +7,9 @@ from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.options import DifferenceOptions, Plane
 from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.random_orders import difference_along, simulate_orders
+from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import Moment, SampleMoments, sample_moments
+from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "order_statistics",
     "parameter_norm",
     "random_directions",
+    "refined_interval",
     "sample_moments",
+    "sampling_error",
     "simulate_orders",
 ]

@@ -60,7 +60,7 @@ def batch_scatter(
         RefusedError: If products are differences of gradients, and there are vectors.
     """
     if vectors.shape[1]:
-        _refuse_differences(loss)
+        refuse_differences(loss)
     return loss.together(_batch_scatter, gradient, vectors, products)
 
 
@@ -78,7 +78,7 @@ def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor
     Raises:
         RefusedError: If products are differences of gradients.
     """
-    _refuse_differences(loss)
+    refuse_differences(loss)
     position = torch.tensor([sample], dtype=torch.float64, device=loss.device)
     return loss.together(_sample_products, position, vectors)
 
@@ -88,7 +88,7 @@ def _batch_scatter(
 ) -> BatchScatter:
     count = vectors.shape[1]
     size = len(loss.batches.batches) * loss.processes.size
-    columns = _columns(loss, vectors)
+    columns = loss.columns_of(vectors)
     gradient, given, directions = gradient.double(), products.double(), vectors.double()
     width = 3 + 2 * count + count * count
 
@@ -140,7 +140,7 @@ def _derivatives(
 
 def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> Tensor:
     positions, sample = Positions.of(loss), int(position)
-    columns = _columns(loss, vectors)
+    columns = loss.columns_of(vectors)
 
     def product() -> Tensor:
         # transposed in the end, so that columns are contiguous with any number of processes: sums
@@ -157,12 +157,15 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
     return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype).T
 
 
-def _columns(loss: TrainingLoss, vectors: Tensor) -> list[list[Tensor]]:
-    count = vectors.shape[1]
-    return [loss.parameters.split(vectors[:, j].contiguous()) for j in range(count)]
+def refuse_differences(loss: TrainingLoss | Conductor) -> None:
+    """Refuse a loss without exact products.
 
+    Args:
+        loss: Any.
 
-def _refuse_differences(loss: TrainingLoss | Conductor) -> None:
+    Raises:
+        RefusedError: If products are differences of gradients.
+    """
     if loss.products.method != "exact":
         raise RefusedError(
             "how Hessians differ between samples needs exact products, but those of this loss are "
