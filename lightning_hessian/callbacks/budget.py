@@ -106,16 +106,16 @@ class OverheadBudget:
         trained = self.trained
         return self.spent / trained if self.num_batches and trained > 0 else math.nan
 
-    def allows(self, predicted: float) -> bool:
+    def allows(self, predict: Callable[[], float]) -> bool:
         """Whether a measurement now and one at the end of the fit stay below the limit.
 
         Args:
-            predicted: Seconds of a measurement, for as long as none has been made.
+            predict: Gives the seconds of a measurement, for as long as none has been made.
 
         Returns:
             True if so, or if there is no limit.
         """
-        cost = max(self._costs[-2:], default=predicted)
+        cost = max(self._costs[-2:]) if self._costs else predict()
         return self.can_pay(self.spent + 2 * cost, self.trained)
 
     def can_pay(self, price: float, training: float) -> bool:

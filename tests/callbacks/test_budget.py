@@ -42,6 +42,10 @@ def opened(limit: float | None = 0.05) -> tuple[OverheadBudget, Clock]:
     return budget, clock
 
 
+def predicted(seconds: float) -> Callable[[], float]:
+    return lambda: seconds
+
+
 def spend(budget: OverheadBudget, clock: Clock, seconds: float) -> None:
     with budget:
         clock.now += seconds
@@ -68,7 +72,7 @@ def test_costs_as_foreseen_stay_below_the_limit_unless_start_and_end_alone_excee
         others += seconds
         train(budget, clock, seconds)
         budget.note_due(step)
-        if budget.allows(bound):
+        if budget.allows(predicted(bound)):
             # never dearer than the last two
             bound *= draw.uniform(0.9, 1.0)
             spend(budget, clock, bound)
@@ -87,7 +91,7 @@ def test_as_many_are_made_as_the_limit_has_room_for() -> None:
     made = []
     for step in range(1, 101):
         train(budget, clock, 1.0)
-        if budget.allows(0.5):
+        if budget.allows(predicted(0.5)):
             spend(budget, clock, 0.5)
             budget.note_cost(0.5)
             made.append(step)
@@ -100,14 +104,14 @@ def test_as_many_are_made_as_the_limit_has_room_for() -> None:
 def test_the_dearer_of_the_last_two_costs_is_foreseen_and_older_ones_are_forgotten() -> None:
     budget, clock = opened(0.5)
     train(budget, clock, 10.0)
-    assert budget.allows(2.5)
-    assert not budget.allows(2.6)
+    assert budget.allows(predicted(2.5))
+    assert not budget.allows(predicted(2.6))
     for costs, is_allowed in (([4.0], False), ([4.0, 1.0], False), ([4.0, 1.0, 2.5], True)):
         budget, clock = opened(0.5)
         train(budget, clock, 10.0)
         for cost in costs:
             budget.note_cost(cost)
-        assert budget.allows(0.0) is is_allowed
+        assert budget.allows(predicted(0.0)) is is_allowed
 
 
 def test_the_time_of_peers_is_not_training_whoever_begins_first() -> None:
@@ -459,49 +463,44 @@ def test_the_batches_to_come_are_those_that_the_trainer_was_told(
     assert asks.answer == wanted
 
 
-class Between(pl.Callback):
-    """Notes the time from a hook of the callback before it in the list to its own."""
+def timed_by_another_clock(callback: pl.Callback) -> list[float]:
+    """The seconds that each of its hooks takes from now on."""
+    seconds: list[float] = []
+    for name in (name for name in dir(pl.Callback) if name.startswith("on_train")):
+        hook = getattr(callback, name)
 
-    def __init__(self, before: Before) -> None:
-        self._before = before
-        self.seconds = 0.0
+        def timed(*arguments: Any, hook: Any = hook) -> None:
+            start = time.monotonic()
+            hook(*arguments)
+            seconds.append(time.monotonic() - start)
 
-    def _add(self, *_: Any) -> None:
-        self.seconds += time.monotonic() - self._before.since
-
-    on_train_start = on_train_batch_start = on_train_batch_end = _add
-    on_train_epoch_end = on_train_end = _add
+        setattr(callback, name, timed)
+    return seconds
 
 
-class Before(pl.Callback):
-    """Notes when the hooks of the next callback in the list begin, and ends the fit in time."""
+class Lasts(pl.Callback):
+    """Has steps of a few milliseconds, and ends the fit in time."""
 
-    since = begun = 0.0
-
-    def _note(self, *_: Any) -> None:
-        self.since = time.monotonic()
-
-    on_train_batch_start = on_train_epoch_end = on_train_end = _note
+    begun = 0.0
 
     def on_train_start(self, *_: Any) -> None:
-        self.begun = self.since = time.monotonic()
+        self.begun = time.monotonic()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self.since = time.monotonic()
-        trainer.should_stop = self.since - self.begun > 10
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        time.sleep(0.005)
+        trainer.should_stop = time.monotonic() - self.begun > 12
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [spectrum, difference])
-def test_a_fit_of_ten_seconds_takes_no_longer_than_allowed_by_another_clock(
+def test_a_fit_of_seconds_takes_no_longer_than_allowed_by_another_clock(
     make: Callable[..., Any],
 ) -> None:
     callback = make(max_overhead=0.02, num_samples=16, every_n_train_steps=10)
-    before = Before()
-    between = Between(before)
-    trainer(before, callback, between, max_epochs=10_000).fit(Classifier(), loader())
-    trained = time.monotonic() - before.begun - between.seconds
-    assert len(callback.reports) > 3
-    # half as much again for costs that were not foreseen on a busy machine
-    assert 0.005 < between.seconds / trained < 0.03
-    assert callback.reports[-1].overhead == pytest.approx(between.seconds / trained, rel=0.2)
+    seconds, lasts = timed_by_another_clock(callback), Lasts()
+    trainer(lasts, callback, max_epochs=10_000).fit(Classifier(), loader())
+    share = sum(seconds) / (time.monotonic() - lasts.begun - sum(seconds))
+    # half as much again, for costs that nobody foresees on a busy machine
+    assert share < 0.03
+    assert callback.reports[-1].overhead == pytest.approx(share, rel=0.3)
+    assert callback.reports[-1].num_skipped > 0

@@ -94,7 +94,7 @@ def test_two_processes_measure_the_same_bits_as_one(name: str) -> None:
     make, options = CASES[name]
     module = seeded(make)
     (first, weights), (second, others) = measured_by_two(module, **options)
-    assert first == second
+    assert repr(first) == repr(second)  # also a `nan` where no share is known yet
     assert [report["global_step"] for report in first] == [0, 2]
     if make is batch_norm:
         assert weights["network.1.running_mean"] != others["network.1.running_mean"]
@@ -152,7 +152,7 @@ def test_parameters_that_are_not_used_are_named() -> None:
     module = seeded(Unused)
     fit = {"ddp": {"find_unused_parameters": True}}
     (first, weights), (second, _) = measured_by_two(module, fit=fit)
-    assert first == second
+    assert repr(first) == repr(second)  # also a `nan` where no share is known yet
     assert first[-1]["unused_parameters"] == ["network.never.weight", "network.never.bias"]
     assert numbers(SpectrumReport.from_dict(first[-1])) == measured_by_one(module, weights)
 
@@ -165,7 +165,7 @@ def test_differences_of_gradients_are_those_of_one_process_to_their_own_error(
     module = seeded(lambda: Checkpointed(use_reentrant=True))
     options = {"precision": precision}
     (reports, _), (others, _) = measured_by_two(module, **options)
-    assert reports == others
+    assert repr(reports) == repr(others)
     alone = measured_by_one(module, None, **options)
     assert reports[0]["hvp"] == alone["hvp"] == "finite_difference"
     found, wanted = (torch.tensor(r["eigenvalues"]).double() for r in (reports[0], alone))
