@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,
@@ -17,6 +18,7 @@ from lightning_hessian.errors import (
 )
 from lightning_hessian.objective.graph import second_derivatives
 from lightning_hessian.objective.kept_graphs import FirstDerivatives, KeptGraphs
+from lightning_hessian.objective.memory import tensors_in
 from lightning_hessian.parameters import ParameterSelection
 
 SAME = 1e-4
@@ -50,6 +52,7 @@ class BatchProducts:
         differentiate: Gives the first derivatives of the weighted loss of the batch at a position,
             with their graph.
         parameters: What they are by.
+        batches: Whose tensors are in memory anyway.
         graphs: Where graphs are kept for the next time.
         autocast: Context to take derivatives in.
         poll: Called before a kept graph is used; raises if the measurement is to be abandoned.
@@ -59,6 +62,7 @@ class BatchProducts:
         self,
         differentiate: Callable[[int], FirstDerivatives],
         parameters: ParameterSelection,
+        batches: FrozenBatches,
         graphs: KeptGraphs,
         autocast: Callable[[], AbstractContextManager[object]],
         poll: Callable[[], None] | None,
@@ -66,6 +70,7 @@ class BatchProducts:
         self.graphs = graphs
         self._differentiate = differentiate
         self._parameters = parameters
+        self._batches = batches
         self._autocast = autocast
         self._poll = poll
         self._is_checked = False
@@ -91,7 +96,8 @@ class BatchProducts:
         try:
             if first is None:
                 first = self._differentiate(index)
-                is_kept = self.graphs.offer(index, first, tensors)
+                held = tensors_in(self._batches.batches[index].data)
+                is_kept = self.graphs.offer(index, first, [*tensors, *held])
             else:
                 is_kept = True
                 if self._poll is not None:

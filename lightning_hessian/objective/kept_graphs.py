@@ -50,13 +50,13 @@ class KeptGraphs:
         """
         return self._graphs.get(index)
 
-    def offer(self, index: int, first: FirstDerivatives, parameters: Sequence[Tensor]) -> bool:
+    def offer(self, index: int, first: FirstDerivatives, others: Sequence[Tensor]) -> bool:
         """Keep one more graph, if there is room; to be settled by the caller.
 
         Args:
             index: Position among the frozen batches.
             first: With the graph.
-            parameters: Which are there anyway.
+            others: That are in memory anyway, a parameter first.
 
         Returns:
             Whether it is kept, for the time being.
@@ -64,10 +64,10 @@ class KeptGraphs:
         if self._is_closed:
             return False
         if self._limit is None:
-            self._limit = int(SHARE * free_memory(parameters[0].device))
+            self._limit = int(SHARE * free_memory(others[0].device))
         self.unsettled = index
         try:
-            size = graph_bytes([t for t in first if t is not None], parameters)
+            size = graph_bytes([t for t in first if t is not None], others)
         except RuntimeError as error:  # what was saved cannot be looked at
             self.reason = f"Gradient graphs were not kept between products: {error}"
             return False

@@ -49,7 +49,12 @@ class TrainingLoss(BatchLosses):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.batch_products = BatchProducts(
-            self._differentiate, self.parameters, self.graphs, self._autocast, self._poll
+            self._differentiate,
+            self.parameters,
+            self.batches,
+            self.graphs,
+            self._autocast,
+            self._poll,
         )
         # positions of batches that training would skip, and the weight of the others: not known
         # before the first gradient

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lightning_hessian.objective.graph import nodes_behind
 
@@ -53,6 +54,18 @@ def _left_in_container() -> int | None:
         return None
     text = limit.read_text().strip()
     return None if text == "max" else max(int(text) - int(used.read_text()), 0)
+
+
+def tensors_in(data: object) -> list[Tensor]:
+    """The tensors of a batch.
+
+    Args:
+        data: Tensors in lists, tuples and dictionaries; others are not looked into.
+
+    Returns:
+        All that were found.
+    """
+    return [leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor)]
 
 
 def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
