@@ -50,7 +50,7 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     bounds = torch.tensor(
         [_radau_bounds(space, start, -threshold) for start in space.start.unbind(dim=1)]
     )
-    size, count = space.basis.shape[1], space.start.shape[1]
+    size, count = space.size, space.start.shape[1]
     means = bounds.mean(dim=0).clamp(0, 1).tolist()
     trials = 0.5 * size * count
     lower, upper = _wilson(means[0], trials, -1), _wilson(means[1], trials, 1)

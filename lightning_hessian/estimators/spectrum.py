@@ -181,7 +181,7 @@ class _Goal:
     def _may_probe(self, space: KrylovSpace) -> bool:
         # after fewer products than two pilots cost, one outlier may hold most of the complement's
         # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
-        rest = space.basis.shape[1] - space.dimension
+        rest = space.size - space.dimension
         return not self._trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
 
     def _ends_have_converged(self, ritz: RitzPairs) -> bool:
