@@ -175,7 +175,7 @@ class Basis:
     def _products(self, rows: Tensor) -> Tensor:
         parts: dict[int, Tensor] = {}
         for part, columns, vectors in self._pieces():
-            product = vectors @ rows[:, columns].T
+            product = (rows[:, columns] @ vectors.T).T
             parts[part.start] = parts[part.start] + product if part.start in parts else product
         if len(parts) == 1:
             return next(iter(parts.values()))
@@ -191,6 +191,20 @@ class Basis:
 
 class FullBasis(Basis):
     """One that keeps the type of the arithmetic."""
+
+    def components(self, rows: Tensor) -> Tensor:
+        """Coordinates of vectors in the basis, ``Q^T V``.
+
+        Args:
+            rows: ``(b, n)``, the vectors as rows.
+
+        Returns:
+            ``(k, b)``.
+        """
+        if len(self._chunks) == 1:
+            # this way round it is the faster by a third
+            return (rows @ self._used()[0].T).T
+        return super().components(rows)
 
     def without(self, rows: Tensor, components: Tensor) -> Tensor:
         """The same as :meth:`subtract`, into new memory, by one product where one chunk holds all.

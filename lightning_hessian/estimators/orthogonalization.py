@@ -82,7 +82,7 @@ def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Rema
     # in float64: squares of large float32 products would overflow
     scale = math.hypot(float(torch.linalg.matrix_norm(components)), rest)
     coupling = (lower @ correction).T / factor
-    if _succeeded(correction) and _is_well_conditioned(coupling, scale):
+    if _is_well_conditioned(lower / factor, correction, scale):
         return Remainder(
             components=components,
             block=block,
@@ -182,15 +182,19 @@ def _cholesky_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return lower, inverse.to(rows.dtype) @ rows
 
 
-def _succeeded(correction: Tensor) -> bool:
-    """Whether the first factorisation left orthonormal rows; NaN and garbage do not pass."""
-    eye = torch.eye(len(correction), dtype=torch.float64)
-    return float((correction - eye).abs().max()) < 0.1
+def _is_well_conditioned(lower: Tensor, correction: Tensor, scale: float) -> bool:
+    """Whether the factorisations went through, NaN and garbage apart, and no direction is short.
 
+    The shortest is at least ``1 / ||lower^-1||_F``.
 
-def _is_well_conditioned(coupling: Tensor, scale: float) -> bool:
-    least = float(torch.linalg.eigvalsh(coupling @ coupling.T)[0])
-    return least >= (WELL_CONDITIONED * scale) ** 2 > 0
+    Returns:
+        Whether the block can be used.
+    """
+    eye = torch.eye(len(lower), dtype=torch.float64)
+    if not float((correction - eye).abs().max()) < 0.1:
+        return False
+    inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
+    return WELL_CONDITIONED * scale * float(inverse.norm()) <= 1
 
 
 def _power_of_two(scale: float) -> float:

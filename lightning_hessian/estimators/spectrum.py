@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.estimators.density import quadrature_weights, spectral_density
+from lightning_hessian.estimators.distance import wasserstein_distance
 from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.estimators.negative_mass import negative_mass
@@ -199,7 +199,7 @@ class _Goal:
         if self._last is not None:
             extent = float(ritz.values[-1] - ritz.values[0])
             (nodes, weights), last = now, self._last
-            moved = stats.wasserstein_distance(last[0], nodes, last[1], weights)
+            moved = wasserstein_distance(*last, nodes, weights)
             self._moved = moved / extent if extent > 0 else 0.0
             # a multiple of the identity has a range of rounding only
             is_quiet = moved <= DENSITY_TOLERANCE * extent + space.noise
