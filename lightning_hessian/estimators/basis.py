@@ -1,20 +1,15 @@
-"""Where the vectors of a Krylov space are kept: in full, in half the bytes, or off the device."""
+"""Where the vectors of a Krylov space are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.types import Placed
-
-BasisKind = Literal["full", "bfloat16", "cpu"]
-BASIS_KINDS: tuple[BasisKind, ...] = ("full", "bfloat16", "cpu")
 CHUNK_BYTES = 2**25
 TILE = 2**18
-"""Columns of a rounded basis that are in the operator's type at a time."""
+"""Columns that are copied at a time, where a copy is needed."""
 
 
 class Basis:
@@ -237,142 +232,3 @@ class FullBasis(Basis):
                 chunk[: len(part), columns] = part
                 offset += len(part)
         self._keep(len(weights))
-
-
-class RoundedBasis(Basis):
-    """The same with entries of 16 bits: half the memory of float32.
-
-    Rounding a unit vector to 8 significant bits moves it by about 1.1e-3 in a random direction.
-    The rows ``R`` as rounded are what the space is made of: with the Cholesky factor of their Gram
-    matrix ``R R^T = L L^T``, which is measured, ``Q^T = L^-1 R`` is orthonormal to the arithmetic's
-    own rounding, and all products are with this ``Q``. What is lost is that the space is no longer
-    exactly a Krylov space: an appended block is not what came in, but moved by :attr:`drift`.
-
-    Args:
-        size: Length ``n`` of a vector.
-        capacity: Most rows that will be appended.
-        dtype: Of the arithmetic.
-        device: Where the rows are kept, and where the arithmetic is done.
-    """
-
-    def __init__(
-        self, size: int, *, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        super().__init__(size, capacity=capacity, dtype=dtype, device=device)
-        self._factor = torch.zeros(0, 0, dtype=torch.float64, device=device)
-
-    def append(self, block: Tensor) -> Tensor:
-        """Add rows, rounded.
-
-        Args:
-            block: ``(b, n)``, on this device, in the type of the arithmetic.
-
-        Returns:
-            ``(b, n)``, the nearest orthonormal rows that the basis can stand for.
-        """
-        known = len(self)
-        rounded = block.bfloat16().to(self.dtype)
-        shared = self.components(rounded)
-        self.subtract(rounded, shared)
-        corner = torch.linalg.cholesky_ex((rounded @ rounded.T).double())[0]
-        self._write(block)
-        factor = torch.zeros(len(self), len(self), dtype=torch.float64, device=self.device)
-        factor[:known, :known] = self._factor
-        factor[known:, :known] = shared.T
-        factor[known:, known:] = corner
-        self._factor = factor
-        rows = torch.linalg.solve_triangular(corner.to(self.dtype), rounded, upper=False)
-        self.drift = torch.linalg.matrix_norm((rows - block).double())
-        return rows
-
-    def components(self, rows: Tensor) -> Tensor:
-        """Coordinates of vectors in the orthonormal basis, ``L^-1 R V``.
-
-        Args:
-            rows: ``(b, n)``, the vectors as rows.
-
-        Returns:
-            ``(k, b)``.
-        """
-        products = self._products(rows).double()
-        return torch.linalg.solve_triangular(self._factor, products, upper=False).to(rows.dtype)
-
-    def subtract(self, rows: Tensor, components: Tensor) -> None:
-        """Take ``R^T L^-T c`` away from vectors, in place.
-
-        Args:
-            rows: ``(b, n)``, contiguous.
-            components: ``(k, b)``.
-        """
-        weights = torch.linalg.solve_triangular(self._factor.T, components.double(), upper=True)
-        super().subtract(rows, weights.to(rows.dtype))
-
-    def head(self, count: int) -> Basis:
-        """The first rows, as a basis that shares the memory.
-
-        Args:
-            count: How many.
-
-        Returns:
-            The same rows; what is appended later to the one is not in the other.
-        """
-        first = super().head(count)
-        assert isinstance(first, RoundedBasis)
-        first._factor = self._factor[:count, :count]
-        return first
-
-    def rows(self) -> Tensor:
-        """All orthonormal rows in the type of the arithmetic, a copy.
-
-        Returns:
-            ``(k, n)``.
-        """
-        eye = torch.eye(len(self), dtype=self.dtype, device=self.device)
-        return self.combine(eye).T
-
-    def _empty(self, count: int) -> Tensor:
-        return torch.empty(count, self.size, dtype=torch.bfloat16, device=self.device)
-
-    def _pieces(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        for part, _, chunk in super()._pieces():
-            for start in range(0, self.size, TILE):
-                columns = slice(start, start + TILE)
-                yield part, columns, chunk[:, columns].to(self.dtype)
-
-
-def make_basis(kind: BasisKind, operator: Placed, *, capacity: int) -> Basis:
-    """Choose the storage of a basis for an operator's vectors.
-
-    Args:
-        kind: "full" keeps the operator's type on its device; "bfloat16" keeps 16 bits of each
-            entry; "cpu" keeps the operator's type in the host's memory, where the orthogonalisation
-            is then done too: a block goes there and back for each block of products.
-        operator: Tells size, type and device.
-        capacity: Most rows that will be appended.
-
-    Returns:
-        An empty basis.
-
-    Raises:
-        ValueError: If the kind is unknown.
-    """
-    if kind not in BASIS_KINDS:
-        raise ValueError(
-            f"`basis` must be one of {', '.join(map(repr, BASIS_KINDS))}, got {kind!r}."
-        )
-    device = torch.device("cpu") if kind == "cpu" else operator.device
-    storage = RoundedBasis if kind == "bfloat16" else FullBasis
-    return storage(operator.size, capacity=capacity, dtype=operator.dtype, device=device)
-
-
-def vector_bytes(kind: BasisKind, operator: Placed) -> int:
-    """Bytes of one vector of a basis.
-
-    Args:
-        kind: As for :func:`make_basis`.
-        operator: Tells size and type.
-
-    Returns:
-        The number.
-    """
-    return operator.size * (2 if kind == "bfloat16" else operator.dtype.itemsize)

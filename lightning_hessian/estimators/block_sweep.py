@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import BasisKind, FullBasis, make_basis
+from lightning_hessian.estimators.basis import FullBasis
+from lightning_hessian.estimators.basis_kinds import BasisKind, make_basis
 from lightning_hessian.estimators.orthogonalization import orthonormal_rows, refill, remainder_of
 from lightning_hessian.types import SymmetricOperator
 
@@ -28,6 +29,9 @@ class BlockSweep:
         outflow: ``(r, k)`` float64, coordinates in the next block of what leads out of the space.
         start: ``(b', b)`` float64, coordinates of the probes in the first block.
         num_blocks: Block steps done.
+        dropped: Norm of what was dropped as dependent, or by restarts.
+        moved: ``(k,)`` norms of what is missing in ``A Q = Q T + F`` because storing a block moved
+            it; None where it does not.
     """
 
     def __init__(
@@ -49,19 +53,14 @@ class BlockSweep:
         self.outflow = torch.zeros(0, 0, dtype=torch.float64)
         self.num_blocks = 0
         self._scale = 1.0
-        self._dropped = 0.0
-        self._moved = 0.0
+        self.dropped = 0.0
+        self.moved: Tensor | None = None
 
     @property
     def has_room(self) -> bool:
         """Whether another block fits: a whole one, or what is left of R^n."""
         left = len(self.raw) - len(self.vectors)
         return left >= self._width or (left > 0 and len(self.raw) == self.vectors.size)
-
-    @property
-    def lost(self) -> float:
-        """Norm of what is missing in ``A Q = Q T + F``: dropped, or moved by storing it."""
-        return self._dropped + self._moved
 
     def step(self, generator: torch.Generator) -> None:
         """Multiply the next block and take it in.
@@ -85,10 +84,13 @@ class BlockSweep:
         else:
             # the block is no longer quite what led to it: what counts is the product's projection
             self.raw[done:end, :done] = rest.components[:done].T
-            carried = float(torch.linalg.matrix_norm(entering)) if entering.numel() else 0.0
-            self._moved = math.hypot(self._moved, rest.drift * carried)
+            moved = torch.zeros(end, dtype=torch.float64)
+            moved[:done] = rest.drift * entering.norm(dim=0)
+            if self.moved is not None:
+                moved[: len(self.moved)] += self.moved
+            self.moved = moved
         self._block, self._scale = rest.block, rest.scale
-        self._dropped = max(self._dropped, rest.lost)
+        self.dropped = max(self.dropped, rest.lost)
         self.outflow = torch.zeros(len(rest.coupling), end, dtype=torch.float64)
         self.outflow[:, done:] = rest.coupling
         self.num_blocks += 1
@@ -96,11 +98,18 @@ class BlockSweep:
     def restart(self, values: Tensor, coordinates: Tensor) -> None:
         """Keep some Ritz vectors only, in place; the next block stays what it is.
 
+        The products' asymmetry, seen for the last time, and the rounding of the rotation go on as
+        dropped.
+
         Args:
             values: ``(l,)`` Ritz values.
             coordinates: ``(k, l)`` orthonormal columns, their vectors in the basis.
         """
         assert isinstance(self.vectors, FullBasis)
+        known = self.raw[: len(self.vectors), : len(self.vectors)]
+        asymmetry = float(torch.linalg.matrix_norm(known - known.T))
+        rounding = 2 * torch.finfo(self.vectors.dtype).eps * float(values.abs().max())
+        self.dropped = math.hypot(self.dropped, asymmetry) + rounding
         self.vectors.rotate(coordinates)
         self.raw.zero_()
         self.raw.diagonal()[: len(values)] = values

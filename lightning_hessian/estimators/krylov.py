@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import Basis, BasisKind
+from lightning_hessian.estimators.basis import Basis
+from lightning_hessian.estimators.basis_kinds import BasisKind
 from lightning_hessian.estimators.block_sweep import BlockSweep
 from lightning_hessian.types import SymmetricOperator
 
@@ -36,10 +37,11 @@ class KrylovSpace:
             the whole of R^n or invariant.
         start: ``(k, b)`` float64, coordinates of the probes that the sweep started from.
         num_blocks: Block steps done.
-        noise: Norm of what inexact products add to ``T``: twice the measured antisymmetric part,
-            which exact products would not have, 64 roundings of the norm, what was dropped as
-            dependent, the error that the products are known to have, and what a rounded basis moves
-            the blocks by, times what they carry.
+        product_noise: Norm of what inexact products add to ``T``: twice the measured antisymmetric
+            part, which exact products would not have, 64 roundings of the norm, what was dropped as
+            dependent, and the error that the products are known to have.
+        moved: ``(k,)`` norms of the columns of what is missing in the relation because a rounded
+            basis moves each block that enters, orthogonal to ``Q``; None for an exact one.
     """
 
     vectors: Basis
@@ -47,7 +49,14 @@ class KrylovSpace:
     outflow: Tensor
     start: Tensor
     num_blocks: int
-    noise: float
+    product_noise: float
+    moved: Tensor | None = None
+
+    @property
+    def noise(self) -> float:
+        """Norm of all that breaks the relation, for any vector of the space."""
+        moved = 0.0 if self.moved is None else float(self.moved.norm())
+        return self.product_noise + moved
 
     @property
     def basis(self) -> Tensor:
@@ -114,7 +123,7 @@ class RitzPairs:
         """Diagonalise the projection.
 
         The bound is the residual norm ``||A y - theta y|| = ||F s||`` of the Ritz pair plus the
-        space's noise (Parlett 1998, theorem 4.5.1).
+        space's noise, of a rounded basis the share in that pair (Parlett 1998, theorem 4.5.1).
 
         Args:
             space: The Krylov space.
@@ -123,8 +132,10 @@ class RitzPairs:
             All ``k`` pairs.
         """
         values, vectors = torch.linalg.eigh(space.projection)
-        residuals = (space.outflow @ vectors).norm(dim=0)
-        return cls(values=values, vectors=vectors, bounds=residuals + space.noise)
+        bounds = (space.outflow @ vectors).norm(dim=0) + space.product_noise
+        if space.moved is not None:
+            bounds += space.moved @ vectors.abs()
+        return cls(values=values, vectors=vectors, bounds=bounds)
 
     @property
     def scale(self) -> float:
@@ -202,7 +213,8 @@ def space_of(sweep: BlockSweep, product_error: float = 0.0) -> KrylovSpace:
         outflow=sweep.outflow if dimension < sweep.vectors.size else sweep.outflow[:0],
         start=start,
         num_blocks=sweep.num_blocks,
-        noise=skew + rounding + sweep.lost + product_error,
+        product_noise=skew + rounding + sweep.dropped + product_error,
+        moved=sweep.moved,
     )
 
 

@@ -59,6 +59,45 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     return NegativeMass(fraction=fraction, bracket=bracket, threshold=threshold)
 
 
+def negative_share(
+    *,
+    values: Tensor,
+    bounds: Tensor,
+    jacobi: list[tuple[Tensor, Tensor]],
+    density: SpectralDensity,
+    size: int,
+) -> NegativeMass:
+    """The same from known eigenvalues, and from Jacobi matrices of probes on the complement.
+
+    The known ones count as they are, or for both where a bound reaches over the threshold; the
+    bracket of :func:`negative_mass` holds for the rest. It is that of the operator with the known
+    vectors split off, whose eigenvalues are within the bounds of the operator's.
+
+    Args:
+        values: ``(d,)`` eigenvalues of the vectors split off.
+        bounds: ``(d,)`` of these.
+        jacobi: Diagonal ``(m,)`` and off-diagonal ``(m,)`` of each probe.
+        density: Of all eigenvalues.
+        size: Dimensions ``n`` of the operator.
+
+    Returns:
+        The share, its bracket, the threshold.
+    """
+    noise = float(bounds.min()) if len(bounds) else 0.0
+    threshold = max(THRESHOLD_SHARE * float(density.nodes.abs().max()), noise)
+    fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
+    shares = torch.tensor([radau_bounds(*one, -threshold) for one in jacobi])
+    means = shares.mean(dim=0).clamp(0, 1).tolist()
+    rest = size - len(values)
+    trials = 0.5 * rest * len(jacobi)
+    least = int((values + bounds < -threshold).sum())
+    most = len(values) - int((values - bounds > -threshold).sum())
+    lower = (least + rest * _wilson(means[0], trials, -1)) / size
+    upper = (most + rest * _wilson(means[1], trials, 1)) / size
+    bracket = (min(lower, fraction), max(upper, fraction))
+    return NegativeMass(fraction=fraction, bracket=bracket, threshold=threshold)
+
+
 def _wilson(share: float, trials: float, sign: int) -> float:
     """The share ``f`` whose distance to ``share`` is two of ``sqrt(f (1 - f) / trials)``."""
     z2 = STANDARD_ERRORS**2 / trials

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lightning_hessian.estimators.block_sweep import BlockSweep
 from lightning_hessian.estimators.eigenvalues import (
-    has_converged,
     largest_eigenvalues,
     smallest_eigenvalues,
 )
@@ -134,14 +134,12 @@ def extreme_eigenpairs(
                 num_restarts=num_restarts,
             )
         if not sweep.has_room:
-            kept = _kept(ritz, num_largest, num_smallest, max_vectors - width, rtol)
+            kept = _kept(ritz, num_largest, num_smallest, len(sweep.raw) - width)
             sweep.restart(ritz.values[kept], ritz.vectors[:, kept])
             num_restarts += 1
 
 
-def _kept(
-    ritz: RitzPairs, num_largest: int, num_smallest: int, room: int, rtol: float
-) -> torch.Tensor:
+def _kept(ritz: RitzPairs, num_largest: int, num_smallest: int, room: int) -> Tensor:
     """Which Ritz pairs go on: those wanted and, in proportion, their neighbours."""
     count = len(ritz.values)
     wanted = min(num_largest + num_smallest, room)
