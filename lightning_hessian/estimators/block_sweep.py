@@ -75,8 +75,12 @@ class BlockSweep:
         entering = self.outflow[:width]
         stored = self.vectors.append(refill(self._block[:width], self.vectors, width, generator))
         self._block = stored  # frees the memory of the next block before the products need it
-        images = self._operator.matmat(stored.T.to(self._operator.device))
-        rest = remainder_of(self.vectors, images, expected_scale=self._scale)
+        vectors = stored.T.to(self._operator.device)
+        del stored
+        # handed on without a name, so that the products can be freed as soon as they are used
+        rest = remainder_of(
+            self.vectors, self._operator.matmat(vectors), expected_scale=self._scale
+        )
         end = len(self.vectors)
         self.raw[:end, done:end] = rest.components
         if isinstance(self.vectors, FullBasis):

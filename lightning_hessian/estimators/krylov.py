@@ -182,6 +182,7 @@ def block_lanczos(
         eigenvalue problems", section 6.7.
     """
     sweep = BlockSweep(operator, probes, max_dimension=max_dimension, basis=basis)
+    del probes
     while True:
         sweep.step(generator)
         space = space_of(sweep, product_error())
@@ -227,10 +228,14 @@ def _norm_bound(skew: Tensor, *, negligible: float) -> float:
     Returns:
         The bound.
     """
-    largest = float(torch.linalg.matrix_norm(skew))
-    if largest <= negligible:
-        return largest
-    power = skew / largest  # norm at most one: no power overflows
+    largest = float(skew.abs().max())
+    if largest == 0:
+        return 0.0
+    power = skew / largest  # else the squares of tiny entries would underflow
+    frobenius = float(torch.linalg.matrix_norm(power))
+    if largest * frobenius <= negligible:
+        return largest * frobenius
+    power = power / frobenius  # norm at most one: no power overflows
     power = power.T @ power
     logarithm = 0.0
     for _ in range(3):
@@ -239,4 +244,4 @@ def _norm_bound(skew: Tensor, *, negligible: float) -> float:
         power = power @ power
         logarithm = 2 * (logarithm + math.log(size))
     logarithm += math.log(float(torch.linalg.matrix_norm(power)))
-    return largest * math.exp(logarithm / 16)
+    return largest * frobenius * math.exp(logarithm / 16)

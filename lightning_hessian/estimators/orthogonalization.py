@@ -65,6 +65,7 @@ def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Rema
     target = images.T.to(basis.device)
     first = basis.components(target)
     rows = basis.without(target, first)
+    del images, target
     second = basis.components(rows)
     basis.subtract(rows, second)
     factor = _power_of_two(expected_scale)

@@ -53,7 +53,8 @@ class RoundedBasis(Basis):
         factor[known:, known:] = corner
         self._factor = factor
         rows: Tensor = torch.linalg.solve_triangular(corner.to(self.dtype), rounded, upper=False)
-        self.drift = torch.linalg.matrix_norm((rows - block).double())
+        torch.sub(rows, block, out=rounded)
+        self.drift = torch.linalg.vector_norm(rounded, dtype=torch.float64)
         return rows
 
     def components(self, rows: Tensor) -> Tensor:

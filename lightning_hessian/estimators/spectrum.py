@@ -110,13 +110,12 @@ def measure_spectrum(
             ends = found.largest.converged, found.smallest.converged
             missed = _notes(*ends, found.trace, rtol, trace_rtol, max_hvps)
             return dataclasses.replace(found, notes=(*missed, *found.notes))
-    probes = rademacher(
-        operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
-    )
     goal = _Goal(num_eigenvalues, num_smallest, trace, density, rtol)
     space = block_lanczos(
         counted,
-        probes,
+        rademacher(
+            operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
+        ),
         max_dimension=max_hvps - reserved,
         generator=generator,
         should_stop=goal.is_reached,

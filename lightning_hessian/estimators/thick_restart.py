@@ -109,10 +109,12 @@ def extreme_eigenpairs(
             f"`max_hvps` must be at least the block's {width} products, got {max_hvps}. Give some "
             f"{10 * (wanted + width)}."
         )
-    probes = rademacher(
-        size, width, generator=generator, device=operator.device, dtype=operator.dtype
+    sweep = BlockSweep(
+        operator,
+        rademacher(size, width, generator=generator, device=operator.device, dtype=operator.dtype),
+        max_dimension=max_vectors,
+        basis=basis,
     )
-    sweep = BlockSweep(operator, probes, max_dimension=max_vectors, basis=basis)
     num_hvps = num_restarts = 0
     while True:
         before = len(sweep.vectors)
