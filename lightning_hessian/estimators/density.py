@@ -39,7 +39,7 @@ def spectral_density(space: KrylovSpace, ritz: RitzPairs) -> SpectralDensity:
         G. H. Golub, J. H. Welsch (1969), Math. Comp. 23, 221-230; S. Ubaru, J. Chen, Y. Saad
         (2017), SIAM J. Matrix Anal. Appl. 38, 1075-1099.
     """
-    size = space.basis.shape[1]
+    size = space.size
     probe_weights = quadrature_weights(space, ritz)
     if space.is_whole:
         probe_weights = torch.full_like(probe_weights, 1 / size)

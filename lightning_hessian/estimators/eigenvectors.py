@@ -98,9 +98,10 @@ def leading_eigenvectors(
         product_error=product_error,
     )
     ritz = RitzPairs.of(space)
-    coordinates = ritz.vectors[:, -count:].flip(1).to(space.basis)
     return Eigenpairs(
-        vectors=_with_fixed_signs(space.basis.T @ coordinates),
+        vectors=_with_fixed_signs(
+            space.combine(ritz.vectors[:, -count:].flip(1)).to(operator.device)
+        ),
         eigenvalues=largest_eigenvalues(ritz, count, rtol=rtol),
         num_hvps=space.dimension,
     )

@@ -47,16 +47,53 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
     if space.is_whole:
         return NegativeMass(fraction=fraction, bracket=(fraction, fraction), threshold=threshold)
-    bounds = torch.tensor(
-        [_radau_bounds(space, start, -threshold) for start in space.start.unbind(dim=1)]
-    )
-    size, count = space.basis.shape[1], space.start.shape[1]
+    bounds = torch.tensor([radau_bounds(*j, -threshold) for j in _jacobi_matrices(space)])
+    size, count = space.size, space.start.shape[1]
     means = bounds.mean(dim=0).clamp(0, 1).tolist()
     trials = 0.5 * size * count
     lower, upper = _wilson(means[0], trials, -1), _wilson(means[1], trials, 1)
     below = int((ritz.values < -threshold - space.noise).sum())
     above = int((ritz.values > -threshold + space.noise).sum())
     lower, upper = max(lower, below / size), min(upper, 1 - above / size)
+    bracket = (min(lower, fraction), max(upper, fraction))
+    return NegativeMass(fraction=fraction, bracket=bracket, threshold=threshold)
+
+
+def negative_share(
+    *,
+    values: Tensor,
+    bounds: Tensor,
+    jacobi: list[tuple[Tensor, Tensor]],
+    density: SpectralDensity,
+    size: int,
+) -> NegativeMass:
+    """The same from known eigenvalues, and from Jacobi matrices of probes on the complement.
+
+    The known ones count as they are, or for both where a bound reaches over the threshold; the
+    bracket of :func:`negative_mass` holds for the rest. It is that of the operator with the known
+    vectors split off, whose eigenvalues are within the bounds of the operator's.
+
+    Args:
+        values: ``(d,)`` eigenvalues of the vectors split off.
+        bounds: ``(d,)`` of these.
+        jacobi: Diagonal ``(m,)`` and off-diagonal ``(m,)`` of each probe.
+        density: Of all eigenvalues.
+        size: Dimensions ``n`` of the operator.
+
+    Returns:
+        The share, its bracket, the threshold.
+    """
+    noise = float(bounds.min()) if len(bounds) else 0.0
+    threshold = max(THRESHOLD_SHARE * float(density.nodes.abs().max()), noise)
+    fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
+    shares = torch.tensor([radau_bounds(*one, -threshold) for one in jacobi])
+    means = shares.mean(dim=0).clamp(0, 1).tolist()
+    rest = size - len(values)
+    trials = 0.5 * rest * len(jacobi)
+    least = int((values + bounds < -threshold).sum())
+    most = len(values) - int((values - bounds > -threshold).sum())
+    lower = (least + rest * _wilson(means[0], trials, -1)) / size
+    upper = (most + rest * _wilson(means[1], trials, 1)) / size
     bracket = (min(lower, fraction), max(upper, fraction))
     return NegativeMass(fraction=fraction, bracket=bracket, threshold=threshold)
 
@@ -68,9 +105,17 @@ def _wilson(share: float, trials: float, sign: int) -> float:
     return min(max((share + z2 / 2 + sign * spread) / (1 + z2), 0.0), 1.0)
 
 
-def _radau_bounds(space: KrylovSpace, start: Tensor, point: float) -> tuple[float, float]:
-    """Lower and upper bound of one probe's measure of ``(-inf, point)``."""
-    diagonal, off_diagonal = _scalar_lanczos(space, start)
+def radau_bounds(diagonal: Tensor, off_diagonal: Tensor, point: float) -> tuple[float, float]:
+    """Lower and upper bound of a probe's measure of ``(-inf, point)``.
+
+    Args:
+        diagonal: ``(m,)`` float64 of the probe's Jacobi matrix.
+        off_diagonal: ``(m,)``; the last entry couples to what is not in the matrix.
+        point: Where the Gauss-Radau rule has a node.
+
+    Returns:
+        The two bounds.
+    """
     jacobi = torch.diag(diagonal)
     jacobi += torch.diag(off_diagonal[:-1], 1) + torch.diag(off_diagonal[:-1], -1)
     steps, outflow = len(diagonal), float(off_diagonal[-1])
@@ -94,34 +139,35 @@ def _radau_bounds(space: KrylovSpace, start: Tensor, point: float) -> tuple[floa
     return lower, lower + float(weights[at_point].sum())
 
 
-def _scalar_lanczos(space: KrylovSpace, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Jacobi matrix of one probe, found inside the block's projection without further products.
+def _jacobi_matrices(space: KrylovSpace) -> list[tuple[Tensor, Tensor]]:
+    """Jacobi matrix of each probe, found inside the block's projection without further products.
 
     The first ``num_blocks`` powers of the operator on a probe lie in the block Krylov space, so the
     scalar recurrence run on ``T`` is that of the operator, up to and including the last
-    off-diagonal, which is the norm of what leaves the space.
+    off-diagonal, which is the norm of what leaves the space. All probes go side by side.
 
     Returns:
-        Diagonal ``(m,)`` and off-diagonal ``(m,)``, whose last entry points out of the space.
+        For each, the diagonal ``(m,)`` and the off-diagonal ``(m,)``, whose last entry points out
+        of the space.
     """
-    vector = start / start.norm()
-    basis = [vector]
-    diagonal, off_diagonal = [], []
-    for _ in range(space.num_blocks):
-        image = space.projection @ basis[-1]
-        diagonal.append(float(basis[-1] @ image))
-        known = torch.stack(basis)
+    count, steps = space.start.shape[1], space.num_blocks
+    vectors = torch.zeros(count, steps, space.dimension, dtype=torch.float64)
+    diagonal = torch.zeros(count, steps, dtype=torch.float64)
+    inside, outside = torch.zeros_like(diagonal), torch.zeros_like(diagonal)
+    vector = (space.start / space.start.norm(dim=0)).T
+    for step in range(steps):
+        vectors[:, step] = vector
+        image = vector @ space.projection
+        diagonal[:, step] = (image * vector).sum(dim=1)
+        known = vectors[:, : step + 1]
         for _ in range(2):
-            image = image - known.T @ (known @ image)
-        leaving = space.outflow @ basis[-1]
-        norm = math.hypot(float(image.norm()), float(leaving.norm()))
-        if norm <= space.noise:
-            off_diagonal.append(0.0)
-            break
-        off_diagonal.append(norm)
-        if float(image.norm()) <= space.noise:
-            break
-        basis.append(image / image.norm())
-    return torch.tensor(diagonal, dtype=torch.float64), torch.tensor(
-        off_diagonal, dtype=torch.float64
-    )
+            shared = known @ image[:, :, None]
+            image = image - (shared.mT @ known)[:, 0]
+        inside[:, step] = norm = image.norm(dim=1)
+        outside[:, step] = (vector @ space.outflow.T).norm(dim=1)
+        vector = image / norm.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+    off_diagonal = torch.hypot(inside, outside)
+    off_diagonal[off_diagonal <= space.noise] = 0.0
+    ended = (inside <= space.noise).long()
+    last = torch.where(ended.any(dim=1), ended.argmax(dim=1), steps - 1).tolist()
+    return [(diagonal[i, : n + 1], off_diagonal[i, : n + 1]) for i, n in enumerate(last)]

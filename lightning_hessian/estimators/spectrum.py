@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import torch
-from scipy import stats
 from torch import Tensor
 
+from lightning_hessian.estimators.basis_kinds import BasisKind
 from lightning_hessian.estimators.density import quadrature_weights, spectral_density
+from lightning_hessian.estimators.distance import wasserstein_distance
 from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.estimators.low_memory import measure_in_few_vectors, vectors_that_fit
 from lightning_hessian.estimators.negative_mass import negative_mass
 from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
 from lightning_hessian.probes import rademacher
@@ -34,6 +38,8 @@ def measure_spectrum(
     generator: torch.Generator,
     on_products: Callable[[int], None] | None = None,
     product_error: Callable[[], float] = lambda: 0.0,
+    basis: Literal["auto", "full", "bfloat16", "cpu"] = "auto",
+    memory_limit: int | None = None,
 ) -> Spectrum:
     """Measure the spectrum of a symmetric operator.
 
@@ -58,6 +64,10 @@ def measure_spectrum(
         on_products: Told the number of products after each block.
         product_error: Norm of what the products are off by, asked after each block; part of every
             bound, and of the negative mass's threshold.
+        basis: How the sweep's vectors are kept, as for :func:`block_lanczos`; "auto" is "full".
+        memory_limit: Bytes for them and the blocks in flight, on the operator's device. Where the
+            sweep's basis does not fit, thick restarts and a recurrence without a basis take its
+            place, as ``notes`` say. None for no limit.
 
     Returns:
         What was found and what it cost.
@@ -79,17 +89,38 @@ def measure_spectrum(
             f"`max_hvps` must leave room for a block of {width} and the trace's probes, got "
             f"{max_hvps}. Give at least {2 * width}."
         )
-    probes = rademacher(
-        operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
-    )
+    kind: BasisKind = "full" if basis == "auto" else basis
+    if memory_limit is not None and kind != "cpu":
+        room = vectors_that_fit(operator, memory_limit, width=width, kind=kind)
+        if room < min(max_hvps - reserved, operator.size):
+            found = measure_in_few_vectors(
+                counted,
+                num_eigenvalues=num_eigenvalues,
+                num_smallest=num_smallest,
+                trace=trace,
+                density=density,
+                rtol=rtol,
+                trace_rtol=trace_rtol,
+                max_hvps=max_hvps,
+                width=width,
+                max_vectors=vectors_that_fit(operator, memory_limit, width=width, kind="full"),
+                generator=generator,
+                product_error=product_error,
+            )
+            ends = found.largest.converged, found.smallest.converged
+            missed = _notes(*ends, found.trace, rtol, trace_rtol, max_hvps)
+            return dataclasses.replace(found, notes=(*missed, *found.notes))
     goal = _Goal(num_eigenvalues, num_smallest, trace, density, rtol)
     space = block_lanczos(
         counted,
-        probes,
+        rademacher(
+            operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
+        ),
         max_dimension=max_hvps - reserved,
         generator=generator,
         should_stop=goal.is_reached,
         product_error=product_error,
+        basis=kind,
     )
     ritz = RitzPairs.of(space)
     largest = largest_eigenvalues(ritz, num_eigenvalues, rtol=rtol)
@@ -181,7 +212,7 @@ class _Goal:
     def _may_probe(self, space: KrylovSpace) -> bool:
         # after fewer products than two pilots cost, one outlier may hold most of the complement's
         # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
-        rest = space.basis.shape[1] - space.dimension
+        rest = space.size - space.dimension
         return not self._trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
 
     def _ends_have_converged(self, ritz: RitzPairs) -> bool:
@@ -199,7 +230,7 @@ class _Goal:
         if self._last is not None:
             extent = float(ritz.values[-1] - ritz.values[0])
             (nodes, weights), last = now, self._last
-            moved = stats.wasserstein_distance(last[0], nodes, last[1], weights)
+            moved = wasserstein_distance(*last, nodes, weights)
             self._moved = moved / extent if extent > 0 else 0.0
             # a multiple of the identity has a range of rounding only
             is_quiet = moved <= DENSITY_TOLERANCE * extent + space.noise

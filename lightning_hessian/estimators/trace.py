@@ -134,5 +134,7 @@ def _quadratic_forms(
         if space is not None:
             probes = space.remove_from(probes)
         images = operator.matmat(probes)
-        parts.append((probes.double() * images.double()).sum(dim=0).cpu())
+        # column by column: two vectors in double at a time, not two blocks
+        pairs = zip(probes.T, images.T, strict=True)
+        parts.append(torch.stack([z.double() @ image.double() for z, image in pairs]).cpu())
     return torch.cat(parts)

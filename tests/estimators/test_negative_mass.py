@@ -14,7 +14,7 @@ from lightning_hessian.estimators import (
     negative_mass,
     spectral_density,
 )
-from lightning_hessian.estimators.negative_mass import _radau_bounds, _wilson
+from lightning_hessian.estimators.negative_mass import _jacobi_matrices, _wilson, radau_bounds
 from lightning_hessian.results import NegativeMass
 from tests.helpers.spectra import (
     outliers_and_bulk,
@@ -49,8 +49,8 @@ def test_radau_bounds_hold_for_each_probes_own_measure() -> None:
             # irrational, and never an eigenvalue of the integer spectra to rounding
             point = 0.5 * share * scale
             exact = _own_measure(matrix, space, point)
-            for probe, own in zip(space.start.unbind(dim=1), exact.tolist(), strict=True):
-                lower, upper = _radau_bounds(space, probe, point)
+            for jacobi, own in zip(_jacobi_matrices(space), exact.tolist(), strict=True):
+                lower, upper = radau_bounds(*jacobi, point)
                 assert lower - 1e-8 <= own <= upper + 1e-8, (seed, share)
 
 
@@ -60,7 +60,7 @@ def test_radau_bounds_hold_where_the_point_is_a_ritz_value() -> None:
     space = sweep(matrix, dimension=6, block_size=1)
     for point in RitzPairs.of(space).values.tolist():
         own = float(_own_measure(matrix, space, point))
-        lower, upper = _radau_bounds(space, space.start[:, 0], point)
+        lower, upper = radau_bounds(*_jacobi_matrices(space)[0], point)
         assert lower <= own <= upper
 
 
@@ -69,7 +69,7 @@ def test_radau_bounds_tighten_with_every_step() -> None:
     widths = []
     for steps in (2, 5, 10, 20, 40, 80):
         space = sweep(matrix, dimension=steps, block_size=1)
-        lower, upper = _radau_bounds(space, space.start[:, 0], -0.1)
+        lower, upper = radau_bounds(*_jacobi_matrices(space)[0], -0.1)
         widths.append(upper - lower)
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.05
