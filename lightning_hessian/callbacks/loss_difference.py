@@ -30,7 +30,8 @@ class LossDifference(MeasurementCallback):
     """How much the training loss moves when one more sample is added, in TensorBoard.
 
     Takes the loss that ``training_step`` gives for each of a fixed sample of ``N`` training samples
-    alone, in eval mode, at the start and the end of the fit and in between as told. From them
+    alone, in eval mode, at the end of the fit, and at its start and in between as told, as far as
+    ``max_overhead`` allows. From them
     follow, for every ``k`` below ``N``, the root mean square (exact) and the mean of
     ``|L_{k+1} - L_k|`` over the orders in which the samples may come, ``L_k`` being the mean loss
     of the first ``k``, and from how many samples on the difference stays below a threshold. The run

@@ -20,7 +20,7 @@ from lightning_hessian.callbacks.spacing import SpacedMeasuring
 
 
 class MeasurementCallback(SpacedMeasuring):
-    """Measures the training loss at the start, at due moments and at the end of each fit.
+    """Measures the training loss at the end of each fit, at its start and at due moments.
 
     The history of reports travels in every checkpoint, and with ``at_checkpoints`` each checkpoint
     gets a report of its own weights, inside and beside it.

@@ -34,14 +34,15 @@ class HessianSpectrum(MeasurementCallback):
     """Top eigenvalues, trace and spectral density of the training loss's Hessian, in TensorBoard.
 
     Measures the loss that ``training_step`` returns, as a mean over a fixed sample of the training
-    set, at the start and the end of the fit and in between as told. The run is left bit-identical.
+    set, at the end of the fit, and at its start and in between as told, as far as ``max_overhead``
+    allows. The run is left bit-identical.
     Every number carries its error. Reports are kept in :attr:`reports` and logged at
     ``trainer.global_step`` under ``hessian/``.
 
     ``eig_1..k`` and ``eig_min_1..k'`` with their ``_bound``; ``trace``, ``trace_standard_error``,
     ``trace_lower``, ``trace_upper``; ``negative_fraction`` with ``_lower`` and ``_upper``,
-    ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``failed``;
-    ``hvp_error`` where products are differences of gradients. To
+    ``negative_threshold``; ``loss``, ``gradient_norm``; ``num_hvps``, ``seconds``, ``overhead``,
+    ``num_skipped``, ``failed``; ``hvp_error`` where products are differences of gradients. To
     TensorBoard also: histograms ``density`` and ``density_symlog``, the figure ``spectrum``, the
     text ``failure``, and a Custom Scalars page. Processes that a Trainer spawns (``ddp_spawn``,
     ``ddp_fork``) keep :attr:`reports` to themselves: loggers and the files beside checkpoints have
