@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -58,6 +58,8 @@ def measure_in_few_vectors(
     max_vectors: int,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
+    blocks: Sequence[Tensor] = (),
+    vectors: bool = False,
 ) -> Spectrum:
     """Measure the spectrum with a basis of at most ``max_vectors`` vectors.
 
@@ -79,6 +81,8 @@ def measure_in_few_vectors(
         max_vectors: Most vectors in the basis.
         generator: Source of all probes, on the CPU.
         product_error: Norm of what the products are off by.
+        blocks: Positions of parameters whose diagonal block's trace is wanted, too.
+        vectors: Whether to give the eigenvectors.
 
     Returns:
         What was found, without notes on what was not reached.
@@ -122,6 +126,7 @@ def measure_in_few_vectors(
             generator=generator,
             space=pairs.space,
             block_size=width,
+            blocks=blocks,
         )
         spent += estimate.num_probes
     found = Spectrum(
@@ -137,6 +142,8 @@ def measure_in_few_vectors(
             "recurrence without a basis.",
         ),
     )
+    if vectors:
+        found = dataclasses.replace(found, vectors=_vectors(pairs, found))
     if not density:
         return found
     return _with_density(operator, found, pairs, max_hvps - spent, width, generator, product_error)
@@ -188,6 +195,13 @@ def _with_density(
         num_hvps=found.num_hvps + rest.num_hvps,
         notes=notes,
     )
+
+
+def _vectors(pairs: ExtremePairs, found: Spectrum) -> Tensor:
+    num_largest, num_smallest = len(found.largest.values), len(found.smallest.values)
+    count = len(pairs.ritz.values)
+    order = [*range(count - 1, count - 1 - num_largest, -1), *range(num_smallest)]
+    return pairs.space.combine(pairs.ritz.vectors[:, order])
 
 
 def _deflate(pairs: ExtremePairs) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_hessian.estimators.basis import FullBasis
 from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
-from lightning_hessian.estimators.krylov import ROUNDINGS, RitzPairs
+from lightning_hessian.estimators.krylov import ROUNDINGS, KrylovSpace, RitzPairs
 from lightning_hessian.results import Eigenvalues
 from lightning_hessian.types import SymmetricOperator
 
@@ -22,13 +23,13 @@ class RefinedPairs:
         smallest: The same at the other end.
         vectors: ``(n, d)`` orthonormal, first of the largest, descending, then of the smallest,
             ascending.
-        trace: Of the operator within the span.
+        space: Their span, on whose complement the trace can be estimated.
     """
 
     largest: Eigenvalues
     smallest: Eigenvalues
     vectors: Tensor
-    trace: float
+    space: KrylovSpace
 
 
 def refine(
@@ -77,5 +78,20 @@ def refine(
         largest=largest_eigenvalues(pairs, num_largest, rtol=rtol),
         smallest=smallest_eigenvalues(pairs, num_smallest, rtol=rtol),
         vectors=ritz_vectors[:, order],
-        trace=float(values.sum()),
+        space=_span(basis, torch.diag(values), coordinates, noise),
+    )
+
+
+def _span(basis: Tensor, projection: Tensor, coordinates: Tensor, noise: float) -> KrylovSpace:
+    size, count = basis.shape
+    vectors = FullBasis(size, capacity=count, dtype=basis.dtype, device=basis.device)
+    vectors.append(basis.T.contiguous())
+    none = torch.empty(0, count, dtype=torch.float64)
+    return KrylovSpace(
+        vectors=vectors,
+        projection=coordinates @ projection @ coordinates.T,
+        outflow=none,
+        start=none.T,
+        num_blocks=1,
+        product_noise=noise,
     )

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_hessian.estimators.basis_kinds import BasisKind
-from lightning_hessian.estimators.density import quadrature_weights, spectral_density
-from lightning_hessian.estimators.distance import wasserstein_distance
+from lightning_hessian.estimators.counted import CountedOperator
+from lightning_hessian.estimators.density import spectral_density
 from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.goal import Goal, Wanted
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.estimators.low_memory import measure_in_few_vectors, vectors_that_fit
 from lightning_hessian.estimators.negative_mass import negative_mass
+from lightning_hessian.estimators.refinement import RefinedPairs, refine
 from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import Spectrum, TraceEstimate
+from lightning_hessian.results import Spectrum
 from lightning_hessian.types import SymmetricOperator
 
-DENSITY_TOLERANCE = 1e-3
+DENSITY_RTOL = 1e-3
+FEW_DIMENSIONS = 20_000
+
+
+def default_block_size(size: int) -> int:
+    """Probes in a block: as many as the density's own error calls for.
+
+    One probe leaves an error of about ``sqrt(2 / n)`` in the share of eigenvalues anywhere, which
+    four reduce where it is not negligible; two find an eigenvalue that occurs twice. Narrow blocks
+    reach the ends of the spectrum with fewer products.
+
+    Args:
+        size: Number of dimensions ``n``.
+
+    Returns:
+        4 below 20,000 dimensions, 2 from there on.
+    """
+    return min(4 if size < FEW_DIMENSIONS else 2, size)
 
 
 def measure_spectrum(
@@ -33,22 +52,28 @@ def measure_spectrum(
     density: bool = True,
     rtol: float = 1e-2,
     trace_rtol: float = 0.05,
+    density_rtol: float = DENSITY_RTOL,
     max_hvps: int = 200,
-    block_size: int = 4,
+    block_size: int | None = None,
     generator: torch.Generator,
     on_products: Callable[[int], None] | None = None,
     product_error: Callable[[], float] = lambda: 0.0,
     basis: Literal["auto", "full", "bfloat16", "cpu"] = "auto",
     memory_limit: int | None = None,
+    rough: SymmetricOperator | None = None,
+    blocks: Sequence[Tensor] = (),
+    vectors: bool = False,
 ) -> Spectrum:
     """Measure the spectrum of a symmetric operator.
 
     One block Lanczos sweep goes on until every eigenvalue asked for has its residual bound within
-    tolerance, and (for the density) two more blocks have moved the distribution by less than a
-    thousandth of the range in Wasserstein distance. Then fresh probes estimate the trace on the
-    complement of the sweep's space; where that complement has fewer dimensions than the trace's
-    pilot has probes, the sweep takes them in instead and everything is exact. What was not reached
-    within ``max_hvps`` is said in ``notes``.
+    tolerance, and (for the density) the distribution has come to rest. Then fresh probes estimate
+    the trace on the complement of the sweep's space; where that complement has fewer dimensions
+    than the trace's pilot has probes, the sweep takes them in instead and everything is exact. What
+    was not reached within ``max_hvps`` is said in ``notes``.
+
+    With a ``rough`` operator the sweep is made with that. The eigenvalues are then refined, and the
+    trace is estimated, with products of the exact one; the density is the rough one's.
 
     Args:
         operator: Symmetric.
@@ -58,8 +83,9 @@ def measure_spectrum(
         density: Whether to make the density and the negative mass.
         rtol: Tolerance of the eigenvalues' residual bounds.
         trace_rtol: Tolerance of the trace's standard error.
+        density_rtol: By how much of its range the distribution may still move over four products.
         max_hvps: Bound on the products; at least one block.
-        block_size: Probes in a block.
+        block_size: Probes in a block; :func:`default_block_size` when None.
         generator: Source of all probes, on the CPU.
         on_products: Told the number of products after each block.
         product_error: Norm of what the products are off by, asked after each block; part of every
@@ -68,6 +94,10 @@ def measure_spectrum(
         memory_limit: Bytes for them and the blocks in flight, on the operator's device. Where the
             sweep's basis does not fit, thick restarts and a recurrence without a basis take its
             place, as ``notes`` say. None for no limit.
+        rough: The same operator with cheaper products of fewer digits.
+        blocks: Positions of parameters, each ``(m,)``, of which to estimate the diagonal block's
+            trace, too; from the same products.
+        vectors: Whether to give the eigenvectors.
 
     Returns:
         What was found and what it cost.
@@ -76,14 +106,26 @@ def measure_spectrum(
         ValueError: If nothing is asked for, or ``max_hvps`` leaves no room for a block and
             the trace's first probe.
     """
-    if not (num_eigenvalues or num_smallest or trace or density):
-        raise ValueError(
-            "nothing to measure: `num_eigenvalues` and `num_smallest` are 0, `trace` and `density` "
-            "are False. Ask for at least one."
-        )
-    counted = _Counted(operator, on_products)
-    width = min(block_size, operator.size)
+    wanted = Wanted(
+        num_eigenvalues=num_eigenvalues,
+        num_smallest=num_smallest,
+        trace=trace,
+        density=density,
+        rtol=rtol,
+        trace_rtol=trace_rtol,
+        density_rtol=density_rtol,
+        max_hvps=max_hvps,
+    )
+    counted = CountedOperator(operator, on_products)
+    cheap = counted if rough is None else CountedOperator(rough, on_products)
+
+    def spent() -> int:
+        return counted.num_products + (cheap.num_products if rough is not None else 0)
+
+    width = min(block_size or default_block_size(operator.size), operator.size)
     reserved = min(NUM_PILOT, max_hvps // 2) if trace and max_hvps < operator.size else 0
+    if rough is not None:
+        reserved += num_eigenvalues + num_smallest
     if max_hvps - reserved < width:
         raise ValueError(
             f"`max_hvps` must leave room for a block of {width} and the trace's probes, got "
@@ -106,13 +148,13 @@ def measure_spectrum(
                 max_vectors=vectors_that_fit(operator, memory_limit, width=width, kind="full"),
                 generator=generator,
                 product_error=product_error,
+                blocks=blocks,
+                vectors=vectors,
             )
-            ends = found.largest.converged, found.smallest.converged
-            missed = _notes(*ends, found.trace, rtol, trace_rtol, max_hvps)
-            return dataclasses.replace(found, notes=(*missed, *found.notes))
-    goal = _Goal(num_eigenvalues, num_smallest, trace, density, rtol)
+            return dataclasses.replace(found, notes=(*_notes(found, wanted), *found.notes))
+    goal = Goal(wanted, is_rough=rough is not None)
     space = block_lanczos(
-        counted,
+        cheap,
         rademacher(
             operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
         ),
@@ -122,141 +164,94 @@ def measure_spectrum(
         product_error=product_error,
         basis=kind,
     )
-    ritz = RitzPairs.of(space)
-    largest = largest_eigenvalues(ritz, num_eigenvalues, rtol=rtol)
-    smallest = smallest_eigenvalues(ritz, num_smallest, rtol=rtol)
-    estimate = None
+    found, pairs = _ends(space, counted, wanted, product_error, is_rough=rough is not None)
     if trace:
-        estimate = estimate_trace(
-            counted,
-            rtol=trace_rtol,
-            max_num_probes=max_hvps - space.dimension,
-            generator=generator,
-            space=space,
-            block_size=block_size,
+        found = dataclasses.replace(
+            found,
+            trace=estimate_trace(
+                counted,
+                rtol=trace_rtol,
+                max_num_probes=max_hvps - spent(),
+                generator=generator,
+                space=space if pairs is None else pairs.space,
+                block_size=width,
+                blocks=blocks,
+            ),
         )
-    distribution = spectral_density(space, ritz) if density else None
-    return Spectrum(
-        largest=largest,
-        smallest=smallest,
-        trace=estimate,
-        density=distribution,
-        negative_mass=negative_mass(space, ritz, distribution) if distribution else None,
-        num_hvps=counted.num_products,
-        notes=(
-            *_notes(largest.converged, smallest.converged, estimate, rtol, trace_rtol, max_hvps),
-            *goal.density_notes(space, max_hvps),
-        ),
+    if vectors:
+        own = _vectors(space, found) if pairs is None else pairs.vectors
+        found = dataclasses.replace(found, vectors=own)
+    return dataclasses.replace(
+        found,
+        num_hvps=spent(),
+        notes=(*_notes(found, wanted), *goal.density_notes(space), *found.notes),
     )
 
 
-class _Counted:
-    """An operator that counts its products and reports them."""
-
-    def __init__(
-        self, operator: SymmetricOperator, on_products: Callable[[int], None] | None
-    ) -> None:
-        self._operator = operator
-        self._on_products = on_products
-        self.num_products = 0
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    def matmat(self, vectors: Tensor) -> Tensor:
-        products = self._operator.matmat(vectors)
-        self.num_products += vectors.shape[1]
-        if self._on_products is not None:
-            self._on_products(vectors.shape[1])
-        return products
-
-
-class _Goal:
-    """When a sweep has found what was asked for."""
-
-    def __init__(
-        self, num_eigenvalues: int, num_smallest: int, trace: bool, density: bool, rtol: float
-    ) -> None:
-        self._num_eigenvalues = num_eigenvalues
-        self._num_smallest = num_smallest
-        self._trace = trace
-        self._density = density
-        self._rtol = rtol
-        self._last: tuple[Tensor, Tensor] | None = None
-        self._quiet_steps = 0
-        self._moved = 1.0
-
-    def is_reached(self, space: KrylovSpace) -> bool:
-        ritz = RitzPairs.of(space)
-        self._watch_density(space, ritz)
-        is_quiet = self._quiet_steps >= 2 or not self._density
-        return is_quiet and self._ends_have_converged(ritz) and self._may_probe(space)
-
-    def density_notes(self, space: KrylovSpace, max_hvps: int) -> tuple[str, ...]:
-        if not self._density or self._quiet_steps >= 2 or space.is_whole:
-            return ()
-        return (
-            f"the density still moved by {self._moved:.1%} of its range (Wasserstein distance) in "
-            f"the last block within max_hvps={max_hvps}: it is coarser than its error band shows.",
-        )
-
-    def _may_probe(self, space: KrylovSpace) -> bool:
-        # after fewer products than two pilots cost, one outlier may hold most of the complement's
-        # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
-        rest = space.size - space.dimension
-        return not self._trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
-
-    def _ends_have_converged(self, ritz: RitzPairs) -> bool:
-        if len(ritz.values) < self._num_eigenvalues + self._num_smallest:
-            return False
-        largest = largest_eigenvalues(ritz, self._num_eigenvalues, rtol=self._rtol)
-        smallest = smallest_eigenvalues(ritz, self._num_smallest, rtol=self._rtol)
-        return bool(largest.converged.all()) and bool(smallest.converged.all())
-
-    def _watch_density(self, space: KrylovSpace, ritz: RitzPairs) -> None:
-        if not self._density:
-            return
-        # the bare quadrature: locking an eigenvalue moves mass without any gain in resolution
-        now = ritz.values, quadrature_weights(space, ritz).mean(dim=1)
-        if self._last is not None:
-            extent = float(ritz.values[-1] - ritz.values[0])
-            (nodes, weights), last = now, self._last
-            moved = wasserstein_distance(*last, nodes, weights)
-            self._moved = moved / extent if extent > 0 else 0.0
-            # a multiple of the identity has a range of rounding only
-            is_quiet = moved <= DENSITY_TOLERANCE * extent + space.noise
-            self._quiet_steps = self._quiet_steps + 1 if is_quiet else 0
-        self._last = now
+def _ends(
+    space: KrylovSpace,
+    exact: SymmetricOperator,
+    wanted: Wanted,
+    product_error: Callable[[], float],
+    *,
+    is_rough: bool,
+) -> tuple[Spectrum, RefinedPairs | None]:
+    """What the sweep tells by itself, its eigenvalues refined if it was a rough one."""
+    ritz = RitzPairs.of(space)
+    density = spectral_density(space, ritz) if wanted.density else None
+    found = Spectrum(
+        largest=largest_eigenvalues(ritz, wanted.num_eigenvalues, rtol=wanted.rtol),
+        smallest=smallest_eigenvalues(ritz, wanted.num_smallest, rtol=wanted.rtol),
+        trace=None,
+        density=density,
+        negative_mass=negative_mass(space, ritz, density) if density else None,
+        num_hvps=0,
+        notes=(),
+    )
+    if not is_rough:
+        return found, None
+    pairs = refine(
+        exact,
+        _vectors(space, found),
+        num_largest=len(found.largest.values),
+        rtol=wanted.rtol,
+        product_error=product_error(),
+    )
+    before = torch.cat([found.largest.values, found.smallest.values])
+    after = torch.cat([pairs.largest.values, pairs.smallest.values])
+    moved = float((after - before).abs().max()) / ritz.scale if len(after) else 0.0
+    note = (
+        f"The sweep's {space.dimension} products are of fewer digits. With exact ones the "
+        f"eigenvalues moved by at most {moved:.1e} of the largest magnitude; the density and the "
+        "negative share are the sweep's."
+    )
+    return dataclasses.replace(
+        found, largest=pairs.largest, smallest=pairs.smallest, notes=(note,)
+    ), pairs
 
 
-def _notes(
-    largest: Tensor,
-    smallest: Tensor,
-    trace: TraceEstimate | None,
-    rtol: float,
-    trace_rtol: float,
-    max_hvps: int,
-) -> tuple[str, ...]:
+def _vectors(space: KrylovSpace, found: Spectrum) -> Tensor:
+    """``(n, k + k')`` Ritz vectors of the largest, descending, then of the smallest, ascending."""
+    _, coordinates = torch.linalg.eigh(space.projection)
+    num_largest, num_smallest = len(found.largest.values), len(found.smallest.values)
+    count = space.dimension
+    order = [*range(count - 1, count - 1 - num_largest, -1), *range(num_smallest)]
+    return space.combine(coordinates[:, order])
+
+
+def _notes(found: Spectrum, wanted: Wanted) -> tuple[str, ...]:
     notes = []
-    for name, converged in (("largest", largest), ("smallest", smallest)):
-        missed = int((~converged).sum())
+    for name, ends in (("largest", found.largest), ("smallest", found.smallest)):
+        missed = int((~ends.converged).sum())
         if missed:
             notes.append(
-                f"{missed} of the {len(converged)} {name} eigenvalues did not reach rtol={rtol:g} "
-                f"within max_hvps={max_hvps}: they are Ritz values with the bounds given."
+                f"{missed} of the {len(ends.converged)} {name} eigenvalues did not reach "
+                f"rtol={wanted.rtol:g} within max_hvps={wanted.max_hvps}: they are Ritz values "
+                "with the bounds given."
             )
-    if trace is not None and not trace.converged:
+    if found.trace is not None and not found.trace.converged:
         notes.append(
-            f"the trace did not reach trace_rtol={trace_rtol:g} within max_hvps={max_hvps}: its "
-            "interval is wider."
+            f"the trace did not reach trace_rtol={wanted.trace_rtol:g} within "
+            f"max_hvps={wanted.max_hvps}: its interval is wider."
         )
     return tuple(notes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from scipy import stats
 from torch import Tensor
 
+from lightning_hessian.estimators.block_traces import BlockTraceSums
 from lightning_hessian.estimators.krylov import KrylovSpace
 from lightning_hessian.probes import rademacher
 from lightning_hessian.results import TraceEstimate
@@ -24,6 +26,7 @@ def estimate_trace(
     generator: torch.Generator,
     space: KrylovSpace | None = None,
     block_size: int = 4,
+    blocks: Sequence[Tensor] = (),
 ) -> TraceEstimate:
     """Estimate ``tr A = tr(Q^T A Q) + tr((I - QQ^T) A (I - QQ^T))``.
 
@@ -49,6 +52,8 @@ def estimate_trace(
         generator: Source of the probes, on the CPU.
         space: From the sweep; None for plain Hutchinson.
         block_size: Probes multiplied at a time.
+        blocks: Positions of parameters, each ``(m,)``, whose diagonal block's trace is estimated
+            from the same products.
 
     Returns:
         The estimate with its error. With one probe the error is unknown: ``nan``.
@@ -60,12 +65,18 @@ def estimate_trace(
         M. F. Hutchinson (1989); R. A. Meyer et al. (2021), "Hutch++", algorithm 1 (with a Krylov
         basis in place of the sketch); C. Stein (1945), Ann. Math. Statist. 16, 243-258.
     """
+    sums = BlockTraceSums(blocks, space)
     known = float(space.projection.trace()) if space is not None else 0.0
     if space is not None and space.is_whole:
         rounding = space.noise * math.sqrt(space.dimension)
         interval = (known - 2 * rounding, known + 2 * rounding)
         return TraceEstimate(
-            value=known, standard_error=rounding, interval=interval, num_probes=0, converged=True
+            value=known,
+            standard_error=rounding,
+            interval=interval,
+            num_probes=0,
+            converged=True,
+            blocks=sums.estimate(),
         )
     if max_num_probes < 1:
         raise ValueError(
@@ -74,7 +85,7 @@ def estimate_trace(
         )
 
     def draw(count: int) -> Tensor:
-        return _quadratic_forms(operator, space, count, generator, block_size)
+        return _quadratic_forms(operator, space, sums, count, generator, block_size)
 
     values = draw(min(NUM_PILOT, max_num_probes))
     pilot = len(values)
@@ -86,6 +97,7 @@ def estimate_trace(
             interval=(-math.inf, math.inf),
             num_probes=1,
             converged=False,
+            blocks=sums.estimate(),
         )
     deviation = float(values.std())
     magnitudes = float(torch.linalg.eigvalsh(space.projection).abs().sum()) if space else 0.0
@@ -102,6 +114,7 @@ def estimate_trace(
         interval=(value - margin, value + margin),
         num_probes=len(values),
         converged=error <= target,
+        blocks=sums.estimate(),
     )
 
 
@@ -116,6 +129,7 @@ def _missing_probes(deviation: float, target: float, count: int, most: int) -> i
 def _quadratic_forms(
     operator: SymmetricOperator,
     space: KrylovSpace | None,
+    sums: BlockTraceSums,
     count: int,
     generator: torch.Generator,
     block_size: int,
@@ -131,9 +145,12 @@ def _quadratic_forms(
             device=operator.device,
             dtype=operator.dtype,
         )
+        whole = probes if sums.has_blocks else None  # else let go of before the products
         if space is not None:
             probes = space.remove_from(probes)
         images = operator.matmat(probes)
+        if whole is not None:
+            sums.add(whole, images)
         # column by column: two vectors in double at a time, not two blocks
         pairs = zip(probes.T, images.T, strict=True)
         parts.append(torch.stack([z.double() @ image.double() for z, image in pairs]).cpu())

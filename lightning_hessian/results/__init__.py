@@ -2,6 +2,7 @@
 
 from lightning_hessian.results.deviation import deviation
 from lightning_hessian.results.estimates import (
+    BlockTraces,
     Eigenvalues,
     NegativeMass,
     SpectralDensity,
@@ -26,6 +27,7 @@ from lightning_hessian.results.sampling_error import SamplingError
 from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
 
 __all__ = [
+    "BlockTraces",
     "Eigenvalues",
     "HeldOutLosses",
     "HvpMethod",

@@ -25,6 +25,19 @@ class Eigenvalues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BlockTraces:
+    """Estimated traces of diagonal blocks, from the probes of the whole trace.
+
+    Attributes:
+        values: ``(B,)`` float64.
+        standard_errors: ``(B,)`` from the probes' scatter; ``nan`` with a single probe.
+    """
+
+    values: Tensor
+    standard_errors: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TraceEstimate:
     """Stochastic estimate of a trace.
 
@@ -34,6 +47,7 @@ class TraceEstimate:
         interval: Two-sided 95 % confidence interval by Student's t.
         num_probes: Fresh probes drawn, each one product.
         converged: Whether ``standard_error`` meets the tolerance asked for.
+        blocks: Traces of the diagonal blocks that were asked for, or None.
     """
 
     value: float
@@ -41,6 +55,7 @@ class TraceEstimate:
     interval: tuple[float, float]
     num_probes: int
     converged: bool
+    blocks: BlockTraces | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,6 +157,8 @@ class Spectrum:
         negative_mass: Measured together with the density.
         num_hvps: Products spent, over all of the above.
         notes: What was not reached, and why, in sentences.
+        vectors: ``(n, k + k')`` eigenvectors of the largest, then of the smallest, on the
+            operator's device; None if not asked for.
     """
 
     largest: Eigenvalues
@@ -151,3 +168,4 @@ class Spectrum:
     negative_mass: NegativeMass | None
     num_hvps: int
     notes: tuple[str, ...]
+    vectors: Tensor | None = None

@@ -1,0 +1,137 @@
+"""When a Krylov sweep has found what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from lightning_hessian.estimators.density import quadrature_weights
+from lightning_hessian.estimators.distance import wasserstein_distance
+from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
+from lightning_hessian.estimators.trace import NUM_PILOT
+
+STRIDE = 4
+QUIET_STRIDES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a measurement is asked for, and how exactly.
+
+    Attributes:
+        num_eigenvalues: Largest eigenvalues.
+        num_smallest: Smallest eigenvalues.
+        trace: Whether to estimate the trace.
+        density: Whether to make the density and the negative mass.
+        rtol: Tolerance of the eigenvalues' residual bounds.
+        trace_rtol: Tolerance of the trace's standard error.
+        density_rtol: By how much of the range the distribution may still move (Wasserstein
+            distance) over four products.
+        max_hvps: Bound on the products.
+
+    Raises:
+        ValueError: If nothing is asked for.
+    """
+
+    num_eigenvalues: int
+    num_smallest: int
+    trace: bool
+    density: bool
+    rtol: float
+    trace_rtol: float
+    density_rtol: float
+    max_hvps: int
+
+    def __post_init__(self) -> None:
+        if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
+            raise ValueError(
+                "nothing to measure: `num_eigenvalues` and `num_smallest` are 0, `trace` and "
+                "`density` are False. Ask for at least one."
+            )
+
+
+class Goal:
+    """Watches a sweep until its eigenvalues have converged and its distribution is at rest.
+
+    The distribution is at rest when over eight products in a row it has moved by less than the
+    tolerance against what it was four products earlier, whatever the width of a block.
+
+    Args:
+        wanted: What was asked for.
+        is_rough: Whether products have errors that the sweep cannot get below, which a refinement
+            takes away later: only what the sweep leaves out counts then.
+    """
+
+    def __init__(self, wanted: Wanted, *, is_rough: bool = False) -> None:
+        self._wanted = wanted
+        self._is_rough = is_rough
+        self._history: list[tuple[int, Tensor, Tensor]] = []
+        self._quiet_since: int | None = None
+        self._is_quiet = not wanted.density
+        self._moved = 1.0
+
+    def is_reached(self, space: KrylovSpace) -> bool:
+        """Whether the sweep may stop; asked after each block.
+
+        Args:
+            space: So far.
+
+        Returns:
+            True if everything is within tolerance.
+        """
+        ritz = RitzPairs.of(space)
+        if self._wanted.density:
+            self._watch_density(space, ritz)
+        return self._is_quiet and self._ends_have_converged(space, ritz) and self._may_probe(space)
+
+    def density_notes(self, space: KrylovSpace) -> tuple[str, ...]:
+        """What to say of a density that has not come to rest.
+
+        Args:
+            space: At the end.
+
+        Returns:
+            A sentence, or none.
+        """
+        if self._is_quiet or space.is_whole:
+            return ()
+        return (
+            f"the density still moved by {self._moved:.1%} of its range (Wasserstein distance) in "
+            f"the last products within max_hvps={self._wanted.max_hvps}: it is coarser than its "
+            "error band shows.",
+        )
+
+    def _may_probe(self, space: KrylovSpace) -> bool:
+        # after fewer products than two pilots cost, one outlier may hold most of the complement's
+        # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
+        rest = space.size - space.dimension
+        return not self._wanted.trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
+
+    def _ends_have_converged(self, space: KrylovSpace, ritz: RitzPairs) -> bool:
+        wanted = self._wanted
+        if len(ritz.values) < wanted.num_eigenvalues + wanted.num_smallest:
+            return False
+        if self._is_rough:
+            ritz = replace(ritz, bounds=ritz.bounds - space.noise)
+        largest = largest_eigenvalues(ritz, wanted.num_eigenvalues, rtol=wanted.rtol)
+        smallest = smallest_eigenvalues(ritz, wanted.num_smallest, rtol=wanted.rtol)
+        return bool(largest.converged.all()) and bool(smallest.converged.all())
+
+    def _watch_density(self, space: KrylovSpace, ritz: RitzPairs) -> None:
+        # the bare quadrature: locking an eigenvalue moves mass without any gain in resolution
+        now = space.dimension, ritz.values, quadrature_weights(space, ritz).mean(dim=1)
+        earlier = [past for past in self._history if past[0] <= now[0] - STRIDE]
+        if earlier:
+            extent = float(ritz.values[-1] - ritz.values[0])
+            moved = wasserstein_distance(*earlier[-1][1:], *now[1:])
+            self._moved = moved / extent if extent > 0 else 0.0
+            # a multiple of the identity has a range of rounding only
+            if moved > self._wanted.density_rtol * extent + space.noise:
+                self._quiet_since = None
+            elif self._quiet_since is None:
+                self._quiet_since = earlier[-1][0]
+            since = now[0] if self._quiet_since is None else self._quiet_since
+            self._is_quiet = now[0] - since >= QUIET_STRIDES * STRIDE
+        self._history = [*earlier[-1:], *(h for h in self._history if h[0] > now[0] - STRIDE), now]
