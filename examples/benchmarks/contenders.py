@@ -90,7 +90,7 @@ def _peers(which: str, workload: str) -> list[tuple[str, Run]]:
         # without reorthogonalisation, curvlinops finds an eigenvalue several times
         one_run = settings.ONE_RUN[workload]
         return [(n, partial(PEERS[n], **(found[n] | given))) for n, given in one_run.items()]
-    nothing: dict[str, settings.Settings] = dict.fromkeys(PEERS, {})
+    nothing: dict[str, settings.Settings] = {name: {} for name in PEERS}
     longer = {"bulk": settings.LONG, "five runs": settings.MANY}.get(which, nothing)
     lines = [(n, partial(PEERS[n], **(found[n] | longer[n]))) for n in PEERS]
     own = found["curvlinops"] | longer["curvlinops"] | {"kept": False}

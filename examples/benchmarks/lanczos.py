@@ -1,4 +1,4 @@
-"""Lanczos from one vector, in plain torch: what the truth is made with, and settings are found by."""
+"""Lanczos from one vector, in plain torch: for the truth, and to find settings with."""
 
 from __future__ import annotations
 

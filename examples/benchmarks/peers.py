@@ -51,14 +51,18 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
-    parser.add_argument("--workloads", nargs="+", choices=sorted(BUILDERS), default=sorted(BUILDERS))
+    parser.add_argument(
+        "--workloads", nargs="+", choices=sorted(BUILDERS), default=sorted(BUILDERS)
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["equal", "one run"])
     parser.add_argument("--only", nargs="+", help="peers whose names hold one of these")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--verify", type=int, default=0, help="further seeds for the trace's rmse")
     parser.add_argument("--truth", type=Path, help="folder to keep what is compared with")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
-    parser.add_argument("--quick", action="store_true", help="once on W1, as a check of the program")
+    parser.add_argument(
+        "--quick", action="store_true", help="once on W1, as a check of the program"
+    )
     options = parser.parse_args()
     if options.quick:
         options.workloads, options.repetitions, options.memory = ["W1"], 1, False

@@ -17,6 +17,9 @@ OURS: dict[str, OurSettings] = {
 }
 """Every eigenvalue's residual bound within a thousandth, the trace's standard error in 5 %."""
 
+PRODUCTS: dict[str, OurSettings] = {"recomputed": OurSettings()}
+"""Ways to make a product that ``product_cost.py`` compares: one line for each option."""
+
 OURS_LONG: dict[str, OurSettings] = {
     name: OurSettings(
         estimator={"rtol": 1e-12, "trace_rtol": 0.5, "max_hvps": 80 + 8, "block_size": 1}

@@ -170,9 +170,7 @@ def _difference_of_arpack(exact: PlainLoss, values: Tensor) -> float:
     found = eigsh(
         operator, k=NUM_LARGEST, which="LA", tol=1e-5, v0=start, return_eigenvectors=False
     )
-    lowest = eigsh(
-        operator, k=1, which="SA", tol=1e-4, v0=start, ncv=30, return_eigenvectors=False
-    )
+    lowest = eigsh(operator, k=1, which="SA", tol=1e-4, v0=start, ncv=30, return_eigenvectors=False)
     ours = np.array([*values[-NUM_LARGEST:].tolist(), float(values[0])])
     theirs = np.array([*np.sort(found), *lowest])
     return float(np.max(np.abs(theirs - ours) / np.abs(ours)))

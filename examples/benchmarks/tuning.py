@@ -108,9 +108,7 @@ def hutchinson_probes(samples: list[float], truth: Truth) -> int:
     return max(2, math.ceil((scatter / TRACE_ERROR) ** 2))
 
 
-def cheapest_trace(
-    loss: PlainLoss, truth: Truth, hutchinson: int
-) -> dict[str, tuple[int, float]]:
+def cheapest_trace(loss: PlainLoss, truth: Truth, hutchinson: int) -> dict[str, tuple[int, float]]:
     """Products and relative rmse of Hutch++ and XTrace; infinite where Hutchinson is cheaper."""
     widest = min(MAX_SKETCH, math.ceil(hutchinson / 2))
     errors: dict[str, list[list[float]]] = {"hutch++": [], "xtrace": []}
@@ -125,7 +123,9 @@ def cheapest_trace(
     for name, each, least in (("hutch++", 3, 1), ("xtrace", 2, 2)):
         rmse = np.sqrt(np.mean(np.square(errors[name]), axis=0))
         # all larger sketches too: over ten seeds the rmse itself scatters
-        good = [k for k in range(least, len(rmse) + least) if (rmse[k - least :] <= TRACE_ERROR).all()]
+        good = [
+            k for k in range(least, len(rmse) + least) if (rmse[k - least :] <= TRACE_ERROR).all()
+        ]
         cheapest[name] = (
             (each * good[0], float(rmse[good[0] - least])) if good else (10**9, math.inf)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -52,11 +52,9 @@ def run(
         largest = None
         if tol is not None:
             largest, _ = theirs.eigenvalues(maxIter=max_iter, tol=tol, top_n=5)
-        if probes is None:
-            samples = theirs.trace()
-        else:
-            # a rule that nothing meets: two means that agree by chance would end it
-            samples = theirs.trace(maxIter=probes, tol=-math.inf)
+        # a rule that nothing meets: two means that agree by chance would end it
+        rule = {} if probes is None else {"maxIter": probes, "tol": -math.inf}
+        samples = theirs.trace(**rule)
         nodes, weights = theirs.density(iter=steps, n_v=runs)
     workload.network.zero_grad()
     values = np.sort(np.ravel(nodes))
@@ -68,6 +66,24 @@ def run(
         weights=np.ravel(weights) / runs,
         num_products=count[0],
     )
+
+
+def product_of(workload: Workload, *, kept: bool) -> Callable[[Tensor], object]:
+    """Its product with one column ``(n, 1)``, for timing."""
+    from pyhessian import hessian
+    from pyhessian.utils import hessian_vector_product
+
+    data = {"data": workload.joined} if kept else {"dataloader": workload.batches}
+    theirs = hessian(workload.network, workload.criterion, cuda=False, **data)
+
+    def product(column: Tensor) -> object:
+        pieces = column[:, 0].split([p.numel() for p in theirs.params])
+        shaped = [v.view_as(p) for v, p in zip(pieces, theirs.params, strict=True)]
+        if kept:
+            return hessian_vector_product(theirs.gradsH, theirs.params, shaped)
+        return theirs.dataloader_hv_product(shaped)
+
+    return product
 
 
 @contextmanager

@@ -101,9 +101,7 @@ def _images_mlp() -> Workload:
             images[here, row : row + 24, column : column + 24] = large[here, 0]
     images += 0.1 * torch.randn(images.shape)
     wrong = torch.rand(len(chosen)) < 0.05
-    targets = torch.where(
-        wrong, torch.randint(10, (len(chosen),)), torch.tensor(labels)[chosen]
-    )
+    targets = torch.where(wrong, torch.randint(10, (len(chosen),)), torch.tensor(labels)[chosen])
     network, data = mlp(784, 256, 128, 10), (images.flatten(1), targets)
     _train(network, data, steps=100, batch_size=512, rate=1e-3)
     return _workload("W2", "MLP 784-256-128-10, 28 x 28 images", network, data, 512)
