@@ -6,6 +6,8 @@ products with all columns serve every smaller sketch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,14 +15,41 @@ from examples.benchmarks.lanczos import rademacher
 from examples.benchmarks.plain import PlainLoss
 
 
-def hutch_plus_plus(loss: PlainLoss, widest: int, generator: torch.Generator) -> list[float]:
-    """Estimates with sketches of 1 to ``widest`` columns and as many probes; three products each.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """``A S`` of signs ``S``, its QR factors, and ``A Q``; two products for each column.
+
+    Attributes:
+        tests: ``S``.
+        sketch: ``A S``.
+        columns: ``Q``.
+        triangle: ``R``.
+        images: ``A Q``.
+    """
+
+    tests: Tensor
+    sketch: Tensor
+    columns: Tensor
+    triangle: Tensor
+    images: Tensor
+
+    @classmethod
+    def of(cls, loss: PlainLoss, widest: int, generator: torch.Generator) -> Sketch:
+        """Both estimators can share it: each is judged by itself."""
+        tests = _signs(loss, widest, generator)
+        sketch = _times(loss, tests)
+        columns, triangle = torch.linalg.qr(sketch)
+        return cls(tests, sketch, columns, triangle, _times(loss, columns))
+
+
+def hutch_plus_plus(loss: PlainLoss, sketch: Sketch, generator: torch.Generator) -> list[float]:
+    """Estimates with sketches of one column up to all and as many probes; three products each.
 
     References:
         Meyer, Musco, Musco, Woodruff (2021), algorithm 1.
     """
-    columns = torch.linalg.qr(_times(loss, _signs(loss, widest, generator)))[0]
-    images = _times(loss, columns)
+    columns, images = sketch.columns, sketch.images
+    widest = columns.shape[1]
     probes = _signs(loss, widest, generator)
     inside, along, images_of_probes = columns.T @ images, columns.T @ probes, _times(loss, probes)
     estimates = []
@@ -33,16 +62,13 @@ def hutch_plus_plus(loss: PlainLoss, widest: int, generator: torch.Generator) ->
     return estimates
 
 
-def xtrace(loss: PlainLoss, widest: int, generator: torch.Generator) -> list[float]:
-    """Estimates with 2 to ``widest`` test vectors, two products each.
+def xtrace(whole: Sketch) -> list[float]:
+    """Estimates with two test vectors up to all, two products each.
 
     References:
         Epperly, Tropp, Webber (2024), section 2.1.
     """
-    tests = _signs(loss, widest, generator)
-    sketch = _times(loss, tests)
-    columns, triangle = torch.linalg.qr(sketch)
-    images = _times(loss, columns)
+    tests, sketch, columns, images = whole.tests, whole.sketch, whole.columns, whole.images
     # all in the coordinates of the columns, in float64
     tests_in = (columns.T @ tests).double()
     sketch_in = (columns.T @ sketch).double()
@@ -50,8 +76,8 @@ def xtrace(loss: PlainLoss, widest: int, generator: torch.Generator) -> list[flo
     tests_on_images = (tests.T @ images).double()
     tests_on_sketch = (tests.T @ sketch).double()
     estimates = []
-    for k in range(2, widest + 1):
-        left_out = torch.linalg.inv(triangle[:k, :k].double().T)
+    for k in range(2, tests.shape[1] + 1):
+        left_out = torch.linalg.inv(whole.triangle[:k, :k].double().T)
         left_out = left_out / left_out.norm(dim=0)
         h, total = inside[:k, :k], 0.0
         for i in range(k):

@@ -15,16 +15,19 @@ import argparse
 import logging
 import warnings
 from pathlib import Path
+from pprint import pformat
 
 import torch
 from threadpoolctl import threadpool_limits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from examples.benchmarks import settings
 from examples.benchmarks.contenders import SETS, contenders, load, missing
 from examples.benchmarks.memory import peak_memory
 from examples.benchmarks.tables import heading, table
 from examples.benchmarks.timing import interleaved, trace_rmse
 from examples.benchmarks.truth import Truth, truth_of
+from examples.benchmarks.tuning import tune
 from examples.benchmarks.workloads import BUILDERS, Workload, build
 
 
@@ -34,17 +37,23 @@ def compare(workload: Workload, truth: Truth, which: str, options: argparse.Name
     if options.only:
         present = [c for c in present if any(part in c.name for part in ("ours", *options.only))]
     records = interleaved(workload, truth, present, repetitions=options.repetitions)
-    places = [c.name for c in contenders(which, workload.name)]
-    peaks = [
-        peak_memory(workload, which, places.index(c.name), options.threads)
-        if options.memory
-        else None
-        for c in present
-    ]
+    peaks = [peak_memory(workload, c, options.threads) if options.memory else None for c in present]
     rmse = [
         trace_rmse(workload, truth, c, options.verify) if options.verify else None for c in present
     ]
     return table(records, peaks, rmse)
+
+
+def tuned(workload: Workload, truth: Truth) -> None:
+    """Search the peers' settings, print them, and take them for this run."""
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    name = workload.name
+    settings.EQUAL[name], settings.ONE_RUN[name] = tune(workload, truth, say)
+    for title, found in (("EQUAL", settings.EQUAL), ("ONE_RUN", settings.ONE_RUN)):
+        say(f"{title}[{name!r}] = {pformat(found[name], sort_dicts=False)}")
 
 
 def main() -> None:
@@ -58,6 +67,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="peers whose names hold one of these")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--verify", type=int, default=0, help="further seeds for the trace's rmse")
+    parser.add_argument("--tune", action="store_true", help="search the peers' settings first")
     parser.add_argument("--truth", type=Path, help="folder to keep what is compared with")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument(
@@ -78,6 +88,8 @@ def main() -> None:
             workload = build(name)
             truth = truth_of(workload, options.truth)
             print(f"\n{heading(workload, truth)}", flush=True)
+            if options.tune:
+                tuned(workload, truth)
             for which in options.sets:
                 print(f"\n{which}\n\n{compare(workload, truth, which, options)}", flush=True)
 

@@ -1,7 +1,7 @@
 """What each contender is asked with.
 
 ``EQUAL`` holds, for each workload, the cheapest settings of each peer that reach the accuracy asked
-for (``answers.py``), as ``python -m examples.benchmarks.tuning`` finds them (see there how).
+for (``answers.py``), as ``peers.py --tune`` finds them (``tuning.py`` says how).
 Whatever keeps the gradient's graph does so: that is the cheaper product for all of them.
 """
 
