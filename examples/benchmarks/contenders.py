@@ -85,8 +85,6 @@ def _peers(which: str, workload: str) -> list[tuple[str, Run]]:
         return [(n, partial(PEERS[n], **given)) for n, given in settings.DEFAULTS.items()]
     if which == "hand-tuned":
         return [("eigenthings", partial(PEERS["eigenthings"], **settings.HAND_TUNED))]
-    if workload not in settings.EQUAL:
-        raise ValueError(f"`settings.EQUAL` must hold {workload}: find it by `--tune`.")
     found = settings.EQUAL[workload]
     if which == "one run":
         # without reorthogonalisation, curvlinops finds an eigenvalue several times

@@ -5,8 +5,8 @@ Run it from the repository, after ``make benchmarks`` has installed the peers:
 settings: accuracy against the truth, Hessian-vector products, gradients (one forward and backward
 pass of plain float32 torch over the same samples, timed beside), seconds, peak memory, and how many
 times ours. All run in turn in one process, so that a machine that slows down slows all; the ratios
-are what carries over. Sets: see ``contenders.contenders``; settings: ``settings.py``, as found by
-``tuning.py``.
+are what carries over. Sets: see ``contenders.contenders``; settings: ``settings.py``; those of a
+workload that has none there are searched first, by ``tuning.py``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def main() -> None:
             workload = build(name)
             truth = truth_of(workload, options.truth)
             print(f"\n{heading(workload, truth)}", flush=True)
-            if options.tune:
+            # also where none are recorded yet
+            needs_settings = not set(options.sets) <= {"defaults", "hand-tuned"}
+            if options.tune or (needs_settings and name not in settings.EQUAL):
                 tuned(workload, truth)
             for which in options.sets:
                 print(f"\n{which}\n\n{compare(workload, truth, which, options)}", flush=True)

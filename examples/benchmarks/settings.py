@@ -43,7 +43,7 @@ EQUAL: dict[str, dict[str, Settings]] = {
             "kept": True,
             "ends": (("BE", 10),),
             "eigsh_options": {"tol": 0.1, "ncv": 30},
-            "trace": ("hutchpp", 21),
+            "trace": ("xtrace", 20),
             "steps": 29,
         },
     },
