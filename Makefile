@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 
-.PHONY: demo test slow lint types examples clean
+.PHONY: demo test slow lint types examples benchmarks clean
 
 demo: $(READY)
 	$(RUN) examples/demo.py
@@ -27,6 +27,10 @@ types: $(READY)
 examples: $(READY)
 	$(RUN) -m pytest -m example
 
+# the same report by the peers; other sets, threads and workloads: see its --help
+benchmarks: $(PEERS)
+	$(RUN) -m examples.benchmarks.peers
+
 clean:
 	rm -rf $(VENV) runs
 
@@ -35,8 +39,10 @@ $(READY): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# curvlinops pulls in torchvision through backpack, and uses it nowhere
+# curvlinops pulls in torchvision through backpack, and uses it nowhere; of
+# hessian-eigenthings only pre-releases are of its present kind
 $(PEERS): $(READY)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,cross-library]"
 	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps curvlinops-for-pytorch backpack-for-pytorch
+	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps --pre hessian-eigenthings
 	touch $@

@@ -1,162 +1,130 @@
-"""What one Hessian-vector product of the block costs, and how many a default report needs.
+"""What one Hessian-vector product costs, in every way that we and the peers make it.
 
-Run it from the repository: ``python examples/benchmarks/product_cost.py --threads 2``. Times are
-medians over repetitions that interleave gradient and block, so that a machine that slows down
-slows both; the ratio is what carries over to other machines.
+Run it from the repository: ``python -m examples.benchmarks.product_cost --threads 2``. Costs are
+per vector, in gradients: one forward and backward pass of plain float32 torch over the same
+samples. Each is the median of ratios to the gradient timed just before it, all ways in turn, so
+that a machine that slows down slows all; the ratios are what carries over to other machines. What
+is done once for many products (a kept graph) is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import statistics
-import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.operators import HessianOperator
-from lightning_hessian.parameters import ParameterSelection
-from lightning_hessian.probes import rademacher
+from examples.benchmarks import settings, with_curvlinops, with_eigenthings, with_pyhessian
+from examples.benchmarks.contenders import load, missing
+from examples.benchmarks.lanczos import rademacher
+from examples.benchmarks.ours import OurSettings, training_loss
+from examples.benchmarks.plain import PlainLoss
+from examples.benchmarks.timing import gradient_unit, seconds
+from examples.benchmarks.workloads import BUILDERS, Workload, build
 
-BLOCK = 4
+Multiply = Callable[[Tensor], object]
+"""Takes a block ``(n, b)``."""
+
+Ways = dict[tuple[str, int], Callable[[], AbstractContextManager[Multiply]]]
+"""By name and number of vectors in a block."""
 
 
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut, as in He et al. (2016) for CIFAR."""
+@contextmanager
+def our_product(workload: Workload, how: OurSettings) -> Iterator[Multiply]:
+    """Inside the sandbox, as a sweep makes them."""
+    with training_loss(workload, how) as loss:
+        yield loss.hessian_products
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+
+def ways(workload: Workload, block: int) -> Ways:
+    """Ours by each of ``settings.PRODUCTS``, alone and in blocks; the peers' that are installed."""
+    found: Ways = {}
+    for name, how in settings.PRODUCTS.items():
+        for width in (1, 2, block):
+            found[f"ours, {name}", width] = partial(our_product, workload, how)
+    absent = missing()
+
+    def add(name: str, width: int, make: Callable[[], Multiply]) -> None:
+        if name.split(",")[0] not in absent:
+            found[name, width] = lambda: nullcontext(make())
+
+    add("PyHessian, kept", 1, lambda: with_pyhessian.product_of(workload, kept=True))
+    add("PyHessian, recomputed", 1, lambda: with_pyhessian.product_of(workload, kept=False))
+    for width in (1, block):
+        add(
+            "curvlinops",
+            width,
+            lambda: with_curvlinops.operator_of(workload, kept=False).__matmul__,
         )
-        self.stride, self.extra = stride, width - width_in
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Body plus the subsampled, zero-padded input."""
-        shortcut = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
-        return F.relu(self.body(x) + shortcut)
+    by_eigenthings = partial(with_eigenthings.product_of, workload)
+    add("eigenthings, kept", 1, lambda: _of_column(by_eigenthings(kept=True)))
+    add("eigenthings, recomputed", 1, lambda: _of_column(by_eigenthings(kept=False)))
+    return found
 
 
-def resnet20() -> nn.Module:
-    """About 272,000 parameters."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-    ]  # fmt: skip
-    width_in = 16
-    for width, first_stride in ((16, 1), (32, 2), (64, 2)):
-        for stride in (first_stride, 1, 1):
-            layers.append(Residual(width_in, width, stride))
-            width_in = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+def _of_column(product: Callable[[Tensor], Tensor]) -> Multiply:
+    return lambda block: product(block[:, 0])
 
 
-def mlp() -> nn.Module:
-    """The demo's network, 3,466 parameters."""
-    return nn.Sequential(
-        nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)
-    )
-
-
-def digits_batches() -> FrozenBatches:
-    """All digits in three batches of 599."""
-    images, labels = load_digits(return_X_y=True)
-    inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
-    parts = zip(inputs.split(599), targets.split(599), strict=True)
-    return FrozenBatches(
-        tuple(FrozenBatch(p, len(p[1]), i, len(p[1])) for i, p in enumerate(parts)), 1797, "digits"
-    )
-
-
-def image_batches(count: int) -> FrozenBatches:
-    """Random images with labels that depend on them, in one batch."""
+def measure(workload: Workload, block: int, repetitions: int) -> list[str]:
+    """Lines of the workload's table."""
+    plain = PlainLoss(workload, keep=False)
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(count, 3, 32, 32, generator=generator)
-    targets = inputs.mean(dim=(1, 2, 3)).argsort().argsort() * 10 // count
-    return FrozenBatches(
-        (FrozenBatch((inputs, targets), count, 0, count),), count, "synthetic images"
-    )
-
-
-def train(network: nn.Module, batches: FrozenBatches, steps: int) -> None:
-    """Leave the initial point, where curvature is not typical."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    for step in range(steps):
-        inputs, targets = batches.batches[step % len(batches.batches)].data
-        optimizer.zero_grad()
-        F.cross_entropy(network(inputs), targets).backward()
-        optimizer.step()
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def measure(name: str, network: nn.Module, batches: FrozenBatches, repetitions: int) -> None:
-    """Print one line of the table."""
-
-    def batch_loss(batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        return F.cross_entropy(network(batch[0]), batch[1])
-
-    with Sandbox(network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-        loss = TrainingLoss(batch_loss, batches, ParameterSelection.of(network), sandbox)
-        generator = torch.Generator().manual_seed(0)
-        block = rademacher(loss.size, BLOCK, generator=generator)
-        loss.hessian_products(block)
-        gradient, single, shared = [], [], []
-        for _ in range(repetitions):
-            gradient.append(seconds(loss.gradient))
-            single.append(seconds(lambda: loss.hessian_products(block[:, :1])))
-            shared.append(seconds(lambda: loss.hessian_products(block)))
-        unit = statistics.median(gradient)
-        start = time.perf_counter()
-        spectrum = measure_spectrum(HessianOperator(loss), generator=generator)
-        took = time.perf_counter() - start
-    print(
-        f"{name:<12} {loss.size:>9,} {1000 * unit:>10.1f} "
-        f"{statistics.median(single) / unit:>12.2f} "
-        f"{statistics.median(shared) / BLOCK / unit:>15.2f} "
-        f"{spectrum.num_hvps:>10} {took:>9.1f} {took / unit:>13.0f}",
-        flush=True,
-    )
+    columns = [rademacher(plain.size, generator, plain.dtype) for _ in range(block)]
+    # columns are contiguous, as those of a sweep are
+    vectors = torch.stack(columns).T
+    found = ways(workload, block)
+    ratios: dict[tuple[str, int], list[float]] = {key: [] for key in found}
+    units = []
+    for _ in range(repetitions):
+        for key, enter in found.items():
+            part = vectors[:, : key[1]]
+            with enter() as multiply:
+                multiply(part)
+                took = seconds(lambda multiply=multiply, part=part: multiply(part))
+            units.append(gradient_unit(plain))
+            ratios[key].append(took / key[1] / units[-1])
+    title = f"{workload.name}, {workload.title}: a gradient takes {statistics.median(units):.4f} s"
+    lines = [f"\n{title}\n", "| product | block | gradients per vector |", "|---|---|---|"]
+    for (name, width), each in ratios.items():
+        ordered = sorted(each)
+        spread = f"({ordered[0]:.2f} to {ordered[-1]:.2f})"
+        lines.append(f"| {name} | {width} | {statistics.median(each):.2f} {spread} |")
+    return lines
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print a table for each workload."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
-    parser.add_argument("--repetitions", type=int, default=7, help="of each timing")
-    parser.add_argument("--images", type=int, default=128, help="that ResNet-20 sees")
+    parser.add_argument(
+        "--workloads", nargs="+", choices=sorted(BUILDERS), default=["W2", "W3", "W4"]
+    )
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--block", type=int, default=4, help="vectors in the larger block")
+    parser.add_argument(
+        "--quick", action="store_true", help="once on W1, as a check of the program"
+    )
     options = parser.parse_args()
+    if options.quick:
+        options.workloads, options.repetitions = ["W1"], 1
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", ".*create_graph=True will create a reference cycle.*")
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    print(f"float32, {options.threads} threads, median of {options.repetitions}, block of {BLOCK}")
-    print(
-        f"{'':<12} {'':>9} {'gradient':>10} {'HVP alone':>12} {'HVP in block':>15} "
-        f"{'report':>10} {'report':>9} {'report':>13}"
-    )
-    print(
-        f"{'network':<12} {'parameters':>9} {'ms':>9} {'gradients':>12} {'gradients':>15} "
-        f"{'HVPs':>10} {'s':>9} {'gradients':>13}"
-    )
-    for name, network, batches, steps in (
-        ("MLP, digits", mlp(), digits_batches(), 300),
-        ("ResNet-20", resnet20(), image_batches(options.images), 20),
-    ):
-        train(network, batches, steps)
-        measure(name, network, batches, options.repetitions)
+    load()
+    print(f"float32, {options.threads} thread(s), medians of {options.repetitions}")
+    for name in missing():
+        print(f"{name} is not installed and left out")
+    with sdpa_kernel(SDPBackend.MATH):
+        for name in options.workloads:
+            print("\n".join(measure(build(name), options.block, options.repetitions)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What measurements cost, beside what other libraries take for the same answer."""
