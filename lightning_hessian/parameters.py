@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,42 @@ class ParameterSelection:
     def offsets(self) -> tuple[int, ...]:
         """Where each parameter begins in the flat vector, and the total at the end."""
         return tuple(accumulate((p.numel() for p in self.tensors), initial=0))
+
+    def blocks(self, patterns: Sequence[str] | Literal["modules"]) -> dict[str, Tensor]:
+        """Positions in the flat vector of parameters that belong together.
+
+        Args:
+            patterns: Shell-style patterns of names, each a block; ``modules`` for the parameters
+                of one module each, under the module's name.
+
+        Returns:
+            For each block the positions, ``(m,)``, ascending.
+
+        Raises:
+            RefusedError: If a pattern matches no selected parameter.
+        """
+        offsets = self.offsets
+        ranges = {
+            name: torch.arange(offsets[i], offsets[i + 1]) for i, name in enumerate(self.names)
+        }
+        if patterns == "modules":
+            owners = {name: name.rpartition(".")[0] or name for name in self.names}
+            members = {
+                owner: [ranges[name] for name in self.names if owners[name] == owner]
+                for owner in dict.fromkeys(owners.values())
+            }
+        else:
+            members = {
+                pattern: [ranges[n] for n in self.names if fnmatchcase(n, pattern)]
+                for pattern in patterns
+            }
+        for pattern, parts in members.items():
+            if not parts:
+                raise RefusedError(
+                    f"`blocks` must match selected parameters, but {pattern!r} matches none. Names "
+                    f"look like {', '.join(self.names[:5])}."
+                )
+        return {name: torch.cat(parts) for name, parts in members.items()}
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """View a flat vector ``(size,)`` as tensors of the parameters' shapes.

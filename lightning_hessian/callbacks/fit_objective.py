@@ -21,6 +21,7 @@ from lightning_hessian.objective import (
     TrainingLoss,
     module_loss,
 )
+from lightning_hessian.objective.isolation.numerics import fast_float32_is_exact
 from lightning_hessian.objective.processes import agreed, entered_together, processes_of
 from lightning_hessian.objective.sharing import in_step, share_state
 from lightning_hessian.parameters import ParameterSelection
@@ -121,6 +122,25 @@ class FitObjective:
         if self._options.mode == "train":
             self._train_flags = _training_flags(self._module)
 
+    def grow(self, num_samples: int) -> bool:
+        """Measure on more samples from now on.
+
+        Args:
+            num_samples: How many in all.
+
+        Returns:
+            False where there are no more.
+        """
+        frozen = self._frozen
+        if frozen is None or frozen.population is None or not frozen.are_drawn:
+            return False
+        if num_samples <= frozen.num_samples or frozen.num_samples >= frozen.population:
+            return False
+        if not self.sample.grow(num_samples):
+            return False
+        self._frozen = self._products = None
+        return True
+
     @contextmanager
     def opened(self) -> Iterator[TrainingLoss]:
         """The loss at the present parameters, inside a sandbox.
@@ -169,6 +189,8 @@ class FitObjective:
             loss = self._loss(frozen, sandbox, kind)
             if self._held_out is not None:
                 loss.held_out = self._loss(self._held_out, sandbox, kind)
+            if self._options.sweep_precision == "bfloat16" and kind is TrainingLoss:
+                loss.rough = self._loss(frozen, sandbox, kind, autocast=torch.bfloat16)
             yield loss
 
     @contextmanager
@@ -207,10 +229,22 @@ class FitObjective:
                 *schedules,
             ],
             copies=copies,
+            fast_float32=self._is_fast,
         )
 
+    @property
+    def _is_fast(self) -> bool:
+        """Whether the faster float32 products were asked for and lose nothing here."""
+        if self._options.sweep_precision != "fast_float32":
+            return False
+        return fast_float32_is_exact(next(self._module.parameters()).device)
+
     def _loss(
-        self, frozen: FrozenBatches, sandbox: Sandbox, kind: type[TrainingLoss]
+        self,
+        frozen: FrozenBatches,
+        sandbox: Sandbox,
+        kind: type[TrainingLoss],
+        autocast: torch.dtype | None = None,
     ) -> TrainingLoss:
         options = self._options
         step = agreed(
@@ -238,6 +272,8 @@ class FitObjective:
                 poll=self._poll,
                 processes=self.processes,
                 name=step.name,
+                graph_memory=options.graph_memory,
+                autocast=autocast,
             )
 
         return agreed(self.processes, build)

@@ -24,6 +24,7 @@ from lightning_hessian.objective import (
 )
 
 FAST_DEV_RUN_SAMPLES = 8
+AUTO_START = 2048
 
 OpenSandbox = Callable[[list[object]], Sandbox]
 """From further objects, whose state a fetch may change, to a sandbox."""
@@ -55,6 +56,7 @@ class FrozenSample:
         self._trainer = trainer
         self._module = module
         self._share = share
+        self._wanted = AUTO_START if options.num_samples == "auto" else options.num_samples
         self._capture: Capture | None = None
         self._error: Exception | None = None
         try:
@@ -74,6 +76,20 @@ class FrozenSample:
         # asked anew each time: the Trainer may reload its loaders
         leaves = Loaders.of_training(self._trainer).leaves
         return [getattr(leaf, name, None) for leaf in leaves for name in names]
+
+    def grow(self, num_samples: int) -> bool:
+        """Draw more samples from now on; the ones that there are stay among them.
+
+        Args:
+            num_samples: How many in all.
+
+        Returns:
+            False where there can be no more: of a stream, or in a trial run.
+        """
+        if self._capture is not None or self._trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return False
+        self._wanted = num_samples
+        return True
 
     def see(self, batch: Any) -> None:
         """Take a batch of the running training, if batches are captured.
@@ -230,7 +246,7 @@ class FrozenSample:
     @property
     def _num_samples(self) -> Any:
         in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        return FAST_DEV_RUN_SAMPLES if in_dev_run else self._options.num_samples
+        return FAST_DEV_RUN_SAMPLES if in_dev_run else self._wanted
 
 
 def _called(make: Callable[[], Any], open_sandbox: OpenSandbox) -> Any:

@@ -136,6 +136,11 @@ class LossDifference(MeasurementCallback):
             keep_losses=keep_losses,
             max_hvps=max_hvps,
         )
+        if num_samples == "auto":
+            raise ValueError(
+                "`num_samples` of `LossDifference` must be a whole number of at least 1 or 'all', "
+                "got 'auto', which `HessianSpectrum` has."
+            )
         objective = ObjectiveOptions(
             num_samples=num_samples,
             batch_size=batch_size,

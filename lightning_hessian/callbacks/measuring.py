@@ -94,6 +94,17 @@ class Measuring(HostCallback):
             A report of the numbers; the circumstances are filled in by the caller.
         """
 
+    def wanted_samples(self, report: Any) -> int:
+        """How many samples a report should have been on; called on all processes.
+
+        Args:
+            report: Just made.
+
+        Returns:
+            Not more than it has, if these are enough.
+        """
+        return int(report.num_samples)
+
     @abstractmethod
     def publish(self, trainer: Trainer, report: Any) -> None:
         """Write a report to the loggers; called outside the sandbox, on the first process only.
@@ -205,11 +216,10 @@ class Measuring(HostCallback):
             if where == self._measured_at:
                 self._own_place = own
                 return False
-            with objective.opened() as loss:
-                if not admits(loss):
-                    return False
-                report = conduct(loss, processes, partial(self.measure, trainer=trainer))
-            report = dataclasses.replace(report, notes=(*report.notes, *objective.notes))
+            measured = self._measured(objective, trainer, admits)
+            if measured is None:
+                return False
+            report = dataclasses.replace(measured, notes=(*measured.notes, *objective.notes))
         except RestorationError:
             raise
         except InterruptedMeasurementError as error:
@@ -228,6 +238,23 @@ class Measuring(HostCallback):
         seconds = processes.broadcast(time.perf_counter() - start)
         self._keep(trainer, dataclasses.replace(report, seconds=seconds, ckpt_path=ckpt_path))
         return True
+
+    def _measured(self, objective: FitObjective, trainer: Trainer, admits: Admission) -> Any:
+        """A report, on as many samples as it takes; None if it is not admitted."""
+        numbers: list[str] = []
+        while True:
+            with objective.opened() as loss:
+                if not numbers and not admits(loss):
+                    return None
+                report = conduct(loss, objective.processes, partial(self.measure, trainer=trainer))
+            numbers.append(f"{report.num_samples:,}")
+            wanted = self.wanted_samples(report)
+            if wanted <= report.num_samples or not objective.grow(wanted):
+                break
+        if len(numbers) > 1:
+            note = f"The sample was made larger until it was enough: {', '.join(numbers)} samples."
+            report = dataclasses.replace(report, notes=(*report.notes, note))
+        return report
 
     def _keep(self, trainer: Trainer, report: Any) -> None:
         """Add to the history a report of where the fit is now."""

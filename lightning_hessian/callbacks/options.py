@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 from lightning_hessian.results import Mode
 
+SweepPrecision = Literal["full", "fast_float32", "bfloat16"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveOptions:
     """What the loss is measured on.
 
     Attributes:
-        num_samples: Frozen training samples, or ``"all"``.
+        num_samples: Frozen training samples, ``"all"``, or ``"auto"`` for as many as the numbers
+            call for.
         batch_size: Samples per frozen batch; the training loader's when None.
         mode: ``eval`` or ``train``.
         precision: Bits of the arithmetic; None for 32, or 64 where the module is in 64 and for
@@ -30,12 +33,15 @@ class ObjectiveOptions:
             not asked for (``none``).
         held_out: Samples that training does not see: a loader, True for the validation set, or
             False for none.
+        graph_memory: Bytes that kept gradient graphs may hold; None for a quarter of what is free.
+        sweep_precision: How products are made: ``full``, ``fast_float32`` by faster kernels where
+            these lose nothing, or ``bfloat16`` beside exact ones.
 
     Raises:
         ValueError: If an option is out of its range.
     """
 
-    num_samples: int | Literal["all"]
+    num_samples: int | Literal["all", "auto"]
     batch_size: int | None
     mode: Mode
     precision: Literal[32, 64] | None
@@ -47,11 +53,13 @@ class ObjectiveOptions:
     weight_fn: Callable[[Any], float] | None = None
     products: Literal["needed", "wanted", "none"] = "needed"
     held_out: bool | Iterable[Any] = False
+    graph_memory: int | None = None
+    sweep_precision: SweepPrecision = "full"
 
     def __post_init__(self) -> None:
-        if self.num_samples != "all" and not _is_whole(self.num_samples, 1):
+        if self.num_samples not in ("all", "auto") and not _is_whole(self.num_samples, 1):
             raise ValueError(
-                "`num_samples` must be a whole number of at least 1, or 'all', got "
+                "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got "
                 f"{self.num_samples!r}."
             )
         if self.batch_size is not None and not _is_whole(self.batch_size, 1):

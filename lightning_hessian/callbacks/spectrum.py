@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -15,18 +14,21 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.options import ObjectiveOptions
+from lightning_hessian.callbacks.options import ObjectiveOptions, SweepPrecision
 from lightning_hessian.callbacks.progress import progress
 from lightning_hessian.callbacks.schedule import Schedule
-from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.objective import Conductor, ProductQuality, TrainingLoss
-from lightning_hessian.operators import HessianOperator
+from lightning_hessian.callbacks.spectrum_measurement import SpectrumMeasurement
+from lightning_hessian.callbacks.spectrum_options import SpectrumOptions
+from lightning_hessian.engines import PyHessianOptions
+from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.panels import rasterize, spectrum_figure
-from lightning_hessian.results import Mode, Spectrum, SpectrumReport
+from lightning_hessian.results import Engine, Mode, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter, spectrum_table
 
-BLOCK_SIZE = 4
-EXPECTED_HVPS = 64
+EXPECTED_HVPS = 48
+PYHESSIAN_HVPS = 300
+MARGIN = 1.05
+GROWTH = 8
 HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
@@ -53,7 +55,8 @@ class HessianSpectrum(MeasurementCallback):
         num_smallest: Number of smallest (most negative) eigenvalues.
         trace: Measure the trace.
         density: Measure the spectral density and the share of negative eigenvalues.
-        num_samples: Training samples that the loss averages, drawn once; "all" for the whole set.
+        num_samples: Training samples that the loss averages, drawn once; "all" for the whole set;
+            "auto" for so many that the sampling errors are within sampling_rtol.
         batch_size: Samples per forward pass; as in training when None.
         mode: "eval" (dropout off, running statistics) or "train" (fixed masks, batch statistics).
         every_n_epochs: Measure at the end of every n-th epoch; None for never.
@@ -64,7 +67,20 @@ class HessianSpectrum(MeasurementCallback):
             any case. With None nothing is left out, and when it is measured is reproducible.
         rtol: Wanted bound of each eigenvalue, relative to it (or to 1 % of the largest).
         trace_rtol: Wanted standard error of the trace, relative to it.
+        density_rtol: The density has come to rest when its Wasserstein distance over four products
+            is below this share of the range.
+        sampling_rtol: Wanted sampling error of the largest eigenvalue, the trace (relative) and the
+            density (of the range), for num_samples="auto".
         max_hvps: Bound on the Hessian-vector products of one measurement.
+        block_size: Probes in a block of the sweep; when None 4, or 2 from 20,000 parameters on.
+        sweep_precision: "full"; "fast_float32" by faster matrix products where these lose nothing;
+            "bfloat16" for a sweep with few digits, its eigenvalues refined by exact products.
+        memory_limit: GiB that gradient graphs kept between products, and the sweep's vectors, may
+            hold, half each; when None up to a quarter of what is free, each.
+        blocks: Patterns of parameter names, such as ["encoder.*", "head.*"], to estimate the traces
+            of their diagonal blocks from the same products; "modules" for one of each module.
+        block_eigenvalues: Number of largest eigenvalues of each block.
+        overlaps: Compare the eigenvectors with the last report's.
         parameters: Patterns of parameter names such as "encoder.*"; all trainable ones when None.
         precision: Bits of the arithmetic; when None 32, or 64 where the module is in 64 and for
             differences of gradients.
@@ -77,6 +93,8 @@ class HessianSpectrum(MeasurementCallback):
         dataloader: Batches to measure on instead of samples of the training set.
         weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
             samples when None.
+        engine: "krylov", or "pyhessian" for the numbers of PyHessian 0.1 itself.
+        pyhessian: Its stopping rules, such as {"eigenvalues_maxIter": 50}; its defaults when None.
         name: First part of all tags, and what tells two of these callbacks apart.
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
@@ -91,7 +109,7 @@ class HessianSpectrum(MeasurementCallback):
         num_smallest: int = 1,
         trace: bool = True,
         density: bool = True,
-        num_samples: int | Literal["all"] = 2048,
+        num_samples: int | Literal["all", "auto"] = 2048,
         batch_size: int | None = None,
         mode: Mode = "eval",
         every_n_epochs: int | None = 1,
@@ -100,7 +118,15 @@ class HessianSpectrum(MeasurementCallback):
         max_overhead: float | None = 0.05,
         rtol: float = 1e-2,
         trace_rtol: float = 0.05,
+        density_rtol: float = 1e-3,
+        sampling_rtol: float = 0.05,
         max_hvps: int = 200,
+        block_size: int | None = None,
+        sweep_precision: SweepPrecision = "full",
+        memory_limit: float | None = None,
+        blocks: Sequence[str] | Literal["modules"] = (),
+        block_eigenvalues: int = 0,
+        overlaps: bool = False,
         parameters: Sequence[str] | None = None,
         precision: Literal[32, 64] | None = None,
         seed: int = 0,
@@ -109,12 +135,31 @@ class HessianSpectrum(MeasurementCallback):
         # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
         dataloader: DataLoader | Iterable[Any] | None = None,  # type: ignore[type-arg]
         weight_fn: Callable[[Any], float] | None = None,
+        engine: Engine = "krylov",
+        pyhessian: PyHessianOptions | dict[str, Any] | None = None,
         name: str = "hessian",
         custom_scalars: bool = True,
         on_error: OnError = "warn",
     ) -> None:
-        _check(num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
-        wanted = (num_eigenvalues, num_smallest, trace, density, rtol, trace_rtol, max_hvps)
+        spectrum = SpectrumOptions(
+            num_eigenvalues=num_eigenvalues,
+            num_smallest=num_smallest,
+            trace=trace,
+            density=density,
+            rtol=rtol,
+            trace_rtol=trace_rtol,
+            density_rtol=density_rtol,
+            sampling_rtol=sampling_rtol,
+            max_hvps=max_hvps,
+            block_size=block_size,
+            sweep_precision=sweep_precision,
+            memory_limit=memory_limit,
+            blocks=blocks if isinstance(blocks, str) else tuple(blocks),
+            block_eigenvalues=block_eigenvalues,
+            overlaps=overlaps,
+            engine=engine,
+            pyhessian=PyHessianOptions.of(pyhessian),
+        )
         objective = ObjectiveOptions(
             num_samples=num_samples,
             batch_size=batch_size,
@@ -126,6 +171,8 @@ class HessianSpectrum(MeasurementCallback):
             loss=loss,
             dataloader=dataloader,
             weight_fn=weight_fn,
+            graph_memory=spectrum.graph_memory,
+            sweep_precision=sweep_precision,
         )
         super().__init__(
             name=name,
@@ -138,49 +185,50 @@ class HessianSpectrum(MeasurementCallback):
             ),
             max_overhead=max_overhead,
             on_error=on_error,
-            settings=f"{wanted} of {objective}",
+            settings=f"{spectrum} of {objective}",
         )
         self.reports: list[SpectrumReport] = []
-        self._num_eigenvalues = num_eigenvalues
-        self._num_smallest = num_smallest
-        self._trace = trace
-        self._density = density
-        self._rtol = rtol
-        self._trace_rtol = trace_rtol
-        self._max_hvps = max_hvps
+        self._spectrum = spectrum
+        self._measurement = SpectrumMeasurement(spectrum, seed)
         self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
 
     @property
     @override
     def expected_gradients(self) -> float:
-        low, _ = HVP_UNITS["exact"]
-        return 1 + low * min(self._max_hvps, EXPECTED_HVPS)
+        if self._spectrum.engine == "pyhessian":
+            return 1 + HVP_UNITS["exact"][1] * PYHESSIAN_HVPS
+        return 1 + HVP_UNITS["exact"][0] * min(self._spectrum.max_hvps, EXPECTED_HVPS)
+
+    @override
+    def wanted_samples(self, report: SpectrumReport) -> int:
+        sampling = report.sampling
+        if self._options.num_samples != "auto" or sampling is None:
+            return report.num_samples
+        rtol = self._spectrum.sampling_rtol
+        has_trace, has_density = math.isfinite(report.trace), report.density is not None
+        wanted = sampling.required_samples(
+            largest=_tolerance(rtol * abs(float(report.eigenvalues[0]))),
+            trace=_tolerance(rtol * abs(report.trace)) if has_trace else math.inf,
+            density=_tolerance(rtol * _extent(report)) if has_density else math.inf,
+        )
+        if wanted <= report.num_samples:
+            return wanted
+        # by the law with some room, but not by far at once: it is itself an estimate
+        return min(math.ceil(MARGIN * wanted), GROWTH * report.num_samples)
 
     @override
     def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
         start = time.perf_counter()
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
-        max_hvps = 2 * BLOCK_SIZE if trainer.fast_dev_run else self._max_hvps  # type: ignore[attr-defined]
+        is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        max_hvps = self._measurement.max_hvps(loss.size, is_trial=is_trial)
         self._tell_cost(loss, gradient_seconds, max_hvps)
         with progress(trainer, max_hvps) as bar:
-            spectrum = measure_spectrum(
-                HessianOperator(loss),
-                num_eigenvalues=self._num_eigenvalues,
-                num_smallest=self._num_smallest,
-                trace=self._trace,
-                density=self._density,
-                rtol=self._rtol,
-                trace_rtol=self._trace_rtol,
-                max_hvps=max_hvps,
-                block_size=BLOCK_SIZE,
-                generator=torch.Generator().manual_seed(self._options.seed),
-                on_products=bar.update,
-                product_error=lambda: loss.products.error,
-            )
+            fields = self._measurement.fields(loss, bar.update, is_trial=is_trial)
         return SpectrumReport(
-            **_fields(spectrum, loss.products),
+            **fields,
             loss=gradient.loss,
             gradient_norm=float(gradient.vector.norm()),
             gradient_seconds=gradient_seconds,
@@ -217,57 +265,12 @@ class HessianSpectrum(MeasurementCallback):
         )
 
 
-def _fields(spectrum: Spectrum, products: ProductQuality) -> dict[str, Any]:
-    """A spectrum's numbers under the names of a report's fields."""
-    fields: dict[str, Any] = {
-        "eigenvalues": spectrum.largest.values,
-        "residual_bounds": spectrum.largest.residual_bounds,
-        "converged": spectrum.largest.converged,
-        "smallest_eigenvalues": spectrum.smallest.values,
-        "smallest_residual_bounds": spectrum.smallest.residual_bounds,
-        "smallest_converged": spectrum.smallest.converged,
-        "density": spectrum.density,
-        "num_hvps": spectrum.num_hvps,
-        "notes": (*spectrum.notes, *products.notes),
-        "hvp": products.method,
-        "hvp_error": products.error,
-    }
-    if spectrum.trace is not None:
-        # the bounds have the products' error in them, the trace's probes have not
-        lower, upper = spectrum.trace.interval
-        error = products.trace_error
-        fields["trace"] = spectrum.trace.value
-        fields["trace_standard_error"] = math.hypot(spectrum.trace.standard_error, error)
-        fields["trace_interval"] = (lower - error, upper + error)
-    if spectrum.negative_mass is not None:
-        fields["negative_fraction"] = spectrum.negative_mass.fraction
-        fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket
-        fields["negative_threshold"] = spectrum.negative_mass.threshold
-    return fields
+def _tolerance(value: float) -> float:
+    """Of a number of zero any error is too large, which no number of samples would change."""
+    return value if value > 0 else math.inf
 
 
-def _check(
-    num_eigenvalues: int,
-    num_smallest: int,
-    trace: bool,
-    density: bool,
-    rtol: float,
-    trace_rtol: float,
-    max_hvps: int,
-) -> None:
-    for name, count in (("num_eigenvalues", num_eigenvalues), ("num_smallest", num_smallest)):
-        if type(count) is not int or count < 0:
-            raise ValueError(f"`{name}` must be a whole number of at least 0, got {count!r}.")
-    if not (num_eigenvalues or num_smallest or trace or density):
-        raise ValueError(
-            "`HessianSpectrum` has nothing to measure: `num_eigenvalues` and `num_smallest` are 0, "
-            "`trace` and `density` are False. Ask for at least one."
-        )
-    for name, tolerance in (("rtol", rtol), ("trace_rtol", trace_rtol)):
-        if not 0 < tolerance < 1:
-            raise ValueError(f"`{name}` must lie between 0 and 1, got {tolerance}.")
-    if type(max_hvps) is not int or max_hvps < 2 * BLOCK_SIZE:
-        raise ValueError(
-            f"`max_hvps` must be a whole number of at least {2 * BLOCK_SIZE}, two blocks of "
-            f"{BLOCK_SIZE}, got {max_hvps!r}."
-        )
+def _extent(report: SpectrumReport) -> float:
+    """From the smallest eigenvalue to the largest, as far as the density shows them."""
+    assert report.density is not None
+    return float(report.density.nodes.max() - report.density.nodes.min())

@@ -22,8 +22,8 @@ from lightning_hessian.types import SymmetricOperator
 
 WORKING_BLOCKS = 4
 """Blocks beside the basis: products, remainder, next block, and one of the operator's."""
-WORKING_VECTORS = 4
-"""Further ones: two columns at a time in double precision."""
+WORKING_VECTORS = 8
+"""Vectors beside narrow blocks: two columns at a time in double precision, and their source."""
 DEFLATION_RTOL = 1e-2
 DENSITY_TOLERANCE = 1e-3
 
@@ -42,8 +42,12 @@ def vectors_that_fit(
     Returns:
         The number; negative where not even the blocks fit.
     """
-    flying = (WORKING_BLOCKS * width + WORKING_VECTORS) * vector_bytes("full", operator)
+    flying = _in_flight(width) * vector_bytes("full", operator)
     return (memory_limit - flying) // vector_bytes(kind, operator)
+
+
+def _in_flight(width: int) -> int:
+    return max(WORKING_BLOCKS * width, 2 * width + WORKING_VECTORS)
 
 
 def measure_in_few_vectors(
@@ -94,7 +98,7 @@ def measure_in_few_vectors(
     """
     least = num_eigenvalues + num_smallest + 2 * width
     if max_vectors < least:
-        need = (least + WORKING_BLOCKS * width + WORKING_VECTORS) * vector_bytes("full", operator)
+        need = (least + _in_flight(width)) * vector_bytes("full", operator)
         raise ValueError(
             f"`memory_limit` leaves room for {max(max_vectors, 0)} basis vectors, while "
             f"{num_eigenvalues + num_smallest} eigenvalues by blocks of {width} need {least}. Give "

@@ -24,6 +24,8 @@ from lightning_hessian.results import Spectrum
 from lightning_hessian.types import SymmetricOperator
 
 DENSITY_RTOL = 1e-3
+ENOUGH_VECTORS = 64
+"""Of the sweep's basis: with less room than this another method takes its place."""
 FEW_DIMENSIONS = 20_000
 
 
@@ -92,8 +94,8 @@ def measure_spectrum(
             bound, and of the negative mass's threshold.
         basis: How the sweep's vectors are kept, as for :func:`block_lanczos`; "auto" is "full".
         memory_limit: Bytes for them and the blocks in flight, on the operator's device. Where the
-            sweep's basis does not fit, thick restarts and a recurrence without a basis take its
-            place, as ``notes`` say. None for no limit.
+            sweep has no room for 64 vectors, thick restarts and a recurrence without a basis take
+            its place, as ``notes`` say. None for no limit.
         rough: The same operator with cheaper products of fewer digits.
         blocks: Positions of parameters, each ``(m,)``, of which to estimate the diagonal block's
             trace, too; from the same products.
@@ -131,10 +133,12 @@ def measure_spectrum(
             f"`max_hvps` must leave room for a block of {width} and the trace's probes, got "
             f"{max_hvps}. Give at least {2 * width}."
         )
+    most = max_hvps - reserved
+    notes: tuple[str, ...] = ()
     kind: BasisKind = "full" if basis == "auto" else basis
     if memory_limit is not None and kind != "cpu":
         room = vectors_that_fit(operator, memory_limit, width=width, kind=kind)
-        if room < min(max_hvps - reserved, operator.size):
+        if room < min(most, operator.size, ENOUGH_VECTORS):
             found = measure_in_few_vectors(
                 counted,
                 num_eigenvalues=num_eigenvalues,
@@ -152,13 +156,16 @@ def measure_spectrum(
                 vectors=vectors,
             )
             return dataclasses.replace(found, notes=(*_notes(found, wanted), *found.notes))
+        if room < min(most, operator.size):
+            most = room
+            notes = (f"`memory_limit` has room for {room} vectors of the sweep.",)
     goal = Goal(wanted, is_rough=rough is not None)
     space = block_lanczos(
         cheap,
         rademacher(
             operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
         ),
-        max_dimension=max_hvps - reserved,
+        max_dimension=most,
         generator=generator,
         should_stop=goal.is_reached,
         product_error=product_error,
@@ -184,7 +191,8 @@ def measure_spectrum(
     return dataclasses.replace(
         found,
         num_hvps=spent(),
-        notes=(*_notes(found, wanted), *goal.density_notes(space), *found.notes),
+        dimension=0 if kind == "bfloat16" else (space if pairs is None else pairs.space).dimension,
+        notes=(*_notes(found, wanted), *goal.density_notes(space), *notes, *found.notes),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.objective.gradient import Gradient
+from lightning_hessian.objective.kept_graphs import KeptGraphs
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import Processes, agreed
 from lightning_hessian.objective.products import ProductQuality
@@ -72,6 +73,11 @@ class Conductor:
     def parameters(self) -> ParameterSelection:
         """What is differentiated by."""
         return self._loss.parameters
+
+    @property
+    def graphs(self) -> KeptGraphs:
+        """Those that this process keeps."""
+        return self._loss.graphs
 
     @property
     def products(self) -> ProductQuality:

@@ -24,11 +24,12 @@ from lightning_hessian.results.primitives import JsonValue
 from lightning_hessian.results.report import Mode, Report, Weights
 from lightning_hessian.results.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.results.sampling_error import SamplingError
-from lightning_hessian.results.spectrum_report import HvpMethod, SpectrumReport
+from lightning_hessian.results.spectrum_report import Engine, HvpMethod, SpectrumReport
 
 __all__ = [
     "BlockTraces",
     "Eigenvalues",
+    "Engine",
     "HeldOutLosses",
     "HvpMethod",
     "JsonValue",

@@ -157,6 +157,9 @@ class Spectrum:
         negative_mass: Measured together with the density.
         num_hvps: Products spent, over all of the above.
         notes: What was not reached, and why, in sentences.
+        dimension: Orthonormal vectors that were multiplied first (by the exact operator, if there
+            is a rough one): the trace's probes, multiplied next, are on their complement. 0 where
+            it is not so.
         vectors: ``(n, k + k')`` eigenvectors of the largest, then of the smallest, on the
             operator's device; None if not asked for.
     """
@@ -168,4 +171,5 @@ class Spectrum:
     negative_mass: NegativeMass | None
     num_hvps: int
     notes: tuple[str, ...]
+    dimension: int = 0
     vectors: Tensor | None = None

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from lightning_hessian.results.estimates import SpectralDensity
 from lightning_hessian.results.report import Report, no_numbers
+from lightning_hessian.results.sampling_error import SamplingError
+
+Engine = Literal["krylov", "pyhessian"]
+"""``krylov``: this package's own. ``pyhessian``: PyHessian, as published."""
 
 HvpMethod = Literal["exact", "finite_difference"]
 """``exact``: double backward. ``finite_difference``: central differences of gradients."""
@@ -48,6 +52,19 @@ class SpectrumReport(Report):
             every bound. Zero where they are exact.
         gradient_seconds: One gradient over the frozen samples: the unit of cost.
         unused_parameters: Names of selected parameters that the loss does not depend on.
+        sampling: How far the full training set's numbers may be from these; None where it was not
+            asked for, or there are no exact products.
+        blocks: Names of the diagonal blocks that were asked for.
+        block_traces: ``(B,)`` their traces.
+        block_trace_standard_errors: ``(B,)``.
+        block_eigenvalues: ``(B, j)`` largest eigenvalues of each block, ``nan`` where it has fewer.
+        block_residual_bounds: ``(B, j)``.
+        eigenvector_overlaps: ``(k,)`` cosine between each of the largest eigenvalues' vectors and
+            its partner in the report before, 0 to 1; ``nan`` without one.
+        eigenvector_partners: ``(k,)`` number of that partner, from 0; -1 without one.
+        subspace_overlap: Share of the one set of vectors in the span of the other, 0 to 1.
+        graph_bytes: Memory of the gradient graphs that were kept between products.
+        engine: What computed it.
     """
 
     eigenvalues: Tensor = field(default_factory=no_numbers)
@@ -68,3 +85,14 @@ class SpectrumReport(Report):
     hvp_error: float = 0.0
     gradient_seconds: float = math.nan
     unused_parameters: tuple[str, ...] = ()
+    sampling: SamplingError | None = None
+    blocks: tuple[str, ...] = ()
+    block_traces: Tensor = field(default_factory=no_numbers)
+    block_trace_standard_errors: Tensor = field(default_factory=no_numbers)
+    block_eigenvalues: Tensor = field(default_factory=no_numbers)
+    block_residual_bounds: Tensor = field(default_factory=no_numbers)
+    eigenvector_overlaps: Tensor = field(default_factory=no_numbers)
+    eigenvector_partners: Tensor = field(default_factory=no_numbers)
+    subspace_overlap: float = math.nan
+    graph_bytes: int = 0
+    engine: Engine = "krylov"

@@ -44,6 +44,8 @@ def spectrum_scalars(report: SpectrumReport, *, prefix: str) -> dict[str, float]
             "gradient_norm": report.gradient_norm,
             "num_hvps": float(report.num_hvps),
         }
+    if report.failure is None:
+        scalars |= _sampling(report) | _blocks(report) | _overlaps(report)
     if report.failure is None and report.hvp != "exact":
         scalars["hvp_error"] = report.hvp_error
     return _tagged(scalars, prefix)
@@ -224,3 +226,44 @@ def _eigenvalues(report: SpectrumReport) -> dict[str, float]:
             named[f"{stem}_{index}"] = float(value)
             named[f"{stem}_{index}_bound"] = float(bound)
     return named
+
+
+def _sampling(report: SpectrumReport) -> dict[str, float]:
+    """How far the full training set may be."""
+    sampling = report.sampling
+    if sampling is None or sampling.population == sampling.num_samples:
+        return {}
+    named = {
+        "eig_1_full_lower": sampling.largest_interval[0],
+        "eig_1_full_upper": sampling.largest_interval[1],
+        "trace_sampling_error": sampling.trace_error,
+        "density_sampling_distance": sampling.density_distance,
+    }
+    for stem, errors in (("eig", sampling.eigenvalue_errors), ("eig_min", sampling.smallest_errors)):
+        for index, error in enumerate(errors, start=1):
+            named[f"{stem}_{index}_sampling_error"] = float(error)
+    return named
+
+
+def _blocks(report: SpectrumReport) -> dict[str, float]:
+    named = {}
+    for index, block in enumerate(report.blocks):
+        if len(report.block_traces):
+            error = float(report.block_trace_standard_errors[index])
+            named |= _with_error(f"trace/{block}", float(report.block_traces[index]), error)
+        if len(report.block_eigenvalues):
+            pairs = zip(
+                report.block_eigenvalues[index], report.block_residual_bounds[index], strict=True
+            )
+            for place, (value, bound) in enumerate(pairs, start=1):
+                named[f"eig_{place}/{block}"] = float(value)
+                named[f"eig_{place}_bound/{block}"] = float(bound)
+    return named
+
+
+def _overlaps(report: SpectrumReport) -> dict[str, float]:
+    named = {
+        f"overlap_{index}": float(cosine)
+        for index, cosine in enumerate(report.eigenvector_overlaps, start=1)
+    }
+    return named | {"subspace_overlap": report.subspace_overlap}

@@ -51,6 +51,22 @@ class ColumnScatter:
             mean_squares=torch.cat([part.mean_squares for part in parts]),
         )
 
+    def part(self, which: slice) -> ColumnScatter:
+        """Along some of the vectors.
+
+        Args:
+            which: Of their positions.
+
+        Returns:
+            Those columns.
+        """
+        return ColumnScatter(
+            sizes=self.sizes,
+            forms=self.forms[:, which],
+            squares=self.squares[:, which],
+            mean_squares=self.mean_squares[which],
+        )
+
     @property
     def deviations(self) -> Tensor:
         """``(B, b)`` whose sum over batches is ``sum_b n_b |(H_b - H) v_j|^2``."""

@@ -1,0 +1,242 @@
+"""From a training loss to a report of its Hessian's spectrum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.callbacks.spectrum_options import SMALLEST_SWEEP, SpectrumOptions
+from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
+from lightning_hessian.estimators import leading_eigenvectors, measure_spectrum
+from lightning_hessian.estimators.overlap import align
+from lightning_hessian.objective import ColumnScatter, Conductor, ProductQuality, TrainingLoss
+from lightning_hessian.objective.memory import SHARE, free_memory
+from lightning_hessian.operators import BlockOperator, HessianOperator, ScatterOperator
+from lightning_hessian.results import SamplingError, Spectrum
+from lightning_hessian.studies import sampling_error
+
+
+class SpectrumMeasurement:
+    """Measures what the options ask for; remembers eigenvectors from one report to the next.
+
+    Args:
+        options: What is asked for.
+        seed: Of the probes.
+    """
+
+    def __init__(self, options: SpectrumOptions, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+        self._earlier: Tensor | None = None
+
+    def max_hvps(self, size: int, *, is_trial: bool) -> int:
+        """Bound on the products of the sweep and the trace.
+
+        Args:
+            size: Number of parameters.
+            is_trial: Whether only a trial is made, of few products.
+
+        Returns:
+            The bound.
+        """
+        options = self._options
+        if options.engine == "pyhessian":
+            return self._pyhessian(is_trial).max_hvps(
+                size,
+                num_eigenvalues=options.num_eigenvalues,
+                trace=options.trace,
+                density=options.density,
+            )
+        return SMALLEST_SWEEP if is_trial else options.max_hvps
+
+    def _pyhessian(self, is_trial: bool) -> PyHessianOptions:
+        if not is_trial:
+            return self._options.pyhessian
+        return replace(
+            self._options.pyhessian, eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2
+        )
+
+    def fields(
+        self,
+        loss: TrainingLoss | Conductor,
+        on_products: Callable[[int], None],
+        *,
+        is_trial: bool = False,
+    ) -> dict[str, Any]:
+        """Measure.
+
+        Args:
+            loss: At the present parameters.
+            on_products: Told the number of products after each block.
+            is_trial: Whether only a trial is made, of few products.
+
+        Returns:
+            Fields of a :class:`SpectrumReport`.
+        """
+        options = self._options
+        if options.engine == "pyhessian":
+            spectrum = pyhessian_spectrum(
+                loss,
+                num_eigenvalues=options.num_eigenvalues,
+                trace=options.trace,
+                density=options.density,
+                options=self._pyhessian(is_trial),
+                seed=self._seed,
+                on_products=on_products,
+            )
+            return fields_of(spectrum, loss.products) | {"engine": "pyhessian"}
+        max_hvps = self.max_hvps(loss.size, is_trial=is_trial)
+        scatters = self._is_on_a_part(loss) and loss.products.method == "exact"
+        operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
+        blocks = loss.parameters.blocks(options.blocks) if options.blocks else {}
+        spectrum = self._sweep(loss, operator, list(blocks.values()), on_products, max_hvps)
+        found = fields_of(spectrum, loss.products)
+        found["graph_bytes"] = loss.graphs.num_bytes
+        if isinstance(operator, ScatterOperator):
+            sampling = _sampling(loss, spectrum, operator.take())
+            found["sampling"] = sampling
+            found["num_hvps"] += 0 if sampling is None else sampling.num_hvps
+        if blocks:
+            found |= self._of_blocks(operator, spectrum, blocks)
+        if options.overlaps:
+            found |= self._overlaps(spectrum)
+        return found
+
+    def _is_on_a_part(self, loss: TrainingLoss | Conductor) -> bool:
+        population = loss.batches.population
+        return population is None or loss.batches.num_samples < population
+
+    def _sweep(
+        self,
+        loss: TrainingLoss | Conductor,
+        operator: HessianOperator,
+        blocks: list[Tensor],
+        on_products: Callable[[int], None],
+        max_hvps: int,
+    ) -> Spectrum:
+        options = self._options
+        limit = options.graph_memory or int(SHARE * free_memory(loss.device))
+        return measure_spectrum(
+            operator,
+            num_eigenvalues=options.num_eigenvalues,
+            num_smallest=options.num_smallest,
+            trace=options.trace,
+            density=options.density,
+            rtol=options.rtol,
+            trace_rtol=options.trace_rtol,
+            density_rtol=options.density_rtol,
+            max_hvps=max_hvps,
+            block_size=options.block_size,
+            generator=self._generator(0),
+            on_products=on_products,
+            product_error=lambda: loss.products.error,
+            memory_limit=limit,
+            rough=None if loss.rough is None else HessianOperator(loss.rough),
+            blocks=blocks,
+            vectors=isinstance(operator, ScatterOperator) or options.overlaps,
+        )
+
+    def _of_blocks(
+        self, operator: HessianOperator, spectrum: Spectrum, blocks: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"blocks": tuple(blocks)}
+        if spectrum.trace is not None and spectrum.trace.blocks is not None:
+            found["block_traces"] = spectrum.trace.blocks.values
+            found["block_trace_standard_errors"] = spectrum.trace.blocks.standard_errors
+        wanted, spent = self._options.block_eigenvalues, spectrum.num_hvps
+        if not wanted:
+            return found
+        values = torch.full((len(blocks), wanted), math.nan, dtype=torch.float64)
+        bounds = values.clone()
+        for row, positions in enumerate(blocks.values()):
+            pairs = leading_eigenvectors(
+                BlockOperator(operator, positions),
+                count=min(wanted, len(positions)),
+                rtol=self._options.rtol,
+                max_hvps=max(self._options.max_hvps, wanted),
+                block_size=min(2, len(positions)),
+                generator=self._generator(1 + row),
+            )
+            count = len(pairs.eigenvalues.values)
+            values[row, :count] = pairs.eigenvalues.values
+            bounds[row, :count] = pairs.eigenvalues.residual_bounds
+            spent += pairs.num_hvps
+        return found | {
+            "block_eigenvalues": values,
+            "block_residual_bounds": bounds,
+            "num_hvps": spent,
+        }
+
+    def _overlaps(self, spectrum: Spectrum) -> dict[str, Any]:
+        assert spectrum.vectors is not None
+        vectors = spectrum.vectors[:, : len(spectrum.largest.values)]
+        earlier, self._earlier = self._earlier, vectors.cpu()
+        if earlier is None or earlier.shape[0] != vectors.shape[0]:
+            return {}
+        overlap = align(vectors, earlier)
+        self._earlier = overlap.vectors.cpu()
+        return {
+            "eigenvector_overlaps": overlap.cosines,
+            "eigenvector_partners": overlap.partners.double(),
+            "subspace_overlap": overlap.subspace,
+        }
+
+    def _generator(self, part: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
+
+
+def _sampling(
+    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: ColumnScatter | None
+) -> SamplingError | None:
+    """How far the full training set may be, from the scatter of the products made anyway."""
+    vectors, num_largest = spectrum.vectors, len(spectrum.largest.values)
+    if vectors is None or num_largest == 0 or scatter is None:
+        return None
+    count, num_probes = (
+        spectrum.dimension,
+        0 if spectrum.trace is None else spectrum.trace.num_probes,
+    )
+    known = scatter.part(slice(0, count)) if count else None
+    probes = scatter.part(slice(count, count + num_probes)) if count and num_probes else None
+    return sampling_error(
+        loss,
+        vectors,
+        num_largest=num_largest,
+        known=known,
+        probes=probes,
+        population=loss.batches.population,
+    )
+
+
+def fields_of(spectrum: Spectrum, products: ProductQuality) -> dict[str, Any]:
+    """A spectrum's numbers under the names of a report's fields."""
+    fields: dict[str, Any] = {
+        "eigenvalues": spectrum.largest.values,
+        "residual_bounds": spectrum.largest.residual_bounds,
+        "converged": spectrum.largest.converged,
+        "smallest_eigenvalues": spectrum.smallest.values,
+        "smallest_residual_bounds": spectrum.smallest.residual_bounds,
+        "smallest_converged": spectrum.smallest.converged,
+        "density": spectrum.density,
+        "num_hvps": spectrum.num_hvps,
+        "notes": (*spectrum.notes, *products.notes),
+        "hvp": products.method,
+        "hvp_error": products.error,
+    }
+    if spectrum.trace is not None:
+        # the bounds have the products' error in them, the trace's probes have not
+        lower, upper = spectrum.trace.interval
+        error = products.trace_error
+        fields["trace"] = spectrum.trace.value
+        fields["trace_standard_error"] = math.hypot(spectrum.trace.standard_error, error)
+        fields["trace_interval"] = (lower - error, upper + error)
+    if spectrum.negative_mass is not None:
+        fields["negative_fraction"] = spectrum.negative_mass.fraction
+        fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket
+        fields["negative_threshold"] = spectrum.negative_mass.threshold
+    return fields
