@@ -133,8 +133,11 @@ def _quadratic_forms(
         )
         if space is not None:
             probes = space.remove_from(probes)
-        images = operator.matmat(probes)
-        # column by column: two vectors in double at a time, not two blocks
-        pairs = zip(probes.T, images.T, strict=True)
-        parts.append(torch.stack([z.double() @ image.double() for z, image in pairs]).cpu())
+        parts.append(_column_products(probes, operator.matmat(probes)).cpu())
     return torch.cat(parts)
+
+
+def _column_products(left: Tensor, right: Tensor) -> Tensor:
+    """``(b,)`` float64, column by column: two vectors in double at a time, not two blocks."""
+    pairs = zip(left.T, right.T, strict=True)
+    return torch.stack([x.double() @ y.double() for x, y in pairs])
