@@ -144,8 +144,8 @@ def measure_in_few_vectors(
         num_hvps=spent,
         notes=(
             f"`memory_limit` has no room for the basis of a full sweep: the ends are from "
-            f"{max_vectors} vectors, restarted {pairs.num_restarts} times, and the density from a "
-            "recurrence without a basis.",
+            f"{max_vectors} vectors, restarted {pairs.num_restarts} times"
+            + (", and the density from a recurrence without a basis." if density else "."),
         ),
     )
     if vectors:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
-from lightning_hessian.estimators.basis import Basis
+from lightning_hessian.estimators.basis import Basis, gram, inner_products
 from lightning_hessian.probes import rademacher
 
 WELL_CONDITIONED = 1e-2
@@ -134,8 +134,11 @@ def orthonormal_rows(rows: Tensor, basis: Basis, scale: float) -> tuple[Tensor, 
         # normalising a short remainder magnifies what it still has in common with the basis
         basis.project_out(block)
         block = torch.linalg.qr(block.T)[0].T.contiguous()
-        return block, (block @ rows.T).to("cpu", torch.float64), lost
-    return block, s[keep, None] * vh[keep], lost
+    if len(block) == 0:
+        return block, s[keep, None] * vh[keep], lost
+    # a QR of long float32 vectors is orthonormal to the rounding of its sums only
+    block = _cholesky_rows(block)[1]
+    return block, inner_products(block, rows).cpu(), lost
 
 
 def refill(block: Tensor, basis: Basis, width: int, generator: torch.Generator) -> Tensor:
@@ -164,7 +167,8 @@ def refill(block: Tensor, basis: Basis, width: int, generator: torch.Generator) 
             # rows nearly parallel to each other magnify what is left of the known ones
             rows = q.T.contiguous()
             _project_out_both(rows, basis, block)
-            return torch.cat([block, torch.linalg.qr(rows.T)[0].T])
+            fresh = torch.linalg.qr(rows.T)[0].T.contiguous()
+            return torch.cat([block, _cholesky_rows(fresh)[1]])
         rows = torch.randn(missing, size, generator=generator).to(block.device, block.dtype)
 
 
@@ -177,7 +181,7 @@ def _project_out_both(rows: Tensor, basis: Basis, block: Tensor) -> None:
 
 def _cholesky_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """``rows = lower @ block`` with nearly orthonormal ``block``; NaN where rows are dependent."""
-    lower = torch.linalg.cholesky_ex((rows @ rows.T).double())[0]
+    lower = torch.linalg.cholesky_ex(gram(rows))[0]
     eye = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
     inverse = torch.linalg.solve_triangular(lower, eye, upper=False)
     return lower, inverse.to(rows.dtype) @ rows

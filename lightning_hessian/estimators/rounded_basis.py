@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import TILE, Basis
+from lightning_hessian.estimators.basis import Basis, gram
 
 
 class RoundedBasis(Basis):
@@ -45,7 +43,7 @@ class RoundedBasis(Basis):
         rounded = block.bfloat16().to(self.dtype)
         shared = self.components(rounded)
         self.subtract(rounded, shared)
-        corner = torch.linalg.cholesky_ex((rounded @ rounded.T).double())[0]
+        corner = torch.linalg.cholesky_ex(gram(rounded))[0]
         self._write(block)
         factor = torch.zeros(len(self), len(self), dtype=torch.float64, device=self.device)
         factor[:known, :known] = self._factor
@@ -66,7 +64,7 @@ class RoundedBasis(Basis):
         Returns:
             ``(k, b)``.
         """
-        products = self._products(rows).double()
+        products = self._products(rows)
         components: Tensor = torch.linalg.solve_triangular(self._factor, products, upper=False)
         return components.to(rows.dtype)
 
@@ -105,9 +103,3 @@ class RoundedBasis(Basis):
 
     def _empty(self, count: int) -> Tensor:
         return torch.empty(count, self.size, dtype=torch.bfloat16, device=self.device)
-
-    def _pieces(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        for part, _, chunk in super()._pieces():
-            for start in range(0, self.size, TILE):
-                columns = slice(start, start + TILE)
-                yield part, columns, chunk[:, columns].to(self.dtype)

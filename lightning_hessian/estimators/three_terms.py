@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import Basis
+from lightning_hessian.estimators.basis import Basis, inner_products
 from lightning_hessian.probes import rademacher
 from lightning_hessian.types import SymmetricOperator
 
@@ -36,7 +36,7 @@ class ThreeTerms:
         )
         self._now = probes.T
         self._project(self._now)
-        norms = torch.linalg.vector_norm(self._now, dim=1, dtype=torch.float64)
+        norms = _norms(self._now)
         self.masses = norms.square().cpu()
         self._now.div_(norms[:, None])
         self._before: Tensor | None = None
@@ -56,14 +56,15 @@ class ThreeTerms:
         else:
             rows = self._before.mul_(-self._off_diagonal[-1][:, None]).add_(images)
         del images
-        shared = torch.linalg.vecdot(rows, self._now)
-        rows.addcmul_(self._now, shared[:, None], value=-1)
+        pairs = zip(rows.split(1), self._now.split(1), strict=True)
+        shared = torch.cat([inner_products(*pair)[0] for pair in pairs])
+        rows.addcmul_(self._now, shared[:, None].to(rows.dtype), value=-1)
         self._project(rows)
-        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        norms = _norms(rows)
         self._before, self._now = self._now, rows
         # an invariant space ends there: what follows is zero and has no weight
         rows.div_(norms.clamp_min(torch.finfo(rows.dtype).tiny)[:, None])
-        self._diagonal.append(shared.double())
+        self._diagonal.append(shared)
         self._off_diagonal.append(norms)
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
@@ -82,3 +83,8 @@ class ThreeTerms:
         self._deflated.project_out(moved)
         if moved is not rows:
             rows.copy_(moved)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """``(b,)`` in float64: squares of large float32 products would overflow."""
+    return torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in rows])

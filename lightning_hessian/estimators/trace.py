@@ -151,7 +151,11 @@ def _quadratic_forms(
         images = operator.matmat(probes)
         if whole is not None:
             sums.add(whole, images)
-        # column by column: two vectors in double at a time, not two blocks
-        pairs = zip(probes.T, images.T, strict=True)
-        parts.append(torch.stack([z.double() @ image.double() for z, image in pairs]).cpu())
+        parts.append(_column_products(probes, images).cpu())
     return torch.cat(parts)
+
+
+def _column_products(left: Tensor, right: Tensor) -> Tensor:
+    """``(b,)`` float64, column by column: two vectors in double at a time, not two blocks."""
+    pairs = zip(left.T, right.T, strict=True)
+    return torch.stack([x.double() @ y.double() for x, y in pairs])

@@ -239,7 +239,10 @@ def _sampling(report: SpectrumReport) -> dict[str, float]:
         "trace_sampling_error": sampling.trace_error,
         "density_sampling_distance": sampling.density_distance,
     }
-    for stem, errors in (("eig", sampling.eigenvalue_errors), ("eig_min", sampling.smallest_errors)):
+    for stem, errors in (
+        ("eig", sampling.eigenvalue_errors),
+        ("eig_min", sampling.smallest_errors),
+    ):
         for index, error in enumerate(errors, start=1):
             named[f"{stem}_{index}_sampling_error"] = float(error)
     return named

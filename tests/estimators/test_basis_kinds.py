@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import RitzPairs, block_lanczos, rounded_basis
+from lightning_hessian.estimators import RitzPairs, block_lanczos
 from lightning_hessian.estimators import basis as basis_module
 from lightning_hessian.estimators.basis_kinds import BasisKind
 from lightning_hessian.estimators.krylov import KrylovSpace, _norm_bound
@@ -101,7 +101,7 @@ def test_sweep_holds_its_basis_and_few_blocks(
     kind: BasisKind, per_vector: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, dimension, width = 20000, 32, 4
-    monkeypatch.setattr(rounded_basis, "TILE", 500)
+    monkeypatch.setattr(basis_module, "TILE", 500)
     monkeypatch.setattr(basis_module, "CHUNK_BYTES", 8 * 4 * size)
     operator = DiagonalOperator(size)
     with HeldVectors(size, 4) as held:
