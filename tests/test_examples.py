@@ -116,6 +116,16 @@ def test_loss_difference_benchmark_prints_the_ratio_of_times_and_errors() -> Non
     assert all(abs(float(row[-3])) < 4 for row in errors)
 
 
+def test_subsampling_benchmark_prints_errors_coverage_and_cost() -> None:
+    parts = ("--samples", "300", "--refined", "900", "--repetitions", "2", "--threads", "1")
+    products = ("--dimension", "8", "--probes", "8", "--truth", "16", "8")
+    output = run("-m", "examples.benchmarks.subsampling", *parts, *products)
+    # 300 images times 8 of the space, 8 probes and 3 directions, and these on 900 more
+    assert "samples x products 8,400; PyHessian 125,790: 15 times" in output
+    for name in ("in-sample interval", "interval", "trace", "density"):
+        assert f"\n{name} holds the truth in " in output
+
+
 def test_sample_size_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None:
     settings = ("--widths", "4", "16", "--depths", "1", "5", "--seeds", "2")
     sizes = ("--samples", "300", "--epochs", "1", "--out", str(tmp_path))

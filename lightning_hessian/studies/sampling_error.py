@@ -92,30 +92,25 @@ def sampling_error(
             f"`num_largest` must be between 1 and the {vectors.shape[1]} vectors, got "
             f"{num_largest}: the first ones are of the largest eigenvalues."
         )
-    products, scatter = scattered_products(loss, vectors.to(loss.device, loss.dtype))
+    vectors = vectors.to(loss.device, loss.dtype)
+    products, scatter = scattered_products(loss, vectors)
     sizes = scatter.columns.sizes
     count, num_samples = len(sizes), round(float(sizes.sum()))
     share = sampling_share(num_samples, population)
     values = (vectors.double() * products.double()).sum(dim=0).cpu()
     residual = float((products[:, 0].double() - values[0] * vectors[:, 0].double()).norm())
-    is_known = share == 0 or count >= 3
-    errors, biases = torch.full_like(values, math.nan), torch.full_like(values, math.nan)
-    if share == 0:
-        errors, biases = torch.zeros_like(values), torch.zeros_like(values)
-    elif is_known:
+    errors = biases = torch.zeros_like(values)
+    margin = trace = distance = 0.0
+    if share > 0 and count < 3:
+        errors = biases = torch.full_like(values, math.nan)
+        margin = trace = distance = math.nan
+    elif share > 0:
         errors, biases = _errors_and_biases(scatter, values, num_largest, share)
         if vectors.shape[1] < loss.size:
-            biases += _bias_from_beyond(scatter, values, num_largest, rest, share)
-    margin = quantile(count) * float(errors[0]) if share > 0 and is_known else float(errors[0])
-    known = scatter.columns if known is None else known
-    is_whole = known.num_vectors >= loss.size
-    trace, distance = 0.0, 0.0
-    if share > 0:
-        trace = distance = math.nan
-        if is_known and (is_whole or probes is not None):
-            rest_seen = None if is_whole else probes
-            trace = math.sqrt(share * trace_variance(known, rest_seen))
-            distance = density_distance(known, rest_seen, share, loss.size)
+            biases = biases + _bias_from_beyond(scatter, values, num_largest, rest, share)
+        margin = quantile(count) * float(errors[0])
+        known = scatter.columns if known is None else known
+        trace, distance = _trace_and_density(known, probes, share, loss.size)
     return SamplingError(
         population=population,
         num_samples=num_samples,
@@ -133,6 +128,18 @@ def sampling_error(
         num_hvps=vectors.shape[1],
         notes=_notes(count, share, loss.batches.are_drawn),
     )
+
+
+def _trace_and_density(
+    known: ColumnScatter, probes: ColumnScatter | None, share: float, size: int
+) -> tuple[float, float]:
+    """Standard error of the trace, and the bound of the spectra's distance."""
+    if known.num_vectors >= size:
+        probes = None
+    elif probes is None:
+        return math.nan, math.nan
+    error = math.sqrt(share * trace_variance(known, probes))
+    return error, density_distance(known, probes, share, size)
 
 
 def _errors_and_biases(

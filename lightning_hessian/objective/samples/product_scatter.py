@@ -158,6 +158,5 @@ def _add(
         if batch.is_repeat:
             continue
         payload[j * loss.size : (j + 1) * loss.size] += moved
-        moved /= batch.weight
-        row[2 + j] = moved.square().sum()
-        row[2 + count + j * count :][:count] = directions @ moved
+        row[2 + j] = moved.dot(moved) / batch.weight**2
+        row[2 + count + j * count :][:count] = directions @ moved / batch.weight
