@@ -1,6 +1,6 @@
 """What a spectrum costs in memory and products, by number of parameters and kind of basis.
 
-Run it from the repository: ``python examples/benchmarks/krylov_memory.py --sizes 1e6 1e7 --limit 8``.
+Run it from the repository: ``python examples/benchmarks/krylov_memory.py --sizes 1e6 --limit 8``.
 Every measurement is a process of its own, whose peak of resident memory is taken over that of the
 operator alone. The structured operator is a diagonal between two reflections, with outliers like a
 trained classifier's: its products cost next to nothing, so that the time is the method's own. The

@@ -136,7 +136,7 @@ class LossDifference(MeasurementCallback):
             keep_losses=keep_losses,
             max_hvps=max_hvps,
         )
-        if num_samples == "auto":
+        if num_samples == "auto":  # type: ignore[comparison-overlap]
             raise ValueError(
                 "`num_samples` of `LossDifference` must be a whole number of at least 1 or 'all', "
                 "got 'auto', which `HessianSpectrum` has."

@@ -249,7 +249,7 @@ def _sampling(report: SpectrumReport) -> dict[str, float]:
 
 
 def _blocks(report: SpectrumReport) -> dict[str, float]:
-    named = {}
+    named: dict[str, float] = {}
     for index, block in enumerate(report.blocks):
         if len(report.block_traces):
             error = float(report.block_trace_standard_errors[index])
