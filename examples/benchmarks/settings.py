@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from examples.benchmarks.ours import OurSettings
 
 OURS: dict[str, OurSettings] = {
@@ -17,7 +19,13 @@ OURS: dict[str, OurSettings] = {
 }
 """Every eigenvalue's residual bound within a thousandth, the trace's standard error in 5 %."""
 
-PRODUCTS: dict[str, OurSettings] = {"recomputed": OurSettings()}
+PRODUCTS: dict[str, OurSettings] = {
+    "recomputed": OurSettings(loss={"graph_memory": 0}),
+    "kept": OurSettings(),
+    "kept, fast float32": OurSettings(sandbox={"fast_float32": True}),
+    "bfloat16, recomputed": OurSettings(loss={"autocast": torch.bfloat16, "graph_memory": 0}),
+    "bfloat16, kept": OurSettings(loss={"autocast": torch.bfloat16}),
+}
 """Ways to make a product that ``product_cost.py`` compares: one line for each option."""
 
 OURS_LONG: dict[str, OurSettings] = {
