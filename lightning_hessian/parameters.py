@@ -114,7 +114,9 @@ class ParameterSelection:
         else:
             parameters = list(zip(self.aliases, ranges, strict=True))
             members = {
-                pattern: [positions for names, positions in parameters if _matches(names, [pattern])]
+                pattern: [
+                    positions for names, positions in parameters if _matches(names, [pattern])
+                ]
                 for pattern in patterns
             }
         for pattern, parts in members.items():

@@ -1,4 +1,4 @@
-"""Traces of diagonal blocks: unbiased whatever the blocks, with the error of the theory, for free."""
+"""Traces of diagonal blocks: unbiased for any block, with the error of the theory, for free."""
 
 from __future__ import annotations
 
