@@ -306,9 +306,7 @@ def test_all_products_are_counted(module: Supervised, monkeypatch: pytest.Monkey
             counted.append(vectors.shape[1])
             return base(self, vectors)
 
-        monkeypatch.setattr(
-            spectrum_measurement, name, type(name, (kind,), {"matmat": matmat})
-        )
+        monkeypatch.setattr(spectrum_measurement, name, type(name, (kind,), {"matmat": matmat}))
     callback = HessianSpectrum(
         num_samples=16,
         batch_size=4,

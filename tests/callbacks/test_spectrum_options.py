@@ -33,11 +33,11 @@ from tests.helpers.spectrum import spectrum
         ({"trace_rtol": 1.0}, "`trace_rtol` must lie between 0 and 1, got 1.0"),
         (
             {"max_hvps": 7},
-            "`max_hvps` must be .* at least 8, two blocks of 4, got 7",
+            "`max_hvps` must be .* at least 8, two blocks of four, got 7",
         ),
         ({"max_hvps": 1e2}, "`max_hvps` must be a whole number of at least 8.* got 100.0"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, or 'all', got 0"),
-        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'all', got 'some'"),
+        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
+        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'auto', got 'some'"),
         ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1.*got 0"),
         ({"batch_size": 2.5}, "`batch_size` must be a whole number.*got 2.5"),
         ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
@@ -148,6 +148,8 @@ def test_a_report_as_a_dictionary_survives_json_and_a_safe_load() -> None:
         assert only_primitives(plain)
         # before the first batch there is no share of the training's time
         assert math.isnan(plain.pop("overhead")) == (report.global_step == 0)
+        # without `overlaps=True` there are none
+        assert math.isnan(plain.pop("subspace_overlap"))
         assert json.loads(json.dumps(plain)) == plain
         buffer = io.BytesIO()
         torch.save(plain, buffer)
