@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
@@ -19,11 +19,11 @@ class ParameterSelection:
     """Trainable parameters in a fixed order; tied ones count once.
 
     Attributes:
-        names: The first name of each parameter.
+        aliases: All names of each parameter, in the module's order.
         tensors: The parameters themselves, not copies.
     """
 
-    names: tuple[str, ...]
+    aliases: tuple[tuple[str, ...], ...]
     tensors: tuple[nn.Parameter, ...]
 
     @classmethod
@@ -73,10 +73,14 @@ class ParameterSelection:
                         f"none. Names look like {examples}."
                     )
             found = {key: p for key, p in found.items() if _matches(aliases[key], patterns)}
-        names = tuple(aliases[key][0] for key in found)
-        for name, parameter in zip(names, found.values(), strict=True):
-            _check_real_and_dense(name, parameter)
-        return cls(names, tuple(found.values()))
+        for key, parameter in found.items():
+            _check_real_and_dense(aliases[key][0], parameter)
+        return cls(tuple(tuple(aliases[key]) for key in found), tuple(found.values()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The first name of each parameter."""
+        return tuple(names[0] for names in self.aliases)
 
     @property
     def size(self) -> int:
@@ -92,8 +96,9 @@ class ParameterSelection:
         """Positions in the flat vector of parameters that belong together.
 
         Args:
-            patterns: Shell-style patterns of names, each a block; ``modules`` for the parameters
-                of one module each, under the module's name.
+            patterns: Shell-style patterns of names, each a block, which a tied parameter is in
+                when any of its names matches; ``modules`` for the parameters of one module each,
+                under the module's name, tied ones with the first.
 
         Returns:
             For each block the positions, ``(m,)``, ascending.
@@ -101,19 +106,17 @@ class ParameterSelection:
         Raises:
             RefusedError: If a pattern matches no selected parameter.
         """
-        offsets = self.offsets
-        ranges = {
-            name: torch.arange(offsets[i], offsets[i + 1]) for i, name in enumerate(self.names)
-        }
+        ranges = [torch.arange(*ends) for ends in pairwise(self.offsets)]
         if patterns == "modules":
-            owners = {name: name.rpartition(".")[0] or name for name in self.names}
-            members = {
-                owner: [ranges[name] for name in self.names if owners[name] == owner]
-                for owner in dict.fromkeys(owners.values())
-            }
+            members: dict[str, list[Tensor]] = {}
+            for name, positions in zip(self.names, ranges, strict=True):
+                members.setdefault(name.rpartition(".")[0] or name, []).append(positions)
         else:
+            parameters = list(zip(self.aliases, ranges, strict=True))
             members = {
-                pattern: [ranges[n] for n in self.names if fnmatchcase(n, pattern)]
+                pattern: [
+                    positions for names, positions in parameters if _matches(names, [pattern])
+                ]
                 for pattern in patterns
             }
         for pattern, parts in members.items():

@@ -110,3 +110,58 @@ def test_parameters_that_the_loss_ignores_are_named_and_zero() -> None:
     assert measured.matrix[15:].eq(0).all()
     assert measured.matrix[:, 15:].eq(0).all()
     assert measured.gradient[15:].eq(0).all()
+
+
+def test_blocks_by_patterns_are_positions_in_the_flat_vector_and_may_overlap() -> None:
+    selection = ParameterSelection.of(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
+    blocks = selection.blocks(["1.*", "*.bias", "0.weight"])
+    assert {name: block.tolist() for name, block in blocks.items()} == {
+        "1.*": [9, 10, 11, 12],
+        "*.bias": [6, 7, 8, 12],
+        "0.weight": [0, 1, 2, 3, 4, 5],
+    }
+    flat = torch.cat([p.detach().reshape(-1) for p in selection.tensors])
+    biases = torch.cat([selection.tensors[1], selection.tensors[3]])
+    assert flat[blocks["*.bias"]].equal(biases)
+
+
+class Nested(nn.Module):
+    """A parameter of its own, before and after those of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+        self.body = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+        self.shift = nn.Parameter(torch.zeros(1))
+
+
+def test_blocks_by_modules_are_a_partition_under_the_modules_names() -> None:
+    selection = ParameterSelection.of(Nested())
+    blocks = selection.blocks("modules")
+    assert {name: len(block) for name, block in blocks.items()} == {
+        "scale": 2,
+        "shift": 1,
+        "body.0": 6,
+        "body.2": 3,
+    }
+    assert torch.cat(list(blocks.values())).sort().values.equal(torch.arange(12))
+
+
+def test_a_tied_parameter_is_in_the_blocks_that_any_of_its_names_matches() -> None:
+    selection = ParameterSelection.of(hard.Tied())
+    assert selection.blocks(["first.*"])["first.*"].tolist() == list(range(16))
+    assert selection.blocks(["second.*"])["second.*"].tolist() == list(range(16))
+    assert list(selection.blocks("modules")) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "reason"),
+    [
+        (["1.*", "head.*"], "`blocks` must match selected .* 'head.*' matches none. Names .* 1.we"),
+        (["0.*"], "'0.*' matches none"),
+    ],
+)
+def test_a_block_of_nothing_selected_is_refused(patterns: list[str], reason: str) -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    with pytest.raises(RefusedError, match=reason):
+        ParameterSelection.of(module, ["1.*"]).blocks(patterns)

@@ -92,7 +92,7 @@ def test_records_are_frozen() -> None:
 
 
 def test_a_report_comes_back_from_its_primitives_and_from_json() -> None:
-    report = report_at(7, unused_parameters=("a", "b"), ckpt_path="x.ckpt")
+    report = report_at(7, unused_parameters=("a", "b"), ckpt_path="x.ckpt", subspace_overlap=0.5)
     for plain in (report.to_dict(), json.loads(json.dumps(report.to_dict()))):
         again = SpectrumReport.from_dict({**plain, "of_a_later_version": 1})
         assert again.to_dict() == report.to_dict()

@@ -241,6 +241,7 @@ class HessianSpectrum(MeasurementCallback):
 
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
+        self._measurement.settle()
         is_drawn = report.density is not None and trainer.loggers
         figures = {"spectrum": rasterize(spectrum_figure(report))} if is_drawn else {}
         self._writer.write(trainer.loggers, report, figures)

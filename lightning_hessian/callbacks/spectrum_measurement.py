@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.callbacks.spectrum_options import SMALLEST_SWEEP, SpectrumOptions
-from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
+from lightning_hessian.callbacks.spectrum_options import SpectrumOptions
+from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.estimators import leading_eigenvectors, measure_spectrum
 from lightning_hessian.estimators.overlap import align
 from lightning_hessian.objective import ColumnScatter, Conductor, ProductQuality, TrainingLoss
@@ -33,6 +32,7 @@ class SpectrumMeasurement:
         self._options = options
         self._seed = seed
         self._earlier: Tensor | None = None
+        self._latest: Tensor | None = None
 
     def max_hvps(self, size: int, *, is_trial: bool) -> int:
         """Bound on the products of the sweep and the trace.
@@ -44,22 +44,19 @@ class SpectrumMeasurement:
         Returns:
             The bound.
         """
-        options = self._options
+        options = self._options.trial if is_trial else self._options
         if options.engine == "pyhessian":
-            return self._pyhessian(is_trial).max_hvps(
+            return options.pyhessian.max_hvps(
                 size,
                 num_eigenvalues=options.num_eigenvalues,
                 trace=options.trace,
                 density=options.density,
             )
-        return SMALLEST_SWEEP if is_trial else options.max_hvps
+        return options.max_hvps
 
-    def _pyhessian(self, is_trial: bool) -> PyHessianOptions:
-        if not is_trial:
-            return self._options.pyhessian
-        return replace(
-            self._options.pyhessian, eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2
-        )
+    def settle(self) -> None:
+        """Compare from now on with the eigenvectors measured last, as their report is recorded."""
+        self._earlier = self._latest
 
     def fields(
         self,
@@ -78,23 +75,22 @@ class SpectrumMeasurement:
         Returns:
             Fields of a :class:`SpectrumReport`.
         """
-        options = self._options
+        options = self._options.trial if is_trial else self._options
         if options.engine == "pyhessian":
             spectrum = pyhessian_spectrum(
                 loss,
                 num_eigenvalues=options.num_eigenvalues,
                 trace=options.trace,
                 density=options.density,
-                options=self._pyhessian(is_trial),
+                options=options.pyhessian,
                 seed=self._seed,
                 on_products=on_products,
             )
             return fields_of(spectrum, loss.products) | {"engine": "pyhessian"}
-        max_hvps = self.max_hvps(loss.size, is_trial=is_trial)
         scatters = self._is_on_a_part(loss) and loss.products.method == "exact"
         operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
         blocks = loss.parameters.blocks(options.blocks) if options.blocks else {}
-        spectrum = self._sweep(loss, operator, list(blocks.values()), on_products, max_hvps)
+        spectrum = self._sweep(loss, operator, options, list(blocks.values()), on_products)
         found = fields_of(spectrum, loss.products)
         found["graph_bytes"] = loss.graphs.num_bytes
         if isinstance(operator, ScatterOperator):
@@ -102,7 +98,11 @@ class SpectrumMeasurement:
             found["sampling"] = sampling
             found["num_hvps"] += 0 if sampling is None else sampling.num_hvps
         if blocks:
-            found |= self._of_blocks(operator, spectrum, blocks)
+            found |= _block_traces(spectrum, blocks)
+        if options.block_eigenvalues:
+            more = self._block_eigenvalues(loss, operator, options, blocks)
+            found["num_hvps"] += more.pop("num_hvps")
+            found |= more
         if options.overlaps:
             found |= self._overlaps(spectrum)
         return found
@@ -115,11 +115,10 @@ class SpectrumMeasurement:
         self,
         loss: TrainingLoss | Conductor,
         operator: HessianOperator,
+        options: SpectrumOptions,
         blocks: list[Tensor],
         on_products: Callable[[int], None],
-        max_hvps: int,
     ) -> Spectrum:
-        options = self._options
         limit = options.graph_memory or int(SHARE * free_memory(loss.device))
         return measure_spectrum(
             operator,
@@ -130,7 +129,7 @@ class SpectrumMeasurement:
             rtol=options.rtol,
             trace_rtol=options.trace_rtol,
             density_rtol=options.density_rtol,
-            max_hvps=max_hvps,
+            max_hvps=options.max_hvps,
             block_size=options.block_size,
             generator=self._generator(0),
             on_products=on_products,
@@ -141,32 +140,31 @@ class SpectrumMeasurement:
             vectors=isinstance(operator, ScatterOperator) or options.overlaps,
         )
 
-    def _of_blocks(
-        self, operator: HessianOperator, spectrum: Spectrum, blocks: dict[str, Tensor]
+    def _block_eigenvalues(
+        self,
+        loss: TrainingLoss | Conductor,
+        operator: HessianOperator,
+        options: SpectrumOptions,
+        blocks: dict[str, Tensor],
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {"blocks": tuple(blocks)}
-        if spectrum.trace is not None and spectrum.trace.blocks is not None:
-            found["block_traces"] = spectrum.trace.blocks.values
-            found["block_trace_standard_errors"] = spectrum.trace.blocks.standard_errors
-        wanted, spent = self._options.block_eigenvalues, spectrum.num_hvps
-        if not wanted:
-            return found
+        wanted, spent = options.block_eigenvalues, 0
         values = torch.full((len(blocks), wanted), math.nan, dtype=torch.float64)
         bounds = values.clone()
         for row, positions in enumerate(blocks.values()):
             pairs = leading_eigenvectors(
                 BlockOperator(operator, positions),
                 count=min(wanted, len(positions)),
-                rtol=self._options.rtol,
-                max_hvps=max(self._options.max_hvps, wanted),
-                block_size=min(2, len(positions)),
+                rtol=options.rtol,
+                max_hvps=max(options.max_hvps, wanted + 1),  # whole blocks of two
+                block_size=2,
                 generator=self._generator(1 + row),
+                product_error=lambda: loss.products.error,
             )
             count = len(pairs.eigenvalues.values)
             values[row, :count] = pairs.eigenvalues.values
             bounds[row, :count] = pairs.eigenvalues.residual_bounds
             spent += pairs.num_hvps
-        return found | {
+        return {
             "block_eigenvalues": values,
             "block_residual_bounds": bounds,
             "num_hvps": spent,
@@ -175,11 +173,11 @@ class SpectrumMeasurement:
     def _overlaps(self, spectrum: Spectrum) -> dict[str, Any]:
         assert spectrum.vectors is not None
         vectors = spectrum.vectors[:, : len(spectrum.largest.values)]
-        earlier, self._earlier = self._earlier, vectors.cpu()
-        if earlier is None or earlier.shape[0] != vectors.shape[0]:
+        self._latest = vectors.cpu()
+        if self._earlier is None or self._earlier.shape[0] != vectors.shape[0]:
             return {}
-        overlap = align(vectors, earlier)
-        self._earlier = overlap.vectors.cpu()
+        overlap = align(vectors, self._earlier)
+        self._latest = overlap.vectors.cpu()
         return {
             "eigenvector_overlaps": overlap.cosines,
             "eigenvector_partners": overlap.partners.double(),
@@ -188,6 +186,14 @@ class SpectrumMeasurement:
 
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
+
+
+def _block_traces(spectrum: Spectrum, blocks: dict[str, Tensor]) -> dict[str, Any]:
+    found: dict[str, Any] = {"blocks": tuple(blocks)}
+    if spectrum.trace is not None and spectrum.trace.blocks is not None:
+        found["block_traces"] = spectrum.trace.blocks.values
+        found["block_trace_standard_errors"] = spectrum.trace.blocks.standard_errors
+    return found
 
 
 def _sampling(

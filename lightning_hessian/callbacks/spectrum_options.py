@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lightning_hessian.callbacks.options import SweepPrecision
@@ -13,6 +13,7 @@ from lightning_hessian.results import Engine
 GIBIBYTE = 2**30
 SMALLEST_SWEEP = 8
 """Two blocks of four."""
+WIDEST_TRIAL = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,20 @@ class SpectrumOptions:
     pyhessian: PyHessianOptions = field(default_factory=PyHessianOptions)
 
     @property
+    def trial(self) -> SpectrumOptions:
+        """The same of few products, for a trial run."""
+        refined = self.num_eigenvalues + self.num_smallest
+        extra = 2 * refined if self.sweep_precision == "bfloat16" else 0
+        return replace(
+            self,
+            max_hvps=SMALLEST_SWEEP + extra,
+            block_size=None if self.block_size is None else min(self.block_size, WIDEST_TRIAL),
+            pyhessian=replace(
+                self.pyhessian, eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2
+            ),
+        )
+
+    @property
     def graph_memory(self) -> int | None:
         """Bytes that kept graphs may hold, of ``memory_limit`` half."""
         return None if self.memory_limit is None else int(self.memory_limit * GIBIBYTE / 2)
@@ -93,6 +108,12 @@ class SpectrumOptions:
             )
         if self.engine not in ("krylov", "pyhessian"):
             raise ValueError(f"`engine` must be 'krylov' or 'pyhessian', got {self.engine!r}.")
+        if self.engine == "pyhessian" and (self.blocks or self.overlaps):
+            raise ValueError(
+                "`engine='pyhessian'` gives no eigenvectors and knows no blocks, got "
+                f"`blocks={self.blocks!r}` and `overlaps={self.overlaps}`. Leave them out, or take "
+                "`engine='krylov'`."
+            )
         if self.engine == "pyhessian" and not (self.num_eigenvalues or self.trace or self.density):
             raise ValueError(
                 "`engine='pyhessian'` gives no smallest eigenvalues, and nothing else is asked "
@@ -119,6 +140,17 @@ class SpectrumOptions:
             raise ValueError(
                 "`block_size` must be a whole number from 1 to half of `max_hvps`, or None to "
                 f"choose it by the number of parameters, got {width!r}."
+            )
+        refined = self.num_eigenvalues + self.num_smallest
+        if self.sweep_precision == "bfloat16" and self.max_hvps < SMALLEST_SWEEP + 2 * refined:
+            raise ValueError(
+                f"`max_hvps` must be at least {SMALLEST_SWEEP + 2 * refined} to refine {refined} "
+                f"eigenvalues of a bfloat16 sweep, got {self.max_hvps}. Raise it, or ask for fewer."
+            )
+        if self.overlaps and not self.num_eigenvalues:
+            raise ValueError(
+                "`overlaps` compares the eigenvectors of the largest eigenvalues, of which "
+                "`num_eigenvalues=0` asks for none. Ask for at least one."
             )
         if self.block_eigenvalues and not self.blocks:
             raise ValueError(

@@ -65,8 +65,10 @@ class BlockTraceSums:
         if not self._blocks:
             return None
         known = self._known()
-        if not self._sums:  # the space is everything
-            return BlockTraces(values=known, standard_errors=torch.zeros_like(known))
+        if not self._sums:  # the space is everything: roundings are left, as for the trace
+            assert self._space is not None
+            sizes = torch.tensor([len(block) for block in self._blocks], dtype=torch.float64)
+            return BlockTraces(values=known, standard_errors=self._space.noise * sizes.sqrt())
         sums = torch.cat(self._sums, dim=1)
         count = sums.shape[1]
         errors = torch.full_like(known, math.nan)

@@ -61,6 +61,22 @@ def has_converged(ritz: RitzPairs, *, rtol: float) -> Tensor:
     return ritz.bounds <= rtol * ritz.values.abs().clamp_min(floor)
 
 
+def end_order(count: int, *, num_largest: int, num_smallest: int) -> list[int]:
+    """Positions, in ascending order of values, of those at both ends.
+
+    Args:
+        count: Number of values.
+        num_largest: How many of the largest, at most ``count``.
+        num_smallest: How many of the smallest.
+
+    Returns:
+        First those of the largest, descending, then of the smallest, ascending, without those that
+        are among the largest already.
+    """
+    left = count - num_largest
+    return [*range(count - 1, left - 1, -1), *range(min(num_smallest, left))]
+
+
 def _select(ritz: RitzPairs, part: slice, rtol: float, *, descending: bool) -> Eigenvalues:
     fields = [x[part] for x in (ritz.values, ritz.bounds, has_converged(ritz, rtol=rtol))]
     if descending:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_hessian.estimators.basis import FullBasis
 from lightning_hessian.estimators.basis_kinds import vector_bytes
 from lightning_hessian.estimators.density import BANDWIDTH_SHARE
-from lightning_hessian.estimators.eigenvalues import has_converged
+from lightning_hessian.estimators.eigenvalues import end_order, has_converged
 from lightning_hessian.estimators.negative_mass import negative_share
 from lightning_hessian.estimators.recurrence import lanczos_recurrence
 from lightning_hessian.estimators.thick_restart import ExtremePairs, extreme_eigenpairs
@@ -204,9 +204,11 @@ def _with_density(
 
 
 def _vectors(pairs: ExtremePairs, found: Spectrum) -> Tensor:
-    num_largest, num_smallest = len(found.largest.values), len(found.smallest.values)
-    count = len(pairs.ritz.values)
-    order = [*range(count - 1, count - 1 - num_largest, -1), *range(num_smallest)]
+    order = end_order(
+        len(pairs.ritz.values),
+        num_largest=len(found.largest.values),
+        num_smallest=len(found.smallest.values),
+    )
     return pairs.space.combine(pairs.ritz.vectors[:, order])
 
 

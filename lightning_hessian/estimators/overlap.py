@@ -18,8 +18,8 @@ class Overlap:
         partners: ``(d,)`` number of the earlier vector that each is matched with, -1 for none; no
             two have the same.
         cosines: ``(d,)`` float64, between each and its partner, 0 to 1; ``nan`` for none.
-        subspace: ``||U^T V||_F^2 / d`` of the two spans, 0 to 1, whatever order and signs they are
-            in.
+        subspace: ``||U^T V||_F^2 / max(d, e)`` of the two spans, of ``d`` and ``e`` dimensions: 0
+            to 1, whatever order and signs their vectors are in.
     """
 
     vectors: Tensor

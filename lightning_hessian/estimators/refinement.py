@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.estimators.basis import FullBasis
-from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.eigenvalues import (
+    end_order,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+)
 from lightning_hessian.estimators.krylov import ROUNDINGS, KrylovSpace, RitzPairs
 from lightning_hessian.results import Eigenvalues
 from lightning_hessian.types import SymmetricOperator
@@ -22,7 +26,7 @@ class RefinedPairs:
         largest: Eigenvalues with residual bounds.
         smallest: The same at the other end.
         vectors: ``(n, d)`` orthonormal, first of the largest, descending, then of the smallest,
-            ascending.
+            ascending, each once.
         space: Their span, on whose complement the trace can be estimated.
     """
 
@@ -37,6 +41,7 @@ def refine(
     vectors: Tensor,
     *,
     num_largest: int,
+    num_smallest: int,
     rtol: float,
     product_error: float = 0.0,
 ) -> RefinedPairs:
@@ -50,8 +55,9 @@ def refine(
 
     Args:
         operator: With exact products.
-        vectors: ``(n, d)``, linearly independent; first those of the largest eigenvalues.
-        num_largest: How many these are.
+        vectors: ``(n, d)``, linearly independent.
+        num_largest: Largest eigenvalues to give, at most ``d``.
+        num_smallest: Smallest eigenvalues to give, at most ``d``; together at least ``d``.
         rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
         product_error: Norm of what the products are off by.
 
@@ -72,8 +78,7 @@ def refine(
     noise = ROUNDINGS * torch.finfo(basis.dtype).eps * scale + product_error
     bounds = residuals.norm(dim=0).to("cpu", torch.float64) + noise
     pairs = RitzPairs(values=values, vectors=coordinates, bounds=bounds)
-    num_smallest = vectors.shape[1] - num_largest
-    order = [*range(len(values) - 1, num_smallest - 1, -1), *range(num_smallest)]
+    order = end_order(len(values), num_largest=num_largest, num_smallest=num_smallest)
     return RefinedPairs(
         largest=largest_eigenvalues(pairs, num_largest, rtol=rtol),
         smallest=smallest_eigenvalues(pairs, num_smallest, rtol=rtol),

@@ -12,7 +12,11 @@ from torch import Tensor
 from lightning_hessian.estimators.basis_kinds import BasisKind
 from lightning_hessian.estimators.counted import CountedOperator
 from lightning_hessian.estimators.density import spectral_density
-from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.estimators.eigenvalues import (
+    end_order,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+)
 from lightning_hessian.estimators.goal import Goal, Wanted
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.estimators.low_memory import measure_in_few_vectors, vectors_that_fit
@@ -125,13 +129,16 @@ def measure_spectrum(
         return counted.num_products + (cheap.num_products if rough is not None else 0)
 
     width = min(block_size or default_block_size(operator.size), operator.size)
-    reserved = min(NUM_PILOT, max_hvps // 2) if trace and max_hvps < operator.size else 0
-    if rough is not None:
-        reserved += num_eigenvalues + num_smallest
+    # what a rough sweep has seen of all dimensions is still not exact
+    has_probes = trace and (rough is not None or max_hvps < operator.size)
+    reserved = min(NUM_PILOT, max_hvps // 2) if has_probes else 0
+    refined = num_eigenvalues + num_smallest if rough is not None else 0
+    reserved += refined
     if max_hvps - reserved < width:
         raise ValueError(
-            f"`max_hvps` must leave room for a block of {width} and the trace's probes, got "
-            f"{max_hvps}. Give at least {2 * width}."
+            f"`max_hvps` must leave room for a block of {width}, the trace's probes and the "
+            f"refinement of {refined} eigenvalues, got {max_hvps}. Give at least "
+            f"{2 * (width + refined)}."
         )
     most = max_hvps - reserved
     notes: tuple[str, ...] = ()
@@ -218,10 +225,12 @@ def _ends(
     )
     if not is_rough:
         return found, None
+    num_largest, num_smallest = len(found.largest.values), len(found.smallest.values)
     pairs = refine(
         exact,
         _vectors(space, found),
-        num_largest=len(found.largest.values),
+        num_largest=num_largest,
+        num_smallest=num_smallest,
         rtol=wanted.rtol,
         product_error=product_error(),
     )
@@ -239,11 +248,13 @@ def _ends(
 
 
 def _vectors(space: KrylovSpace, found: Spectrum) -> Tensor:
-    """``(n, k + k')`` Ritz vectors of the largest, descending, then of the smallest, ascending."""
+    """Ritz vectors of the largest, descending, then of the smallest, ascending; each once."""
     _, coordinates = torch.linalg.eigh(space.projection)
-    num_largest, num_smallest = len(found.largest.values), len(found.smallest.values)
-    count = space.dimension
-    order = [*range(count - 1, count - 1 - num_largest, -1), *range(num_smallest)]
+    order = end_order(
+        space.dimension,
+        num_largest=len(found.largest.values),
+        num_smallest=len(found.smallest.values),
+    )
     return space.combine(coordinates[:, order])
 
 

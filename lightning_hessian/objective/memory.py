@@ -38,10 +38,16 @@ def free_memory(device: torch.device) -> int:
     return min(left, default=UNKNOWN)
 
 
-def _left_in_system() -> int | None:
-    if not _MEMINFO.exists():
+def _text(path: Path) -> str | None:
+    """None where there is no such file, or a process must not read it."""
+    try:
+        return path.read_text()
+    except OSError:
         return None
-    for line in _MEMINFO.read_text().splitlines():
+
+
+def _left_in_system() -> int | None:
+    for line in (_text(_MEMINFO) or "").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             return 1024 * int(rest.split()[0])
@@ -49,11 +55,10 @@ def _left_in_system() -> int | None:
 
 
 def _left_in_container() -> int | None:
-    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
-    if not (limit.exists() and used.exists()):
+    limit, used = (_text(_CGROUP / name) for name in ("memory.max", "memory.current"))
+    if limit is None or used is None or limit.strip() == "max":
         return None
-    text = limit.read_text().strip()
-    return None if text == "max" else max(int(text) - int(used.read_text()), 0)
+    return max(int(limit) - int(used), 0)
 
 
 def tensors_in(data: object) -> list[Tensor]:

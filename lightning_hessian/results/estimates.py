@@ -161,7 +161,7 @@ class Spectrum:
             is a rough one): the trace's probes, multiplied next, are on their complement. 0 where
             it is not so.
         vectors: ``(n, k + k')`` eigenvectors of the largest, then of the smallest, on the
-            operator's device; None if not asked for.
+            operator's device; each once, so fewer where both ends meet. None if not asked for.
     """
 
     largest: Eigenvalues

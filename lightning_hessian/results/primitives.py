@@ -43,11 +43,11 @@ def from_primitives(kind: type[Record], values: Mapping[str, Any]) -> Record:
         The record; equal numbers, tensors of float64 or bool.
     """
     hints = typing.get_type_hints(kind)
-    # an empty list has lost the type of its tensor, which the default keeps
+    # an empty list has lost the type of its tensor, which a default keeps
     names = [
         f.name
         for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if f.name in values and values[f.name] != []
+        if f.name in values and (values[f.name] != [] or f.default_factory is dataclasses.MISSING)
     ]
     return kind(**{name: _parsed(values[name], hints[name]) for name in names})
 

@@ -132,7 +132,7 @@ def test_notes_on_the_samples_are_in_the_report() -> None:
         ({"surface": "pca"}, "`surface` must be None, 'eigenvectors' or 'random', got 'pca'"),
         ({"surface_points": 4}, "`surface_points` must be odd, .*, got 4"),
         ({"surface_span": -1.0}, "`surface_span` must be positive and finite, got -1.0"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, or 'all', got 0"),
+        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
         ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
         ({"held_out": 3}, "`held_out` must be True, False or a loader of batches, got 3"),
     ],

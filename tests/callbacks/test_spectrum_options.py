@@ -33,11 +33,11 @@ from tests.helpers.spectrum import spectrum
         ({"trace_rtol": 1.0}, "`trace_rtol` must lie between 0 and 1, got 1.0"),
         (
             {"max_hvps": 7},
-            "`max_hvps` must be .* at least 8, two blocks of 4, got 7",
+            "`max_hvps` must be .* at least 8, two blocks of four, got 7",
         ),
         ({"max_hvps": 1e2}, "`max_hvps` must be a whole number of at least 8.* got 100.0"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, or 'all', got 0"),
-        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'all', got 'some'"),
+        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
+        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'auto', got 'some'"),
         ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1.*got 0"),
         ({"batch_size": 2.5}, "`batch_size` must be a whole number.*got 2.5"),
         ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
@@ -54,6 +54,42 @@ from tests.helpers.spectrum import spectrum
             {"num_eigenvalues": 0, "num_smallest": 0, "trace": False, "density": False},
             "has nothing to measure: .*Ask for at least one",
         ),
+        ({"density_rtol": 0.0}, "`density_rtol` must lie between 0 and 1, got 0.0"),
+        ({"density_rtol": math.nan}, "`density_rtol` must lie between 0 and 1, got nan"),
+        ({"sampling_rtol": 1.0}, "`sampling_rtol` must lie between 0 and 1, got 1.0"),
+        ({"block_size": 0}, "`block_size` must be a whole number from 1 to half .* got 0"),
+        ({"block_size": 101}, "`block_size` must be a whole number from 1 to half .* got 101"),
+        ({"block_size": 2.0}, "`block_size` must be a whole number .* got 2.0"),
+        ({"sweep_precision": "half"}, "`sweep_precision` must be 'full', 'fast_f.* got 'half'"),
+        (
+            {"sweep_precision": "bfloat16", "max_hvps": 19},
+            "`max_hvps` must be at least 20 to refine 6 eigenvalues of a bfloat16 sweep, got 19",
+        ),
+        ({"memory_limit": 0}, "`memory_limit` must be a positive number of GiB, or None .* got 0"),
+        ({"memory_limit": -1.5}, "`memory_limit` must be a positive number .* got -1.5"),
+        ({"memory_limit": True}, "`memory_limit` must be a positive number .* got True"),
+        ({"memory_limit": "4GB"}, "`memory_limit` must be a positive number .* got '4GB'"),
+        ({"memory_limit": math.nan}, "`memory_limit` must be a positive number .* got nan"),
+        ({"blocks": "head.*"}, r"`blocks` must be a list .* Write `blocks=\['head.\*'\]`"),
+        ({"block_eigenvalues": 2}, "`block_eigenvalues` needs `blocks`, got 2 and none"),
+        (
+            {"blocks": "modules", "block_eigenvalues": -1},
+            "`block_eigenvalues` must be a whole number of at least 0, got -1",
+        ),
+        (
+            {"blocks": "modules", "block_eigenvalues": 1.0},
+            "`block_eigenvalues` must be a whole number of at least 0, got 1.0",
+        ),
+        ({"overlaps": True, "num_eigenvalues": 0}, "`overlaps` compares .* Ask for at least one"),
+        ({"engine": "scipy"}, "`engine` must be 'krylov' or 'pyhessian', got 'scipy'"),
+        (
+            {"engine": "pyhessian", "num_eigenvalues": 0, "trace": False, "density": False},
+            "`engine='pyhessian'` gives no smallest eigenvalues, .* or take `engine='krylov'`",
+        ),
+        ({"engine": "pyhessian", "blocks": ["a"]}, "`engine='pyhessian'` .* knows no blocks"),
+        ({"engine": "pyhessian", "overlaps": True}, "`engine='pyhessian'` gives no eigenvectors"),
+        ({"pyhessian": {"top_n": 3}}, "`pyhessian` must hold options out of .*, got 'top_n'"),
+        ({"pyhessian": {"trace_maxIter": 0}}, "`trace_maxIter` must be a whole number"),
     ],
 )
 def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
@@ -148,6 +184,8 @@ def test_a_report_as_a_dictionary_survives_json_and_a_safe_load() -> None:
         assert only_primitives(plain)
         # before the first batch there is no share of the training's time
         assert math.isnan(plain.pop("overhead")) == (report.global_step == 0)
+        # without `overlaps=True` there are none
+        assert math.isnan(plain.pop("subspace_overlap"))
         assert json.loads(json.dumps(plain)) == plain
         buffer = io.BytesIO()
         torch.save(plain, buffer)

@@ -51,6 +51,33 @@ def test_a_configuration_names_the_class_and_its_options(package: str, tmp_path:
     assert {k: getattr(callback._options, k) for k in options} == options
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "num_samples": "auto",
+            "sampling_rtol": 0.1,
+            "density_rtol": 0.002,
+            "block_size": 2,
+            "sweep_precision": "bfloat16",
+            "memory_limit": 1.5,
+            "blocks": ["layer.weight", "*.bias"],
+            "block_eigenvalues": 2,
+            "overlaps": True,
+        },
+        {"blocks": "modules", "memory_limit": None, "block_size": None},
+        {"engine": "pyhessian", "pyhessian": {"trace_maxIter": 7, "density_n_v": 2}},
+    ],
+)
+def test_a_configuration_takes_the_options_of_the_engine(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    callback = measuring(cli("lightning.pytorch", written(tmp_path, **options)))
+    wanted = HessianSpectrum(**options)
+    assert callback._spectrum == wanted._spectrum
+    assert callback._options == wanted._options
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("name", ["HessianSpectrum", CLASS_PATH])
 def test_the_command_line_adds_it_and_sets_its_options(package: str, name: str) -> None:
@@ -90,7 +117,9 @@ def test_print_config_has_every_option_with_its_default(capsys: pytest.CaptureFi
     (callback,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
     assert callback["class_path"] == CLASS_PATH
     defaults = HessianSpectrum.__init__.__defaults__
-    assert tuple(callback["init_args"].values()) == defaults
+    # YAML has no tuples
+    values = [tuple(v) if isinstance(v, list) else v for v in callback["init_args"].values()]
+    assert tuple(values) == defaults
 
 
 def test_help_has_each_option_with_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,10 +135,20 @@ def test_help_has_each_option_with_what_it_means(capsys: pytest.CaptureFixture[s
     ("option", "value", "message"),
     [
         ("mode", "evil", "Expected a typing.Literal"),
-        ("num_samples", 0, "`num_samples` must be a whole number of at least 1, or 'all', got 0"),
-        ("max_hvps", 1, "`max_hvps` must be a whole number of at least 8, two blocks of 4, got 1"),
+        (
+            "num_samples",
+            0,
+            "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got 0",
+        ),
+        (
+            "max_hvps",
+            1,
+            "`max_hvps` must be a whole number of at least 8, two blocks of four, got 1",
+        ),
         ("parameters", [], "`parameters` must hold at least one name pattern"),
         ("every_n_epochs", 0, "`every_n_epochs` must be a whole number of at least 1"),
+        ("block_size", 0, "`block_size` must be a whole number from 1 to half of `max_hvps`"),
+        ("memory_limit", -1, "`memory_limit` must be a positive number of GiB"),
         ("colour", "red", "colour"),
     ],
 )

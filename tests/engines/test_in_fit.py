@@ -6,32 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian import HessianSpectrum
 from tests.helpers.adversarial import DoesEverything
 from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.recording import differences, run
 
-FEW = PyHessianOptions(eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2)
-
-
-def measure(loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
-    """What PyHessian takes to measure everything."""
-    spectrum = pyhessian_spectrum(
-        loss, num_eigenvalues=1, trace=True, density=True, options=FEW, seed=0
-    )
-    return SpectrumReport(num_hvps=spectrum.num_hvps)
+FEW = {"eigenvalues_maxIter": 2, "trace_maxIter": 2, "density_iter": 2}
 
 
 def by_pyhessian(**options: Any) -> HessianSpectrum:
     """A callback that measures by PyHessian after every second step."""
-    callback = HessianSpectrum(every_n_train_steps=2, num_samples=6, **options)
-    callback.measure = measure  # type: ignore[method-assign]
-    return callback
+    return HessianSpectrum(
+        engine="pyhessian",
+        pyhessian=FEW,
+        num_eigenvalues=1,
+        every_n_train_steps=2,
+        num_samples=6,
+        max_overhead=None,
+        **options,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,6 +46,9 @@ def test_run_is_bit_identical(setting: dict[str, Any], tmp_path: Path) -> None:
     assert differences(without, run(tmp_path / "with", callback, **setting)) == []
     assert len(callback.reports) >= 3
     assert all(report.num_hvps >= 4 for report in callback.reports)
+    assert all(report.engine == "pyhessian" for report in callback.reports)
+    # its known deviations are told
+    assert all(report.notes for report in callback.reports)
 
 
 def test_two_processes_are_refused_on_both_and_train_on() -> None:

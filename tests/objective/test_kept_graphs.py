@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,6 +227,16 @@ def test_other_weights_have_other_graphs() -> None:
         again = loss.hessian_products(vectors)
     assert torch.equal(here, again)
     assert not torch.allclose(here, there, rtol=1e-3)
+
+
+def test_of_a_system_that_does_not_say_a_gibibyte_is_taken_as_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert free_memory(torch.device("cpu")) == 2**30
 
 
 def test_free_memory_is_a_number_of_bytes() -> None:

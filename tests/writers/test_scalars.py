@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from lightning_hessian.results import SamplingError
 from lightning_hessian.writers.scalars import spectrum_scalars
 from tests.helpers.reports import failed_at, report_at
 
@@ -34,6 +35,73 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
         "hessian/loss": 0.7,
         "hessian/gradient_norm": 0.3,
         "hessian/num_hvps": 40.0,
+    }
+
+
+def sampled(population: int | None = 500) -> SamplingError:
+    """Of two largest eigenvalues and one smallest."""
+    return SamplingError(
+        population=population,
+        num_samples=26,
+        num_batches=4,
+        eigenvalue_errors=torch.tensor([0.3, 0.2]).double(),
+        eigenvalue_biases=torch.tensor([0.1, 0.0]).double(),
+        smallest_errors=torch.tensor([0.25]).double(),
+        smallest_biases=torch.tensor([-0.1]).double(),
+        largest_interval=(3.0, 4.5),
+        trace_error=1.5,
+        density_distance=0.75,
+        num_hvps=3,
+    )
+
+
+@pytest.mark.parametrize("population", [500, None])
+def test_sampling_errors_have_exactly_these_scalars(population: int | None) -> None:
+    found = spectrum_scalars(report_at(sampling=sampled(population)), prefix="h")
+    assert {
+        tag: found[tag] for tag in found.keys() - spectrum_scalars(report_at(), prefix="h")
+    } == {
+        "h/eig_1_full_lower": 3.0,
+        "h/eig_1_full_upper": 4.5,
+        "h/trace_sampling_error": 1.5,
+        "h/density_sampling_distance": 0.75,
+        "h/eig_1_sampling_error": pytest.approx(0.3),
+        "h/eig_2_sampling_error": pytest.approx(0.2),
+        "h/eig_min_1_sampling_error": 0.25,
+    }
+
+
+def test_of_the_whole_population_no_sampling_error_is_logged() -> None:
+    plain = spectrum_scalars(report_at(), prefix="h")
+    assert spectrum_scalars(report_at(sampling=sampled(26)), prefix="h") == plain
+
+
+def test_blocks_and_overlaps_have_exactly_these_scalars() -> None:
+    report = report_at(
+        blocks=("body", "head.*"),
+        block_traces=torch.tensor([5.0, 7.0]).double(),
+        block_trace_standard_errors=torch.tensor([0.5, math.nan]).double(),
+        block_eigenvalues=torch.tensor([[3.0, 1.0], [2.0, math.nan]]).double(),
+        block_residual_bounds=torch.tensor([[0.25, 0.125], [0.0, math.nan]]).double(),
+        eigenvector_overlaps=torch.tensor([0.75, math.nan]).double(),
+        eigenvector_partners=torch.tensor([0.0, -1.0]).double(),
+        subspace_overlap=0.5,
+    )
+    found = spectrum_scalars(report, prefix="h")
+    assert {
+        tag: found[tag] for tag in found.keys() - spectrum_scalars(report_at(), prefix="h")
+    } == {
+        "h/trace/body": 5.0,
+        "h/trace/body_standard_error": 0.5,
+        "h/trace/head.*": 7.0,
+        "h/eig_1/body": 3.0,
+        "h/eig_1_bound/body": 0.25,
+        "h/eig_2/body": 1.0,
+        "h/eig_2_bound/body": 0.125,
+        "h/eig_1/head.*": 2.0,
+        "h/eig_1_bound/head.*": 0.0,
+        "h/overlap_1": 0.75,
+        "h/subspace_overlap": 0.5,
     }
 
 

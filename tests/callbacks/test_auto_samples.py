@@ -1,0 +1,163 @@
+"""``num_samples="auto"``: as many samples as the sampling errors call for, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset
+
+from lightning_hessian import HessianSpectrum, LossDifference, SpectrumReport
+from lightning_hessian.callbacks import frozen_sample
+from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
+from lightning_hessian.results import SamplingError
+from tests.helpers.fitting import classification_data, loader, trainer
+from tests.helpers.networks import Supervised, dense_hessian, mlp
+
+START = 32
+POPULATION = 300
+DATA = classification_data(POPULATION)
+
+
+@pytest.fixture(autouse=True)
+def a_small_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_sample, "AUTO_START", START)
+
+
+def network() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(mlp(4, 5, 3, activation=nn.Tanh), lr=0.01)
+
+
+def grown(data: Any = DATA, **options: Any) -> tuple[HessianSpectrum, list[SpectrumReport]]:
+    callback = HessianSpectrum(
+        **{
+            "num_samples": "auto",
+            "num_eigenvalues": 2,
+            "batch_size": 8,
+            "max_overhead": None,
+            "on_error": "raise",
+        }
+        | options
+    )
+    trainer(callback, max_steps=1).fit(network(), loader(data))
+    return callback, callback.reports
+
+
+def growths(report: SpectrumReport) -> list[int]:
+    """The numbers of samples that the note tells of; none where nothing was made larger."""
+    notes = [n for n in report.notes if n.startswith("The sample was made larger")]
+    if not notes:
+        return []
+    (note,) = notes
+    assert note.endswith(" samples.")
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\d", note)]
+
+
+def within(sampling: SamplingError, report: SpectrumReport, rtol: float) -> bool:
+    assert report.density is not None
+    extent = float(report.density.nodes.max() - report.density.nodes.min())
+    return (
+        sampling.largest_margin <= rtol * float(report.eigenvalues[0])
+        and sampling.trace_error <= rtol * abs(report.trace)
+        and sampling.density_distance <= rtol * extent
+    )
+
+
+def test_the_sample_grows_until_all_sampling_errors_are_within_the_tolerance() -> None:
+    _, (first, last) = grown(sampling_rtol=0.25)
+    numbers = growths(first)
+    assert numbers[0] == START
+    assert numbers[-1] == first.num_samples
+    assert START < first.num_samples < POPULATION
+    assert first.sampling is not None
+    assert within(first.sampling, first, 0.25)
+    # the next measurement begins with as many
+    assert last.num_samples >= first.num_samples
+    # and the truth is where the errors say
+    truth = torch.linalg.eigvalsh(dense_hessian(network(), DATA))
+    low, high = first.sampling.largest_interval
+    assert low <= float(truth[-1]) <= high
+    assert abs(first.trace - float(truth.sum())) < 4 * first.sampling.trace_error + (
+        4 * first.trace_standard_error
+    )
+
+
+def test_nothing_grows_where_the_first_sample_is_enough() -> None:
+    for report in grown(sampling_rtol=0.9)[1]:
+        assert report.num_samples == START
+        assert growths(report) == []
+
+
+def test_the_population_is_the_limit() -> None:
+    _, (first, last) = grown(classification_data(90), sampling_rtol=1e-3)
+    assert growths(first) == [START, 90]
+    assert first.num_samples == last.num_samples == 90
+    assert first.data == "all 90 samples of the training set (TensorDataset)"
+    assert growths(last) == []
+
+
+def test_it_grows_by_no_more_than_a_factor_at_once() -> None:
+    (first, _) = grown(sampling_rtol=1e-3)[1]
+    assert growths(first) == [START, GROWTH * START, POPULATION]
+
+
+def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
+    def of(largest_margin: float, **options: Any) -> int:
+        none = torch.zeros(1, dtype=torch.float64)
+        sampling = SamplingError(
+            population=None,
+            num_samples=100,
+            num_batches=10,
+            eigenvalue_errors=none,
+            eigenvalue_biases=none,
+            smallest_errors=none,
+            smallest_biases=none,
+            largest_interval=(10 - largest_margin, 10 + largest_margin),
+            trace_error=0.0,
+            density_distance=0.0,
+            num_hvps=0,
+        )
+        report = SpectrumReport(
+            eigenvalues=torch.tensor([10.0]), trace=20.0, num_samples=100, sampling=sampling
+        )
+        return HessianSpectrum(sampling_rtol=0.05, **options).wanted_samples(report)
+
+    # an error of twice the tolerance, 0.5, needs four times as many, and 5 % more
+    assert of(1.0, num_samples="auto") == round(4 * MARGIN * 100)
+    assert of(0.5, num_samples="auto") == 100
+    assert of(50.0, num_samples="auto") == GROWTH * 100
+    assert of(1.0, num_samples=100) == 100
+
+
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(list(DATA)[:64])
+
+
+def test_a_stream_is_measured_on_what_was_captured() -> None:
+    callback = HessianSpectrum(
+        num_samples="auto", sampling_rtol=1e-3, max_overhead=None, on_error="raise"
+    )
+    trainer(callback, max_epochs=1).fit(network(), loader(Stream()))
+    assert [report.num_samples for report in callback.reports] == [START]
+    assert growths(callback.reports[0]) == []
+
+
+def test_overlaps_are_with_the_report_before_and_not_with_a_smaller_sample() -> None:
+    _, (first, last) = grown(sampling_rtol=0.25, overlaps=True)
+    assert len(growths(first)) > 1
+    assert len(first.eigenvector_overlaps) == 0
+    assert len(last.eigenvector_overlaps) == 2
+    # one small step later
+    assert last.subspace_overlap > 0.9
+
+
+def test_loss_differences_have_no_sampling_error_to_go_by() -> None:
+    reason = "`num_samples` of `LossDifference` must be a whole .* or 'all', got 'auto'"
+    with pytest.raises(ValueError, match=reason):
+        LossDifference(num_samples="auto")  # type: ignore[arg-type]

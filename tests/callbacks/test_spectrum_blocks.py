@@ -1,0 +1,160 @@
+"""Traces and eigenvalues of blocks, and overlaps of eigenvectors, in real fits."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian.writers.scalars import spectrum_scalars
+from tests.helpers.fitting import classification_data, loader, trainer
+from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
+
+DATA = classification_data()
+MODULES = {"network.0": slice(0, 25), "network.2": slice(25, 43)}
+
+
+@pytest.fixture(scope="module")
+def module() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(mlp(4, 5, 3, activation=nn.Tanh), lr=0.5)
+
+
+@pytest.fixture(scope="module")
+def hessian(module: Supervised) -> Tensor:
+    """43 parameters, 26 samples."""
+    return dense_hessian(module, DATA)
+
+
+@pytest.mark.parametrize("max_hvps", [200, 24])
+def test_blocks_of_modules_have_the_dense_traces_and_eigenvalues(
+    module: Supervised, hessian: Tensor, max_hvps: int
+) -> None:
+    options: dict[str, Any] = {"precision": 64, "rtol": 1e-8, "max_hvps": max_hvps}
+    plain = measured(module, DATA, **options)
+    report = measured(module, DATA, blocks="modules", block_eigenvalues=3, **options)
+    assert report.blocks == tuple(MODULES)
+    assert report.trace == plain.trace
+    assert report.num_hvps > plain.num_hvps
+    for row, part in enumerate(MODULES.values()):
+        block = hessian[part, part]
+        error = float(report.block_trace_standard_errors[row])
+        away = float(report.block_traces[row] - block.trace())
+        exact = torch.linalg.eigvalsh(block).flip(0)[:3]
+        bounds = report.block_residual_bounds[row]
+        distance = (report.block_eigenvalues[row][:, None] - torch.linalg.eigvalsh(block)).abs()
+        assert bool((distance.min(dim=1).values <= bounds + 1e-12).all())
+        if max_hvps == 200:
+            assert abs(away) < 1e-10
+            torch.testing.assert_close(report.block_eigenvalues[row], exact, rtol=1e-7, atol=1e-9)
+        else:
+            assert abs(away) < 4 * error
+            assert error > 0
+
+
+def test_blocks_of_patterns_overlap_and_small_ones_have_fewer_eigenvalues(
+    module: Supervised, hessian: Tensor
+) -> None:
+    patterns = ["*.bias", "network.2.*", "network.2.bias"]
+    report = measured(module, DATA, precision=64, blocks=patterns, block_eigenvalues=4, rtol=1e-8)
+    places = [
+        torch.tensor([*range(20, 25), *range(40, 43)]),
+        torch.arange(25, 43),
+        torch.arange(40, 43),
+    ]
+    assert report.blocks == tuple(patterns)
+    for row, positions in enumerate(places):
+        block = hessian[positions][:, positions]
+        assert float(report.block_traces[row]) == pytest.approx(float(block.trace()), abs=1e-10)
+        exact = torch.linalg.eigvalsh(block).flip(0)[:4]
+        found = report.block_eigenvalues[row]
+        torch.testing.assert_close(found[: len(exact)], exact, rtol=1e-7, atol=1e-9)
+        assert bool(found[len(exact) :].isnan().all())
+    scalars = spectrum_scalars(report, prefix="h")
+    assert scalars["h/trace/*.bias"] == float(report.block_traces[0])
+    assert "h/trace/network.2.*_standard_error" in scalars
+    assert scalars["h/eig_3/network.2.bias"] == float(report.block_eigenvalues[2, 2])
+    assert "h/eig_4/network.2.bias" not in scalars
+
+
+def test_a_block_that_matches_nothing_is_a_failure_with_its_reason(module: Supervised) -> None:
+    callback = HessianSpectrum(blocks=["head.*"], max_overhead=None)
+    with pytest.warns(UserWarning, match="`blocks` must match selected parameters"):
+        trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
+    assert "'head.*' matches none. Names look like network.0.weight" in callback.reports[0].failure
+
+
+class Hessians(pl.Callback):
+    """Dense ones at the start and after each epoch."""
+
+    def __init__(self) -> None:
+        self.found: list[Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.found.append(dense_hessian(pl_module, DATA))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.found.append(dense_hessian(pl_module, DATA))
+
+
+def leading(hessian: Tensor, count: int) -> Tensor:
+    return torch.linalg.eigh(hessian)[1].flip(1)[:, :count]
+
+
+@pytest.mark.parametrize("sweep_precision", ["full", "bfloat16"])
+def test_overlaps_are_those_of_the_dense_eigenvectors(
+    module: Supervised, sweep_precision: str
+) -> None:
+    dense = Hessians()
+    callback = HessianSpectrum(
+        num_eigenvalues=3,
+        overlaps=True,
+        precision=64,
+        rtol=1e-6 if sweep_precision == "full" else 1e-2,
+        max_overhead=None,
+        num_samples="all",
+        sweep_precision=sweep_precision,  # type: ignore[arg-type]
+        on_error="raise",
+    )
+    trainer(callback, dense, max_epochs=3).fit(copy.deepcopy(module), loader(DATA))
+    first, *later = callback.reports
+    assert len(first.eigenvector_overlaps) == 0
+    assert math.isnan(first.subspace_overlap)
+    assert len(later) == 3
+    # vectors of refined eigenvalues are off by the rounding of 8 bits over the gaps
+    limit = 1e-4 if sweep_precision == "full" else 0.05
+    for index, report in enumerate(later):
+        before, now = (leading(dense.found[index + k], 3) for k in (0, 1))
+        cosines = (before.T @ now).abs()
+        partners = report.eigenvector_partners.long()
+        assert sorted(partners.tolist()) == [0, 1, 2]
+        wanted = cosines[partners, torch.arange(3)]
+        torch.testing.assert_close(report.eigenvector_overlaps, wanted, rtol=0, atol=limit)
+        share = float(cosines.square().sum()) / 3
+        assert report.subspace_overlap == pytest.approx(share, abs=limit)
+        scalars = spectrum_scalars(report, prefix="h")
+        assert scalars["h/overlap_1"] == float(report.eigenvector_overlaps[0])
+        assert scalars["h/subspace_overlap"] == report.subspace_overlap
+
+
+def test_overlaps_without_a_partner_come_back() -> None:
+    report = SpectrumReport(
+        eigenvector_overlaps=torch.tensor([0.5, math.nan]).double(),
+        eigenvector_partners=torch.tensor([1.0, -1.0]).double(),
+        subspace_overlap=0.25,
+    )
+    again = SpectrumReport.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert again.eigenvector_partners.tolist() == [1, -1]
+    assert again.eigenvector_overlaps[0] == 0.5
+    assert bool(again.eigenvector_overlaps[1].isnan())
+    assert again.sampling is None
+    # and the one without is no scalar
+    scalars = spectrum_scalars(again, prefix="h")
+    assert {tag for tag in scalars if "overlap" in tag} == {"h/overlap_1", "h/subspace_overlap"}

@@ -1,0 +1,191 @@
+"""Precision, width and memory of the sweep, products counted, and PyHessian, in real fits."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian.callbacks import spectrum_measurement
+from tests.helpers.fitting import classification_data, loader, trainer
+from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
+
+DATA = classification_data()
+MODULES = {
+    "network.0": slice(0, 25),
+    "network.2": slice(25, 43),
+}
+GIBIBYTE = 2**30
+
+
+@pytest.fixture(scope="module")
+def module() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(mlp(4, 5, 3, activation=nn.Tanh), lr=0.5)
+
+
+@pytest.fixture(scope="module")
+def hessian(module: Supervised) -> Tensor:
+    """43 parameters, 26 samples."""
+    return dense_hessian(module, DATA)
+
+
+@pytest.mark.parametrize("sweep_precision", ["full", "fast_float32", "bfloat16"])
+@pytest.mark.parametrize("block_size", [None, 1, 3])
+def test_eigenvalues_and_trace_are_right_for_every_sweep(
+    module: Supervised, hessian: Tensor, sweep_precision: str, block_size: int | None
+) -> None:
+    report = measured(
+        module, DATA, sweep_precision=sweep_precision, block_size=block_size, max_hvps=40
+    )
+    exact = torch.linalg.eigvalsh(hessian)
+    for values, bounds in (
+        (report.eigenvalues, report.residual_bounds),
+        (report.smallest_eigenvalues, report.smallest_residual_bounds),
+    ):
+        assert bool(((values[:, None] - exact).abs().min(dim=1).values <= bounds + 1e-6).all())
+    # errors of the refined ones are of second order in 8 bits
+    limit = 1e-3 * float(exact[-1])
+    assert abs(float(report.eigenvalues[0] - exact[-1])) < limit
+    assert report.trace_interval[0] <= float(exact.sum()) <= report.trace_interval[1]
+    assert report.num_hvps <= 40
+    is_rough = any("products are of fewer digits" in note for note in report.notes)
+    assert is_rough == (sweep_precision == "bfloat16")
+
+
+@pytest.mark.parametrize("vectors", [64, 24])
+def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
+    module: Supervised, hessian: Tensor, vectors: int
+) -> None:
+    # half of it is the sweep's: 43 doubles a vector, and 16 of them beside the basis
+    limit = 2 * (vectors + 16) * 8 * 43 / GIBIBYTE
+    options: dict[str, Any] = {"precision": 64, "rtol": 1e-6, "num_eigenvalues": 2}
+    report = measured(module, DATA, memory_limit=limit, blocks="modules", **options)
+    exact = torch.linalg.eigvalsh(hessian).flip(0)
+    torch.testing.assert_close(report.eigenvalues, exact[:2], rtol=0, atol=1e-6)
+    assert report.trace_interval[0] <= float(exact.sum()) <= report.trace_interval[1]
+    for row, part in enumerate(MODULES.values()):
+        away = abs(float(report.block_traces[row] - hessian[part, part].trace()))
+        assert away <= max(4 * float(report.block_trace_standard_errors[row]), 1e-9)
+    is_restarted = any("no room for the basis of a full sweep" in note for note in report.notes)
+    assert is_restarted == (vectors == 24)
+    assert report.graph_bytes <= limit * GIBIBYTE / 2
+
+
+def test_pyhessian_measures_the_same_loss(module: Supervised, hessian: Tensor) -> None:
+    report = measured(
+        module,
+        DATA,
+        engine="pyhessian",
+        num_eigenvalues=1,
+        precision=64,
+        pyhessian={"eigenvalues_maxIter": 300, "eigenvalues_tol": 1e-8, "trace_tol": 0},
+    )
+    exact = torch.linalg.eigvalsh(hessian)
+    # its own stopping rule: a relative change of 1e-8 in a quotient that converges by 0.9 a step
+    assert float(report.eigenvalues[0]) == pytest.approx(float(exact[-1]), rel=1e-5)
+    assert abs(report.trace - float(exact.sum())) < 4 * report.trace_standard_error
+    assert report.engine == "pyhessian"
+    assert len(report.smallest_eigenvalues) == 0
+    assert report.density is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"block_size": 10},
+        {"sweep_precision": "bfloat16"},
+        {"blocks": "modules", "block_eigenvalues": 2},
+        {"overlaps": True},
+        {"engine": "pyhessian"},
+        {"sweep_precision": "bfloat16", "block_size": 20, "blocks": "modules", "overlaps": True},
+        {"num_samples": "auto"},
+    ],
+    ids=str,
+)
+def test_a_trial_run_measures_a_little_with_every_option(
+    module: Supervised, options: dict[str, Any]
+) -> None:
+    callback = HessianSpectrum(on_error="raise", max_overhead=None, **options)
+    trainer(callback, fast_dev_run=True).fit(copy.deepcopy(module), loader(DATA))
+    for report in callback.reports:
+        assert report.failure is None
+        assert report.num_samples == 8
+        assert float(report.eigenvalues[0]) > 0
+        # 8, and what refinement, blocks and sampling take
+        assert report.num_hvps <= 8 + 2 * 6 + 2 * 8 + 6
+
+
+def test_few_parameters_on_a_part_of_the_samples_have_all_numbers() -> None:
+    # both ends of the spectrum meet: each eigenvector counts once
+    tiny = Supervised(nn.Linear(4, 3, bias=False))
+    options: dict[str, Any] = {"num_eigenvalues": 8, "num_smallest": 6, "overlaps": True}
+    callback = HessianSpectrum(
+        num_samples=16, batch_size=4, max_overhead=None, on_error="raise", **options
+    )
+    trainer(callback, max_epochs=1).fit(tiny, loader(DATA))
+    report = callback.reports[-1]
+    assert (len(report.eigenvalues), len(report.smallest_eigenvalues)) == (8, 6)
+    assert report.sampling is not None
+    assert len(report.sampling.eigenvalue_errors) == 8
+    assert len(report.sampling.smallest_errors) == 4
+    assert len(report.eigenvector_overlaps) == 8
+
+
+def test_all_products_are_counted(module: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    for name in ("HessianOperator", "ScatterOperator"):
+        kind = getattr(spectrum_measurement, name)
+
+        def matmat(self: Any, vectors: Tensor, base: Any = kind.matmat) -> Tensor:
+            counted.append(vectors.shape[1])
+            return base(self, vectors)
+
+        monkeypatch.setattr(spectrum_measurement, name, type(name, (kind,), {"matmat": matmat}))
+    callback = HessianSpectrum(
+        num_samples=16,
+        batch_size=4,
+        blocks="modules",
+        block_eigenvalues=2,
+        max_overhead=None,
+        on_error="raise",
+        max_hvps=30,
+        every_n_epochs=None,
+    )
+    trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
+    sampling = sum(r.sampling.num_hvps for r in callback.reports)
+    # those of the sampling error are made beside the operator
+    assert sampling > 0
+    assert sum(r.num_hvps for r in callback.reports) == sum(counted) + sampling
+
+
+def test_a_report_with_everything_comes_back_from_its_primitives_and_from_json(
+    module: Supervised,
+) -> None:
+    callback = HessianSpectrum(
+        num_samples=16,
+        batch_size=4,
+        num_smallest=0,
+        blocks=["*.bias", "network.2.bias"],
+        block_eigenvalues=4,
+        overlaps=True,
+        max_overhead=None,
+        on_error="raise",
+    )
+    trainer(callback, max_epochs=2).fit(copy.deepcopy(module), loader(DATA))
+    for report in callback.reports:
+        for plain in (report.to_dict(), json.loads(json.dumps(report.to_dict()))):
+            again = SpectrumReport.from_dict(plain)
+            # nan is unlike itself
+            assert json.dumps(again.to_dict()) == json.dumps(report.to_dict())
+            assert again.sampling is not None
+            assert len(again.sampling.smallest_errors) == 0
+            assert again.block_eigenvalues.shape == (2, 4)
+            assert bool(again.block_eigenvalues[1, 3].isnan())
+            assert again.blocks == report.blocks
+            assert again.sampling.population == 26

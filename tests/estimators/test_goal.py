@@ -1,0 +1,197 @@
+"""When a sweep stops: at the tolerance that was asked for, whatever the width of its blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lightning_hessian.estimators import (
+    KrylovSpace,
+    RitzPairs,
+    block_lanczos,
+    measure_spectrum,
+    quadrature_weights,
+)
+from lightning_hessian.estimators.goal import Goal, Wanted
+from lightning_hessian.estimators.spectrum import default_block_size
+from lightning_hessian.operators import DenseOperator
+from lightning_hessian.probes import rademacher
+from tests.helpers.spectra import (
+    outliers_and_bulk,
+    power_law,
+    symmetric_indefinite,
+    symmetric_with,
+)
+
+SIZE = 300
+
+
+def semicircle() -> Tensor:
+    """Quantiles of Wigner's law on [-1, 1], by the cosine of the angle."""
+    angles = torch.linspace(0, math.pi, 100_001, dtype=torch.float64)
+    mass = (angles - angles.sin() * angles.cos()) / math.pi
+    wanted = (torch.arange(SIZE, dtype=torch.float64) + 0.5) / SIZE
+    return -angles[torch.searchsorted(mass, wanted)].cos()
+
+
+SPECTRA = {
+    "outliers and bulk": outliers_and_bulk(SIZE),
+    "power law": power_law(SIZE),
+    "indefinite": symmetric_indefinite(SIZE),
+    "semicircle": semicircle(),
+}
+
+
+def wanted(**options: Any) -> Wanted:
+    """The density alone, unless told otherwise."""
+    defaults: dict[str, Any] = {
+        "num_eigenvalues": 0,
+        "num_smallest": 0,
+        "trace": False,
+        "density": True,
+        "rtol": 1e-2,
+        "trace_rtol": 0.05,
+        "density_rtol": 1e-3,
+        "max_hvps": SIZE,
+    }
+    return Wanted(**(defaults | options))
+
+
+class Rough(DenseOperator):
+    """Products with an error of their own, not symmetric, as of few digits."""
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        noise = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+        return super().matmat(vectors) + 2e-3 * noise.double() @ vectors
+
+
+def stopped(
+    matrix: Tensor, goal: Goal, block_size: int, seed: int = 0, kind: Any = DenseOperator
+) -> KrylovSpace:
+    """The space where the goal was reached."""
+    return block_lanczos(
+        kind(matrix),
+        probes(block_size, seed),
+        max_dimension=len(matrix),
+        generator=torch.Generator().manual_seed(seed),
+        should_stop=goal.is_reached,
+    )
+
+
+def probes(count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return rademacher(SIZE, count, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 4])
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("density_rtol", [1e-3, 4e-3])
+def test_the_density_is_within_its_tolerance_of_the_probes_own_for_every_width(
+    name: str, block_size: int, density_rtol: float
+) -> None:
+    values = SPECTRA[name].sort().values
+    matrix = symmetric_with(values)
+    exact, basis = torch.linalg.eigh(matrix)
+    space = stopped(matrix, Goal(wanted(density_rtol=density_rtol)), block_size)
+    ritz = RitzPairs.of(space)
+    weights = quadrature_weights(space, ritz).mean(dim=1)
+    extent = float(exact[-1] - exact[0])
+    # what the probes themselves see: the limit of the quadrature
+    own = (basis.T @ probes(block_size, 0)).square().mean(dim=1) / SIZE
+    unresolved = stats.wasserstein_distance(ritz.values, exact, weights, own) / extent
+    # it has moved by at most the tolerance over each of the last strides, and slows down
+    assert unresolved <= 1.5 * density_rtol
+    # and no more is spent than that needs
+    assert unresolved >= 0.05 * density_rtol
+    # against the truth the probes' scatter comes on top: the share of eigenvalues below a point
+    # has the variance 2 p (1 - p) / (n b), at most 1 / (2 n b)
+    scatter = 1 / math.sqrt(2 * SIZE * block_size)
+    distance = stats.wasserstein_distance(ritz.values, exact, weights) / extent
+    assert distance <= 1.5 * density_rtol + 2 * scatter
+
+
+def test_a_tighter_tolerance_of_the_density_costs_more_and_is_finer() -> None:
+    matrix = symmetric_with(SPECTRA["semicircle"])
+    costs, moved = [], []
+    whole = torch.linalg.eigvalsh(matrix)
+    for rtol in (1e-2, 3e-3, 1e-3):
+        found = measure_spectrum(
+            DenseOperator(matrix),
+            trace=False,
+            num_eigenvalues=0,
+            num_smallest=0,
+            density_rtol=rtol,
+            block_size=4,
+            max_hvps=SIZE,
+            generator=torch.Generator().manual_seed(0),
+        )
+        assert found.density is not None
+        assert found.notes == ()
+        costs.append(found.num_hvps)
+        nodes, weights = found.density.nodes, found.density.weights
+        moved.append(stats.wasserstein_distance(nodes, whole, weights))
+    assert costs == sorted(set(costs))
+    assert moved[-1] < moved[0]
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 4, 8])
+def test_the_density_is_watched_over_eight_products_whatever_the_width(block_size: int) -> None:
+    # of a multiple of the identity nothing moves from the first block on: eight products must
+    # pass after it, and stop the sweep as soon as they have
+    goal = Goal(wanted())
+    space = stopped(2 * torch.eye(SIZE, dtype=torch.float64), goal, block_size)
+    assert 8 <= space.dimension - block_size < 8 + block_size
+    assert goal.density_notes(space) == ()
+
+
+def test_a_density_that_still_moves_is_told_with_how_far() -> None:
+    goal = Goal(wanted(max_hvps=12))
+    matrix = symmetric_with(SPECTRA["semicircle"])
+    space = block_lanczos(
+        DenseOperator(matrix),
+        probes(4, 0),
+        max_dimension=12,
+        generator=torch.Generator().manual_seed(0),
+        should_stop=goal.is_reached,
+    )
+    (note,) = goal.density_notes(space)
+    assert note.startswith("the density still moved by ")
+    assert "within max_hvps=12" in note
+
+
+def test_a_rough_sweep_stops_by_what_it_leaves_out_alone() -> None:
+    # the products' error, about 0.07 of 10, is above the tolerance, and no step can lower it
+    matrix = symmetric_with(SPECTRA["power law"])
+    dimensions = []
+    for is_rough in (True, False):
+        goal = Goal(wanted(num_eigenvalues=3, density=False, rtol=1e-3), is_rough=is_rough)
+        dimensions.append(stopped(matrix, goal, 2, kind=Rough).dimension)
+    assert dimensions[0] < 60
+    assert dimensions[1] == SIZE
+
+
+@pytest.mark.parametrize(("trace", "dimension"), [(False, 8), (True, 16)])
+def test_the_trace_asks_for_two_pilots_of_products_first(trace: bool, dimension: int) -> None:
+    # one eigenvalue, which the second block finds
+    values = torch.zeros(SIZE, dtype=torch.float64)
+    values[0] = 1.0
+    options = {"num_eigenvalues": 1, "density": False, "trace": trace}
+    space = stopped(symmetric_with(values), Goal(wanted(**options)), 4)
+    assert space.dimension == dimension
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [(1, 1), (2, 2), (3, 3), (4, 4), (19_999, 4), (20_000, 2), (10**9, 2)]
+)
+def test_blocks_are_as_wide_as_the_densitys_error_calls_for(size: int, width: int) -> None:
+    assert default_block_size(size) == width
+
+
+def test_nothing_wanted_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"nothing to measure: `num_eigenvalues` .* at least one"):
+        wanted(density=False)
