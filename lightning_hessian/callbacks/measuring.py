@@ -105,6 +105,17 @@ class Measuring(HostCallback):
         """
         return int(report.num_samples)
 
+    def may_grow(self, factor: float) -> bool:  # noqa: ARG002
+        """Whether a report on more samples may be made; called on all processes.
+
+        Args:
+            factor: By which the samples become more.
+
+        Returns:
+            The same on all processes.
+        """
+        return True
+
     @abstractmethod
     def publish(self, trainer: Trainer, report: Any) -> None:
         """Write a report to the loggers; called outside the sandbox, on the first process only.
@@ -249,7 +260,9 @@ class Measuring(HostCallback):
                 report = conduct(loss, objective.processes, partial(self.measure, trainer=trainer))
             numbers.append(f"{report.num_samples:,}")
             wanted = self.wanted_samples(report)
-            if wanted <= report.num_samples or not objective.grow(wanted):
+            if wanted <= report.num_samples or not self.may_grow(wanted / report.num_samples):
+                break
+            if not objective.grow(wanted):
                 break
         if len(numbers) > 1:
             note = f"The sample was made larger until it was enough: {', '.join(numbers)} samples."

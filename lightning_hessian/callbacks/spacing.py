@@ -54,6 +54,7 @@ class SpacedMeasuring(Measuring):
         self._is_limited = False
         self._has_looked = False
         self._gradient_seconds: float | None = None
+        self._spent_before = 0.0
 
     @property
     @abstractmethod
@@ -91,6 +92,7 @@ class SpacedMeasuring(Measuring):
     def _measure(self, trainer: Trainer, module: LightningModule, **options: Any) -> None:
         """Measure, and note what that took."""
         num_reports, spent = len(self.reports), self._budget.spent
+        self._spent_before = spent
         self.measure_now(trainer, module, **options)
         if len(self.reports) > num_reports:
             self._has_looked = True
@@ -127,6 +129,13 @@ class SpacedMeasuring(Measuring):
             return self.expected_gradients * self._gradient_seconds
         pace = self._budget.trained / max(1, self._budget.num_batches)
         return self.expected_gradients * objective.num_training_batches * pace
+
+    @override
+    def may_grow(self, factor: float) -> bool:
+        if not self._is_limited:
+            return True
+        price = self._budget.spent + factor * (self._budget.spent - self._spent_before)
+        return self._first_says(self._budget.can_pay(price, self._budget.trained))
 
     def _first_says(self, fact: bool) -> bool:
         """What holds on the first process, whose clock all go by."""

@@ -154,7 +154,7 @@ class HessianSpectrum(MeasurementCallback):
             block_size=block_size,
             sweep_precision=sweep_precision,
             memory_limit=memory_limit,
-            blocks=blocks if isinstance(blocks, str) else tuple(blocks),
+            blocks=blocks if isinstance(blocks, str) else tuple(blocks or ()),
             block_eigenvalues=block_eigenvalues,
             overlaps=overlaps,
             engine=engine,
@@ -206,7 +206,9 @@ class HessianSpectrum(MeasurementCallback):
         if self._options.num_samples != "auto" or sampling is None:
             return report.num_samples
         rtol = self._spectrum.sampling_rtol
-        has_trace, has_density = math.isfinite(report.trace), report.density is not None
+        # without an error, more samples would not bring one, unless there are too few batches
+        has_trace = math.isfinite(report.trace) and math.isfinite(sampling.trace_error)
+        has_density = report.density is not None and math.isfinite(sampling.density_distance)
         wanted = sampling.required_samples(
             largest=_tolerance(rtol * abs(float(report.eigenvalues[0]))),
             trace=_tolerance(rtol * abs(report.trace)) if has_trace else math.inf,

@@ -31,8 +31,8 @@ class SpectrumMeasurement:
     def __init__(self, options: SpectrumOptions, seed: int) -> None:
         self._options = options
         self._seed = seed
-        self._earlier: Tensor | None = None
-        self._latest: Tensor | None = None
+        self._earlier: tuple[tuple[str, ...], Tensor] | None = None
+        self._latest: tuple[tuple[str, ...], Tensor] | None = None
 
     def max_hvps(self, size: int, *, is_trial: bool) -> int:
         """Bound on the products of the sweep and the trace.
@@ -96,6 +96,8 @@ class SpectrumMeasurement:
         if isinstance(operator, ScatterOperator):
             sampling = _sampling(loss, spectrum, operator.take())
             found["sampling"] = sampling
+            if sampling is not None and not math.isfinite(sampling.largest_margin):
+                found["notes"] += sampling.notes
             found["num_hvps"] += 0 if sampling is None else sampling.num_hvps
         if blocks:
             found |= _block_traces(spectrum, blocks)
@@ -104,7 +106,7 @@ class SpectrumMeasurement:
             found["num_hvps"] += more.pop("num_hvps")
             found |= more
         if options.overlaps:
-            found |= self._overlaps(spectrum)
+            found |= self._overlaps(spectrum, loss.parameters.names)
         return found
 
     def _is_on_a_part(self, loss: TrainingLoss | Conductor) -> bool:
@@ -119,7 +121,9 @@ class SpectrumMeasurement:
         blocks: list[Tensor],
         on_products: Callable[[int], None],
     ) -> Spectrum:
-        limit = options.graph_memory or int(SHARE * free_memory(loss.device))
+        limit = options.graph_memory
+        if limit is None:
+            limit = int(SHARE * free_memory(loss.device))
         return measure_spectrum(
             operator,
             num_eigenvalues=options.num_eigenvalues,
@@ -170,14 +174,16 @@ class SpectrumMeasurement:
             "num_hvps": spent,
         }
 
-    def _overlaps(self, spectrum: Spectrum) -> dict[str, Any]:
+    def _overlaps(self, spectrum: Spectrum, names: tuple[str, ...]) -> dict[str, Any]:
         assert spectrum.vectors is not None
         vectors = spectrum.vectors[:, : len(spectrum.largest.values)]
-        self._latest = vectors.cpu()
-        if self._earlier is None or self._earlier.shape[0] != vectors.shape[0]:
+        self._latest = names, vectors.cpu()
+        if self._earlier is None or self._earlier[0] != names:
             return {}
-        overlap = align(vectors, self._earlier)
-        self._latest = overlap.vectors.cpu()
+        if self._earlier[1].shape[0] != vectors.shape[0]:
+            return {}
+        overlap = align(vectors, self._earlier[1])
+        self._latest = names, overlap.vectors.cpu()
         return {
             "eigenvector_overlaps": overlap.cosines,
             "eigenvector_partners": overlap.partners.double(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -87,16 +88,18 @@ class SpectrumOptions:
         self._check_counts()
         for name in ("rtol", "trace_rtol", "density_rtol", "sampling_rtol"):
             tolerance = getattr(self, name)
-            if not 0 < tolerance < 1:
-                raise ValueError(f"`{name}` must lie between 0 and 1, got {tolerance}.")
+            if not (_is_number(tolerance) and 0 < tolerance < 1):
+                raise ValueError(f"`{name}` must lie between 0 and 1, got {tolerance!r}.")
+        for name in ("trace", "density", "overlaps"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         if self.sweep_precision not in ("full", "fast_float32", "bfloat16"):
             raise ValueError(
                 "`sweep_precision` must be 'full', 'fast_float32' or 'bfloat16', got "
                 f"{self.sweep_precision!r}."
             )
         limit = self.memory_limit
-        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
-        if limit is not None and not (is_number and limit > 0):
+        if limit is not None and not (_is_number(limit) and 0 < limit < math.inf):
             raise ValueError(
                 "`memory_limit` must be a positive number of GiB, or None for shares of what is "
                 f"free, got {limit!r}."
@@ -157,3 +160,7 @@ class SpectrumOptions:
                 f"`block_eigenvalues` needs `blocks`, got {self.block_eigenvalues} and none. Give "
                 "name patterns such as `blocks=['encoder.*']`, or `blocks='modules'`."
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -55,6 +55,7 @@ class BatchProducts:
         batches: Whose tensors are in memory anyway.
         graphs: Where graphs are kept for the next time.
         autocast: Context to take derivatives in.
+        is_pure: Whether the last evaluation has left all state as it was.
         poll: Called before a kept graph is used; raises if the measurement is to be abandoned.
     """
 
@@ -65,6 +66,7 @@ class BatchProducts:
         batches: FrozenBatches,
         graphs: KeptGraphs,
         autocast: Callable[[], AbstractContextManager[object]],
+        is_pure: Callable[[], bool],
         poll: Callable[[], None] | None,
     ) -> None:
         self.graphs = graphs
@@ -72,6 +74,7 @@ class BatchProducts:
         self._parameters = parameters
         self._batches = batches
         self._autocast = autocast
+        self._is_pure = is_pure
         self._poll = poll
         self._is_checked = False
 
@@ -97,7 +100,7 @@ class BatchProducts:
             if first is None:
                 first = self._differentiate(index)
                 held = tensors_in(self._batches.batches[index].data)
-                is_kept = self.graphs.offer(index, first, [*tensors, *held])
+                is_kept = self.graphs.offer(index, first, [*tensors, *held], is_pure=self._is_pure)
             else:
                 is_kept = True
                 if self._poll is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ class KeptGraphs:
     Attributes:
         num_bytes: That the kept graphs hold.
         unsettled: Number of the batch whose graph was offered last and is not settled.
+        have_failed: Whether kept graphs had to be let go of.
         reason: Why no graph is kept; None for want of room.
     """
 
@@ -34,6 +35,7 @@ class KeptGraphs:
         self._is_closed = limit == 0
         self.num_bytes = 0
         self.unsettled: int | None = None
+        self.have_failed = False
         self.reason: str | None = None
 
     def __len__(self) -> int:
@@ -50,13 +52,23 @@ class KeptGraphs:
         """
         return self._graphs.get(index)
 
-    def offer(self, index: int, first: FirstDerivatives, others: Sequence[Tensor]) -> bool:
+    def offer(
+        self,
+        index: int,
+        first: FirstDerivatives,
+        others: Sequence[Tensor],
+        *,
+        is_pure: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Keep one more graph, if there is room; to be settled by the caller.
 
         Args:
             index: Position among the frozen batches.
             first: With the graph.
             others: That are in memory anyway, a parameter first.
+            is_pure: Whether the step has left all state as it was. What it changes, a graph may
+                have saved, or read again where activations are recomputed: such a graph is of one
+                moment only.
 
         Returns:
             Whether it is kept, for the time being.
@@ -66,6 +78,12 @@ class KeptGraphs:
         if self._limit is None:
             self._limit = int(SHARE * free_memory(others[0].device))
         self.unsettled = index
+        if not is_pure():
+            self.reason = (
+                "Gradient graphs were not kept between products, as the step changes tensors or "
+                "attributes of the module."
+            )
+            return False
         try:
             size = graph_bytes([t for t in first if t is not None], others)
         except RuntimeError as error:  # what was saved cannot be looked at
@@ -97,4 +115,4 @@ class KeptGraphs:
         self._graphs.clear()
         self.num_bytes, self.unsettled = 0, None
         if reason is not None:
-            self._is_closed, self.reason = True, reason
+            self._is_closed, self.have_failed, self.reason = True, True, reason

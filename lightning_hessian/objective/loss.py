@@ -54,6 +54,7 @@ class TrainingLoss(BatchLosses):
             self.batches,
             self.graphs,
             self._autocast,
+            lambda: self._sandbox.is_unchanged,
             self._poll,
         )
         # positions of batches that training would skip, and the weight of the others: not known
@@ -64,7 +65,7 @@ class TrainingLoss(BatchLosses):
     @property
     def products(self) -> ProductQuality:
         """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
-        reason = self.graphs.reason
+        reason = self.graphs.reason if self.graphs.have_failed else None
         return EXACT if reason is None else replace(EXACT, notes=(reason,))
 
     def gradient(self) -> Gradient:

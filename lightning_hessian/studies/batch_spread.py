@@ -65,10 +65,12 @@ def variance(sizes: Tensor, values: Tensor) -> Tensor:
 
 
 def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
-    """``S^2`` of the trace over samples.
+    """``S^2`` of the trace over samples, from above.
 
-    The square of what several probes estimate together would hold their noise; so it is the mean
-    over pairs of different probes of the product of what each estimates.
+    The variance over batches of what all probes together estimate holds the probes' own noise,
+    which is what differs between batches off the diagonal. It is left in: what pairs of different
+    probes have in common would be unbiased, but as likely below the truth as above, down to
+    nothing, where a few probes on a few batches are all there is.
 
     Args:
         known: Along orthonormal vectors.
@@ -76,18 +78,12 @@ def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
             is everything.
 
     Returns:
-        Unbiased for two probes or more, up to the cut at zero; too large for a single one.
+        Unbiased where the span is everything; else too large on average, by the noise.
     """
     sizes, traces = known.sizes, known.forms.sum(dim=1)
-    if probes is None:
-        return float(variance(sizes, traces))
-    each = traces[:, None] + probes.forms
-    centred = each - (sizes / sizes.sum()) @ each
-    count = each.shape[1]
-    squares = centred.square()
-    if count > 1:
-        squares = (centred.sum(dim=1, keepdim=True).square() - squares.sum(1, True)) / (count - 1)
-    return max(0.0, float((sizes @ squares).sum()) / count / (len(sizes) - 1))
+    if probes is not None:
+        traces = traces + probes.forms.mean(dim=1)
+    return float(variance(sizes, traces))
 
 
 def density_distance(

@@ -56,7 +56,8 @@ def sampling_error(
       as much on top; its centre is free of the bias, and it is wider than 95 % would need by ``b``
       on each side. Where ``b`` is not small against the eigenvalue the expansion is not good:
       then take more samples, or :func:`refined_interval`.
-    - The trace is unbiased, with ``sqrt(f S^2(tr H_i))``; the density as in
+    - The trace is unbiased, with ``sqrt(f S^2(tr H_i))``, from above (:func:`trace_variance`); the
+      density as in
       :func:`density_distance`.
 
     Three batches give errors, 30 or more give useful ones. Costs ``d`` HVPs.

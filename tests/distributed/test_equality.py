@@ -15,7 +15,7 @@ from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import Attention, Checkpointed, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 
-OWN = ("seconds", "overhead", "gradient_seconds", "epoch", "global_step")
+OWN = ("graph_bytes", "seconds", "overhead", "gradient_seconds", "epoch", "global_step")
 
 
 def batch_norm() -> nn.Module:

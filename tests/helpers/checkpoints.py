@@ -14,7 +14,14 @@ from lightning_hessian.results import Report
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
 
-OF_THE_OCCASION = {"seconds", "overhead", "num_skipped", "gradient_seconds", "ckpt_path"}
+OF_THE_OCCASION = {
+    "seconds",
+    "overhead",
+    "num_skipped",
+    "gradient_seconds",
+    "graph_bytes",
+    "ckpt_path",
+}
 
 
 class ByEpochAndStep(Classifier):

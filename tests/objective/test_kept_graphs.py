@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.objective import Sandbox, TrainingLoss
@@ -96,8 +97,10 @@ def mlp() -> nn.Module:
 def test_kept_graphs_give_the_bits_of_fresh_ones(name: str, mode: str) -> None:
     fresh, _ = products(Step(seeded(NETWORKS[name])), 0, mode=mode)
     kept, loss = products(Step(seeded(NETWORKS[name])), None, mode=mode)
-    assert loss.graphs.reason is None
-    assert len(loss.graphs) == 3
+    # in training, batch normalisation moves its statistics
+    is_pure = (name, mode) != ("batch norm", "train")
+    assert (loss.graphs.reason is None) == is_pure
+    assert len(loss.graphs) == (3 if is_pure else 0)
     for one, other in zip(fresh, kept, strict=True):
         assert torch.equal(one, other)
 
@@ -168,23 +171,54 @@ def test_a_change_past_autograds_notice_is_noticed() -> None:
     wanted, _ = products(step, 0)
     kept, loss = products(step, None)
     assert not torch.equal(wanted[0], plain[0])
-    assert "the step changes what they hold" in str(loss.graphs.reason)
-    assert loss.products.notes == (loss.graphs.reason,)
+    assert "the step changes" in str(loss.graphs.reason)
+    assert len(loss.graphs) == 0
     for one, other in zip(wanted, kept, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_change_that_autograd_refuses_leads_to_fresh_graphs() -> None:
+@pytest.mark.parametrize("by_data", [True, False])
+@pytest.mark.parametrize("moving", [0, 1, 2])
+def test_a_change_on_any_batch_leads_to_fresh_graphs(moving: int, by_data: bool) -> None:
     network = seeded(Scaled)
 
     def change(index: int) -> None:
-        with torch.no_grad():
-            network.scale.fill_(1.0 + index)
+        if index == moving:
+            with torch.no_grad():
+                (network.scale.data if by_data else network.scale).fill_(3.0)
 
     step = Step(network, change)
     wanted, _ = products(step, 0)
     kept, loss = products(step, None)
-    assert "modified by an inplace operation" in str(loss.graphs.reason)
+    assert moving not in [i for i in range(3) if loss.graphs.get(i) is not None]
+    for one, other in zip(wanted, kept, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_attribute_that_recomputed_activations_read_leads_to_fresh_graphs() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+            self.mask: Tensor | None = None
+
+        def inner(self, inputs: Tensor) -> Tensor:
+            hidden = torch.tanh(self.first(inputs))
+            return hidden if self.mask is None else hidden * self.mask
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = checkpoint(self.inner, inputs, use_reentrant=False)
+            assert isinstance(hidden, Tensor)
+            return self.second(hidden)
+
+    network = seeded(Masked)
+
+    def change(index: int) -> None:
+        network.mask = torch.arange(5.0) if index == 1 else None
+
+    step = Step(network, change)
+    wanted, _ = products(step, 0)
+    kept, _ = products(step, None)
     for one, other in zip(wanted, kept, strict=True):
         assert torch.equal(one, other)
 

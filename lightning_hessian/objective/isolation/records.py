@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import CellType, MemberDescriptorType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 _ABSENT = object()
@@ -59,6 +60,12 @@ class TensorRecord:
             self._put_back_requires_grad()
             self._put_back_grad()
 
+    def is_unchanged(self) -> bool:
+        """Whether the tensor has the memory and the bits that it had."""
+        if not _same_memory(self.tensor, self.storage):
+            return False
+        return torch.equal(self.storage, self.copy)
+
     def _put_back_storage(self) -> None:
         if not _same_memory(self.tensor, self.storage):
             self.tensor.data = self.storage
@@ -101,16 +108,21 @@ class ContainerRecord:
         self.keys = list(container) if isinstance(container, dict) else None
         self.values = self._values()
 
-    def put_back(self) -> None:
-        """Make the container hold what it held."""
+    def is_unchanged(self) -> bool:
+        """Whether the container holds what it held."""
         container, values = self.container, self.values
         if not values and not container:  # as most dictionaries of a module: hooks
-            return
+            return True
         now = self._values()
         same = len(now) == len(values) and all(map(operator.is_, now, values))
         # keys by identity, too: `==` between tensors has no truth value
-        if same and (self.keys is None or all(map(operator.is_, container, self.keys))):
+        return same and (self.keys is None or all(map(operator.is_, container, self.keys)))
+
+    def put_back(self) -> None:
+        """Make the container hold what it held."""
+        if self.is_unchanged():
             return
+        container, values = self.container, self.values
         if isinstance(container, list):
             list.__setitem__(container, slice(None), values)
         elif isinstance(container, dict):
@@ -155,6 +167,10 @@ class SlotsRecord:
             if isinstance(slot, MemberDescriptorType)
         ]
         self.values = self._values()
+
+    def is_unchanged(self) -> bool:
+        """Whether each slot holds what it held."""
+        return all(map(operator.is_, self._values(), self.values))
 
     def put_back(self) -> None:
         """Set each slot to what it held; by its descriptor, as the object may be frozen."""
@@ -203,6 +219,10 @@ class CellRecord:
     def __init__(self, cell: CellType) -> None:
         self._cell = cell
         self.values = [cell.cell_contents]
+
+    def is_unchanged(self) -> bool:
+        """Whether the variable holds what it held."""
+        return is_assigned(self._cell) and self._cell.cell_contents is self.values[0]
 
     def put_back(self) -> None:
         """Set the variable to what it held."""

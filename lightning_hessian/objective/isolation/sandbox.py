@@ -118,6 +118,11 @@ class Sandbox:
                 parameter._backward_hooks = None
         self.reseed(index)
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the last evaluation has left the state as :meth:`reset` had put it."""
+        return self._state.is_unchanged()
+
     def reseed(self, index: int) -> None:
         """Seed the global generators, and those that the module and its data own, for ``index``.
 

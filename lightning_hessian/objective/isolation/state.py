@@ -95,6 +95,14 @@ class StateSnapshot:
         for _, put_back in self.generators.values():
             put_back()
 
+    def is_unchanged(self) -> bool:
+        """Whether tensors, containers, attributes, variables and arrays are what they were."""
+        return (
+            all(holder.is_unchanged() for holder in self.holders.values())
+            and all(record.is_unchanged() for record in self.tensors.values())
+            and all(np.array_equal(array, saved) for array, saved in self._arrays.values())
+        )
+
     def restore_tensors(self) -> None:
         """Put back the tensors only."""
         ordinary, copies = [], []
