@@ -119,6 +119,11 @@ class FrozenBatches:
     are_drawn: bool = False
     population: int | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all samples that there are."""
+        return self.population is not None and self.num_samples >= self.population
+
 
 def plan_batches(
     data: TrainingData,

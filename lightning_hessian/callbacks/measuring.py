@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_hessian.callbacks.clocks import stopped_clocks
 from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.callbacks.growth import measured_on_enough
 from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.callbacks.options import ObjectiveOptions
@@ -95,25 +96,11 @@ class Measuring(HostCallback):
         """
 
     def wanted_samples(self, report: Any) -> int:
-        """How many samples a report should have been on; called on all processes.
-
-        Args:
-            report: Just made.
-
-        Returns:
-            Not more than it has, if these are enough.
-        """
+        """How many samples a report just made should have been on, asked on all processes."""
         return int(report.num_samples)
 
     def may_grow(self, factor: float) -> bool:  # noqa: ARG002
-        """Whether a report on more samples may be made; called on all processes.
-
-        Args:
-            factor: By which the samples become more.
-
-        Returns:
-            The same on all processes.
-        """
+        """Whether a report on so many times the samples may be made, asked on all processes."""
         return True
 
     @abstractmethod
@@ -252,22 +239,17 @@ class Measuring(HostCallback):
 
     def _measured(self, objective: FitObjective, trainer: Trainer, admits: Admission) -> Any:
         """A report, on as many samples as it takes; None if it is not admitted."""
-        numbers: list[str] = []
-        while True:
+        questions = [admits]  # asked once
+
+        def measure() -> Any:
             with objective.opened() as loss:
-                if not numbers and not admits(loss):
+                if questions and not questions.pop()(loss):
                     return None
-                report = conduct(loss, objective.processes, partial(self.measure, trainer=trainer))
-            numbers.append(f"{report.num_samples:,}")
-            wanted = self.wanted_samples(report)
-            if wanted <= report.num_samples or not self.may_grow(wanted / report.num_samples):
-                break
-            if not objective.grow(wanted):
-                break
-        if len(numbers) > 1:
-            note = f"The sample was made larger until it was enough: {', '.join(numbers)} samples."
-            report = dataclasses.replace(report, notes=(*report.notes, note))
-        return report
+                return conduct(loss, objective.processes, partial(self.measure, trainer=trainer))
+
+        return measured_on_enough(
+            measure, wanted=self.wanted_samples, may_grow=self.may_grow, grow=objective.grow
+        )
 
     def _keep(self, trainer: Trainer, report: Any) -> None:
         """Add to the history a report of where the fit is now."""

@@ -22,7 +22,7 @@ from lightning_hessian.callbacks.spectrum_options import SpectrumOptions
 from lightning_hessian.engines import PyHessianOptions
 from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.panels import rasterize, spectrum_figure
-from lightning_hessian.results import Engine, Mode, SpectrumReport
+from lightning_hessian.results import Engine, Mode, SamplingError, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter, spectrum_table
 
 EXPECTED_HVPS = 48
@@ -229,6 +229,8 @@ class HessianSpectrum(MeasurementCallback):
         self._tell_cost(loss, gradient_seconds, max_hvps)
         with progress(trainer, max_hvps) as bar:
             fields = self._measurement.fields(loss, bar.update, is_trial=is_trial)
+        if self._options.num_samples == "auto" and not loss.batches.is_whole:
+            fields["notes"] += _notes_on_auto(fields.get("sampling"))
         return SpectrumReport(
             **fields,
             loss=gradient.loss,
@@ -266,6 +268,15 @@ class HessianSpectrum(MeasurementCallback):
             f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
             f"{high:.3g} s, and fewer when its tolerances are met earlier."
         )
+
+
+def _notes_on_auto(sampling: SamplingError | None) -> tuple[str, ...]:
+    if sampling is not None:
+        return ()
+    return (
+        "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
+        "package's engine, and at least one of the largest eigenvalues.",
+    )
 
 
 def _tolerance(value: float) -> float:

@@ -87,7 +87,7 @@ class SpectrumMeasurement:
                 on_products=on_products,
             )
             return fields_of(spectrum, loss.products) | {"engine": "pyhessian"}
-        scatters = self._is_on_a_part(loss) and loss.products.method == "exact"
+        scatters = not loss.batches.is_whole and loss.products.method == "exact"
         operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
         blocks = loss.parameters.blocks(options.blocks) if options.blocks else {}
         spectrum = self._sweep(loss, operator, options, list(blocks.values()), on_products)
@@ -108,10 +108,6 @@ class SpectrumMeasurement:
         if options.overlaps:
             found |= self._overlaps(spectrum, loss.parameters.names)
         return found
-
-    def _is_on_a_part(self, loss: TrainingLoss | Conductor) -> bool:
-        population = loss.batches.population
-        return population is None or loss.batches.num_samples < population
 
     def _sweep(
         self,
