@@ -24,7 +24,14 @@ from lightning_hessian.parameters import ParameterSelection
 SAME = 1e-4
 """Of a product's norm, what one by a kept graph may differ by: more than roundings add up to."""
 
-_NOT_OF_GRAPHS = (RefusedError, RestorationError, InterruptedMeasurementError)
+NOT_KEPT = "Gradient graphs were not kept between products"
+
+_NOT_OF_GRAPHS = (
+    RefusedError,
+    RestorationError,
+    InterruptedMeasurementError,
+    StaleGraphError,
+)
 
 
 def autocast_to(
@@ -107,14 +114,14 @@ class BatchProducts:
                     self._poll()
             with self._autocast():
                 yield from second_derivatives(first, tensors, columns, is_kept=is_kept)
-        except _NOT_OF_GRAPHS:
-            raise
         except RuntimeError as error:
-            if not len(self.graphs):
-                raise
-            raise StaleGraphError(
-                f"Gradient graphs were not kept between products: {error}"
-            ) from error
+            if self._is_of_graphs(error):
+                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
+            raise
+
+    def _is_of_graphs(self, error: RuntimeError) -> bool:
+        """Whether letting go of the graphs may help."""
+        return len(self.graphs) > 0 and not isinstance(error, _NOT_OF_GRAPHS)
 
     def add_to(self, total: Tensor, index: int, columns: Sequence[Sequence[Tensor]]) -> None:
         """Add one batch's weighted products.
@@ -149,12 +156,15 @@ class BatchProducts:
         kept, fresh = torch.zeros(
             2, size, dtype=torch.float64, device=self._parameters.tensors[0].device
         )
-        self.add_to(kept, 0, [column])
-        first = self._differentiate(0)
-        with self._autocast():
-            for second in second_derivatives(first, self._parameters.tensors, [column]):
-                self._parameters.add_flat(fresh, second, 1.0)
+        try:
+            self.add_to(kept, 0, [column])
+            first = self._differentiate(0)
+            with self._autocast():
+                for second in second_derivatives(first, self._parameters.tensors, [column]):
+                    self._parameters.add_flat(fresh, second, 1.0)
+        except RuntimeError as error:
+            if self._is_of_graphs(error):
+                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
+            raise
         if float((kept - fresh).norm()) > SAME * float(fresh.norm()):
-            raise StaleGraphError(
-                "Gradient graphs were not kept between products: the step changes what they hold."
-            )
+            raise StaleGraphError(f"{NOT_KEPT}: the step changes what they hold.")

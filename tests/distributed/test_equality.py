@@ -15,7 +15,15 @@ from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import Attention, Checkpointed, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 
-OWN = ("graph_bytes", "seconds", "overhead", "gradient_seconds", "epoch", "global_step")
+OWN = (
+    "graph_bytes",
+    "seconds",
+    "overhead",
+    "gradient_seconds",
+    "epoch",
+    "global_step",
+    "subspace_overlap",  # not a number
+)
 
 
 def batch_norm() -> nn.Module:

@@ -22,8 +22,9 @@ from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.spectrum import spectrum
 
 # calls of the step on each of two processes, which have two batches each: graph search (0), check
-# (1 to 5), gradient (6, 7), products of two blocks (8 to 11)
-FIRST, IN_CHECK, LAST_OF_GRADIENT, IN_PRODUCTS, LAST = 0, 3, 7, 9, 11
+# (1 to 5), gradient (6, 7), products of the first block (8, 9), whose graphs serve the others after
+# one comparison (10)
+FIRST, IN_CHECK, LAST_OF_GRADIENT, FIRST_PRODUCT, IN_PRODUCTS, COMPARISON = 0, 3, 7, 8, 9, 10
 
 
 class Fails(Classifier):
@@ -91,10 +92,8 @@ CASES: dict[str, tuple[int, Any, bool, str]] = {
     "at the first call": (FIRST, raises(KeyError("x")), False, "KeyError on process 1: 'x'"),
     "in the check": (IN_CHECK, is_nan, False, f"{NAN} 1."),
     "in the gradient": (LAST_OF_GRADIENT, raises(ValueError("no")), True, "ValueError on"),
-    "out of memory": (IN_PRODUCTS, raises_in_backward(torch.OutOfMemoryError("no memory")), True,
+    "out of memory": (FIRST_PRODUCT, raises_in_backward(torch.OutOfMemoryError("no memory")), True,
                       OOM),
-    "out of memory at last": (LAST, raises_in_backward(torch.OutOfMemoryError("no memory")), False,
-                              OOM),
     "loss not a number": (LAST_OF_GRADIENT, is_nan, True, f"{NAN} 3."),
     "loss not a number later": (IN_PRODUCTS, is_nan, False, f"{NAN} 3."),
     "product not a number": (IN_PRODUCTS, curves_without_bound, True, CURVED),
@@ -117,6 +116,29 @@ def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> 
     assert repr(first) == repr(second)
     assert reason in first[0]["failure"]
     assert [report["failure"] for report in first[1:]] == [None]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("at", [IN_PRODUCTS, COMPARISON])
+def test_where_memory_runs_out_on_one_all_let_go_of_their_graphs(at: int, exchanges: bool) -> None:
+    fail = raises_in_backward(torch.OutOfMemoryError("no memory"))
+
+    def part(rank: int) -> Any:
+        callback = spectrum(on_error="warn", every_n_epochs=None)
+        untroubled = spectrum(on_error="warn", every_n_epochs=None)
+        return fit(-1, fail, untroubled, exchanges) == fit(at, fail, callback, exchanges), [
+            (report.failure, report.eigenvalues.tolist(), report.notes)
+            for report in (untroubled.reports[0], callback.reports[0])
+        ]
+
+    (is_same, found), (other_is_same, others) = in_processes(part, seconds=30)
+    assert is_same
+    assert other_is_same
+    assert found == others
+    (_, wanted, _), (failure, values, notes) = found
+    assert failure is None
+    assert values == wanted
+    assert any("no memory" in note for note in notes)
 
 
 def raises_a_signal(module: Classifier, loss: Tensor) -> Tensor:
@@ -145,7 +167,7 @@ class Terminated(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         Terminated.calls += 1
         # the first measurement and a step of training
-        if Terminated.calls == LAST + 1 + 1 + 3:
+        if Terminated.calls == COMPARISON + 1 + 1 + 3:
             assert "log" in vars(self)  # shadowed inside measurements
             os.kill(os.getpid(), signal.SIGTERM)
         return F.cross_entropy(self.network(batch[0]), batch[1])

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.objective.isolation.state import StateSnapshot
-from lightning_hessian.operators import HessianOperator
+from lightning_hessian.operators import ScatterOperator
 from tests.helpers.fingerprint import fingerprint
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hostile import HostileCollate, HostileData, HostileModule
@@ -131,16 +131,16 @@ def test_estimator_that_raises_changes_nothing(
     product: int, reports_of: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 0
-    original = HessianOperator.matmat
+    original = ScatterOperator.matmat
 
-    def matmat(self: HessianOperator, vectors: Tensor) -> Tensor:
+    def matmat(self: ScatterOperator, vectors: Tensor) -> Tensor:
         nonlocal count
         count += 1
         if count == product:
             raise torch.OutOfMemoryError("no memory for this block")
         return original(self, vectors)
 
-    monkeypatch.setattr(HessianOperator, "matmat", matmat)
+    monkeypatch.setattr(ScatterOperator, "matmat", matmat)
     reports = reports_of()
     failures = [report.failure for report in reports if report.failure is not None]
     assert failures == ["OutOfMemoryError: no memory for this block"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.estimators.spectrum import DENSITY_TOLERANCE
+from lightning_hessian.estimators.spectrum import DENSITY_RTOL
 from lightning_hessian.objective import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.networks import (
@@ -81,7 +81,7 @@ def _check(report: SpectrumReport, dense: Tensor) -> None:
     assert report.density is not None
     nodes, weights = report.density.nodes, report.density.weights
     moved = stats.wasserstein_distance(nodes, exact, weights)
-    assert moved < 2 * _probe_error(exact) + DENSITY_TOLERANCE * extent
+    assert moved < 2 * _probe_error(exact) + DENSITY_RTOL * extent
     below = float((exact < -report.negative_threshold).double().mean())
     lower, upper = report.negative_fraction_bracket
     assert lower <= below <= upper
