@@ -149,7 +149,8 @@ class BatchProducts:
             column: A vector in pieces.
 
         Raises:
-            StaleGraphError: If they differ by more than roundings.
+            StaleGraphError: If they differ by more than roundings, or memory runs out.
+            RuntimeError: Of the step or of autograd, while no graph is kept.
         """
         self._is_checked = True
         size = self._parameters.size
