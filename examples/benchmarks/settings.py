@@ -14,10 +14,10 @@ import torch
 from examples.benchmarks.ours import OurSettings
 
 OURS: dict[str, OurSettings] = {
-    name: OurSettings(estimator={"rtol": 0.02, "block_size": 1, "max_hvps": 400})
+    name: OurSettings(estimator={"rtol": 0.01, "block_size": 1, "max_hvps": 400})
     for name in ("W1", "W2", "W3", "W4")
 }
-"""Residual bounds of 2 % are reached when the values are right to a thousandth and better."""
+"""Residual bounds of 1 % are reached when the values are right to a thousandth and better."""
 
 PRODUCTS: dict[str, OurSettings] = {
     "recomputed": OurSettings(loss={"graph_memory": 0}),
