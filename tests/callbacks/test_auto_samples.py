@@ -161,3 +161,10 @@ def test_loss_differences_have_no_sampling_error_to_go_by() -> None:
     reason = "`num_samples` of `LossDifference` must be a whole .* or 'all', got 'auto'"
     with pytest.raises(ValueError, match=reason):
         LossDifference(num_samples="auto")  # type: ignore[arg-type]
+
+
+def test_the_population_is_the_training_set() -> None:
+    _, reports = grown(num_samples=40)
+    sampling = reports[0].sampling
+    assert sampling is not None
+    assert (sampling.num_samples, sampling.population) == (40, POPULATION)

@@ -123,6 +123,21 @@ def test_few_vectors_with_the_range_of_the_rest_bound_the_bias_of_all() -> None:
     assert math.isnan(few.density_distance)
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_interval_reaches_down_by_the_bias_on_either_side_and_as_far_up_as_chance(
+    count: int,
+) -> None:
+    # exact vectors: no residual; Student's t for as many batches, from a table
+    loss = singly(torch.arange(count))
+    found = measured(loss, population=POPULATION)
+    value = float(torch.linalg.eigvalsh(loss.mean)[-1])
+    margin = {3: 4.302653, 5: 2.776445}[count] * float(found.eigenvalue_errors[0])
+    low, high = found.largest_interval
+    assert high == pytest.approx(value + margin, rel=1e-6)
+    assert low == pytest.approx(value - margin - 2 * float(found.eigenvalue_biases[0]), rel=1e-6)
+    assert float(found.eigenvalue_biases[0]) > 0
+
+
 def test_repelled_levels_are_those_of_the_two_by_two_matrix() -> None:
     for gap, coupling in ((0.0, 0.3), (1.0, 0.3), (1e6, 1e-3)):
         pair = torch.tensor([[gap, coupling], [coupling, 0.0]]).double()
