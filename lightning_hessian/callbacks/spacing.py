@@ -57,6 +57,11 @@ class SpacedMeasuring(Measuring):
         self._spent_before = 0.0
 
     @property
+    def max_overhead(self) -> float | None:
+        """Share of the training's time that the callback may take; None for no limit."""
+        return self._budget.max_overhead
+
+    @property
     @abstractmethod
     def expected_gradients(self) -> float:
         """About how many gradients over the frozen samples a measurement takes."""
