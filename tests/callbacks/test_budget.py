@@ -503,4 +503,4 @@ def test_a_fit_of_seconds_takes_no_longer_than_allowed_by_another_clock(
     # half as much again, for costs that nobody foresees on a busy machine
     assert share < 0.03
     assert callback.reports[-1].overhead == pytest.approx(share, rel=0.3)
-    assert callback.reports[-1].num_skipped > 0
+    assert sum(report.num_skipped for report in callback.reports) > 0

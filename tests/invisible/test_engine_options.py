@@ -72,7 +72,7 @@ def test_run_with_callback_is_bit_identical(
     assert differences(without, with_ours) == []
     assert len(callback.reports) >= 3
     assert all(report.failure is None for report in callback.reports)
-    if "module" in setting:
+    if "module" in setting and ours.get("mode") != "train":  # where statistics move
         assert all(report.graph_bytes > 0 for report in callback.reports)
     if ours.get("memory_limit") == LITTLE:
         assert all("restarted" in " ".join(report.notes) for report in callback.reports)
