@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.objective.graph import no_second_derivative
 from lightning_hessian.objective.isolation.generators import global_generator_state
 
 
@@ -175,11 +176,7 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
         try:
             value, products = super().dataloader_hv_product(v)
         except NotImplementedError as error:
-            raise NoExactProductsError(
-                f"the loss uses an operation of torch without a second derivative: {error} Replace "
-                "it by differentiable operations, or leave the parameters behind it out by "
-                "`parameters=`."
-            ) from error
+            raise NoExactProductsError(no_second_derivative(error)) from error
         finally:
             put_back()
         if not math.isfinite(value):

@@ -70,7 +70,8 @@ def refine(
     basis = torch.linalg.qr(vectors)[0].T.contiguous().T
     images = operator.matmat(basis)
     small = (basis.T @ images).to("cpu", torch.float64)
-    values, coordinates = torch.linalg.eigh(0.5 * (small + small.T))
+    projection = 0.5 * (small + small.T)
+    values, coordinates = torch.linalg.eigh(projection)
     rotation = coordinates.to(basis)
     ritz_vectors = (rotation.T @ basis.T).T
     residuals = (rotation.T @ images.T).T - ritz_vectors * values.to(basis)
@@ -83,18 +84,18 @@ def refine(
         largest=largest_eigenvalues(pairs, num_largest, rtol=rtol),
         smallest=smallest_eigenvalues(pairs, num_smallest, rtol=rtol),
         vectors=ritz_vectors[:, order],
-        space=_span(basis, torch.diag(values), coordinates, noise),
+        space=_span(basis, projection, noise),
     )
 
 
-def _span(basis: Tensor, projection: Tensor, coordinates: Tensor, noise: float) -> KrylovSpace:
+def _span(basis: Tensor, projection: Tensor, noise: float) -> KrylovSpace:
     size, count = basis.shape
     vectors = FullBasis(size, capacity=count, dtype=basis.dtype, device=basis.device)
     vectors.append(basis.T.contiguous())
     none = torch.empty(0, count, dtype=torch.float64)
     return KrylovSpace(
         vectors=vectors,
-        projection=coordinates @ projection @ coordinates.T,
+        projection=projection,
         outflow=none,
         start=none.T,
         num_blocks=1,

@@ -162,7 +162,9 @@ def measure_spectrum(
                 blocks=blocks,
                 vectors=vectors,
             )
-            return dataclasses.replace(found, notes=(*_notes(found, wanted), *found.notes))
+            if rough is not None:
+                notes = ("All products are exact, as the sweep restarts.",)
+            return dataclasses.replace(found, notes=(*_notes(found, wanted), *found.notes, *notes))
         if room < min(most, operator.size):
             most = room
             notes = (f"`memory_limit` has room for {room} vectors of the sweep.",)

@@ -94,6 +94,14 @@ def _is_marked(function: Any) -> bool:
     return any(getattr(method, "__code__", None) is _ONCE for method in methods)
 
 
+def no_second_derivative(error: NotImplementedError) -> str:
+    """What torch says of an operation that it cannot differentiate twice, with the way out."""
+    return (
+        f"the loss uses an operation of torch without a second derivative: {error} Replace it by "
+        "differentiable operations, or leave the parameters behind it out by `parameters=`."
+    )
+
+
 def second_derivatives(
     first: Sequence[Tensor | None],
     tensors: Sequence[Tensor],
@@ -128,8 +136,4 @@ def second_derivatives(
                 allow_unused=True,
             )
         except NotImplementedError as error:
-            raise NoExactProductsError(
-                f"the loss uses an operation of torch without a second derivative: {error} Replace "
-                "it by differentiable operations, or leave the parameters behind it out by "
-                "`parameters=`."
-            ) from error
+            raise NoExactProductsError(no_second_derivative(error)) from error

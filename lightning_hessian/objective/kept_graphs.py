@@ -23,7 +23,6 @@ class KeptGraphs:
         limit: In bytes; None for a quarter of what is free when the first graph is offered.
 
     Attributes:
-        num_bytes: That the kept graphs hold.
         unsettled: Number of the batch whose graph was offered last and is not settled.
         have_failed: Whether kept graphs had to be let go of.
         reason: Why no graph is kept; None for want of room.
@@ -33,10 +32,15 @@ class KeptGraphs:
         self._limit = limit
         self._graphs: dict[int, FirstDerivatives] = {}
         self._is_closed = limit == 0
-        self.num_bytes = 0
+        self._sizes: dict[int, int] = {}
         self.unsettled: int | None = None
         self.have_failed = False
         self.reason: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """That the kept graphs hold."""
+        return sum(self._sizes.values())
 
     def __len__(self) -> int:
         return len(self._graphs)
@@ -91,8 +95,7 @@ class KeptGraphs:
             return False
         if self.num_bytes + size > self._limit:
             return False
-        self.num_bytes += size
-        self._graphs[index] = first
+        self._graphs[index], self._sizes[index] = first, size
         return True
 
     def settle(self, *, is_kept: bool) -> None:
@@ -103,6 +106,7 @@ class KeptGraphs:
         """
         if not is_kept and self.unsettled is not None:
             self._graphs.pop(self.unsettled, None)
+            self._sizes.pop(self.unsettled, None)
             self._is_closed = True
         self.unsettled = None
 
@@ -113,6 +117,7 @@ class KeptGraphs:
             reason: Why there will be no others; None where they only have become invalid.
         """
         self._graphs.clear()
-        self.num_bytes, self.unsettled = 0, None
+        self._sizes.clear()
+        self.unsettled = None
         if reason is not None:
             self._is_closed, self.have_failed, self.reason = True, True, reason
