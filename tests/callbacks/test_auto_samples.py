@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference, SpectrumReport
-from lightning_hessian.callbacks import frozen_sample
+from lightning_hessian.callbacks import frozen_sample, spectrum_measurement
 from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
 from lightning_hessian.results import SamplingError
 from tests.helpers.fitting import classification_data, loader, trainer
@@ -168,3 +168,25 @@ def test_the_population_is_the_training_set() -> None:
     sampling = reports[0].sampling
     assert sampling is not None
     assert (sampling.num_samples, sampling.population) == (40, POPULATION)
+
+
+def test_sampling_errors_are_read_off_the_products_that_make_up_the_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[str, Any]] = []
+    original = spectrum_measurement.sampling_error
+
+    def keep(*arguments: Any, **options: Any) -> SamplingError:
+        seen.append(options)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(spectrum_measurement, "sampling_error", keep)
+    # fewer products than parameters, so that probes are left
+    _, reports = grown(num_samples=40, max_hvps=24, precision=64)
+    for report, options in zip(reports, seen, strict=True):
+        known, probes = options["known"], options["probes"]
+        assert known.num_vectors + probes.num_vectors + 3 == report.num_hvps
+        shares = known.sizes / known.sizes.sum()
+        # exact along the sweep's basis, plus the mean over the probes on its complement
+        trace = float((shares @ known.forms).sum() + (shares @ probes.forms).mean())
+        assert trace == pytest.approx(report.trace, rel=1e-10)
