@@ -15,7 +15,7 @@ from examples.data import HeldOutMnist
 from examples.networks import ReluMlp
 from examples.sample_size_claims import Floats, Trend, trend_of, value_at_loss
 from lightning_hessian import LossDifference, LossDifferenceReport
-from lightning_hessian.studies import simulate_orders
+from lightning_hessian.statistics import simulate_orders
 
 FIXED_DEPTH = 5
 """Of the networks whose widths are compared, as in the paper's figures."""

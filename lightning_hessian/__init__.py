@@ -2,7 +2,7 @@
 
 from lightning_hessian.analysis import analyze
 from lightning_hessian.callbacks import HessianSpectrum, LossDifference
-from lightning_hessian.results import LossDifferenceReport, SpectralDensity, SpectrumReport
+from lightning_hessian.records import LossDifferenceReport, SpectralDensity, SpectrumReport
 
 __version__ = "0.1.0"
 

@@ -11,11 +11,10 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_hessian.analysis import analyze
-from lightning_hessian.analysis.files import read_checkpoint
+from lightning_hessian.analysis import analyze, read_checkpoint
 from lightning_hessian.callbacks import HessianSpectrum, LossDifference, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import Weights
+from lightning_hessian.records import Weights
 
 MEASURED: dict[str, type[Measuring]] = {
     "spectrum": HessianSpectrum,

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lightning_hessian.results import deviation
+from lightning_hessian.statistics import deviation
 from tests.helpers.loss_difference_reports import HELD_OUT, difference_report
 
 

@@ -11,11 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.results import HeldOutLosses, LossDifferenceReport, OrderStatistics
-from lightning_hessian.results.required_sample_size import SampleSizeRule
+from lightning_hessian.records import (
+    HeldOutLosses,
+    LossDifferenceReport,
+    OrderStatistics,
+    SampleSizeRule,
+)
 from lightning_hessian.studies import order_statistics
-from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference, sample_size_uniform
-from lightning_hessian.writers.sidecar import read_sidecar, write_sidecar
+from lightning_hessian.theory import sample_size_uniform
+from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference
+from lightning_hessian.writers import read_sidecar, write_sidecar
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 RULES: list[SampleSizeRule] = ["rms", "mean_abs", "uniform"]

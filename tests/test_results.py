@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.results import SpectralDensity
+from lightning_hessian.records import SpectralDensity
 from tests.helpers.reports import failed_at, report_at
 
 

@@ -33,7 +33,7 @@ from examples.data import HeldOutMnist
 from examples.networks import ReluMlp
 from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, NUM_ORDERS
 from lightning_hessian import LossDifference, LossDifferenceReport
-from lightning_hessian.studies import simulate_orders
+from lightning_hessian.statistics import simulate_orders
 
 SHOWN = (10, 100, 1000, 5000)
 """Sample sizes near which errors are shown, besides the largest."""

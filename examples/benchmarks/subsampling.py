@@ -42,7 +42,7 @@ from lightning_hessian.objective import Sandbox, TrainingLoss
 from lightning_hessian.operators import HessianOperator, ScatterOperator
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import SamplingError, SpectralDensity, TraceEstimate
+from lightning_hessian.records import SamplingError, SpectralDensity, TraceEstimate
 from lightning_hessian.studies import refined_interval, sampling_error
 
 BLOCK = 2

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.analysis.weights import choose_weights, named_as
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import Mode, Weights
+from lightning_hessian.records import Mode, Weights
 
 OF_THE_RUN = frozenset(
     {"callbacks", "optimizer_states", "lr_schedulers", "loops", "averaging_state",

@@ -11,7 +11,7 @@ from lightning_hessian.analysis.files import Paths, find_checkpoints
 from lightning_hessian.analysis.sweep import CheckpointSweep, attach
 from lightning_hessian.callbacks import HessianSpectrum, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import Weights
+from lightning_hessian.records import Weights
 
 
 def analyze(

@@ -15,12 +15,11 @@ from typing_extensions import override
 
 from lightning_hessian.analysis.files import brief, read_checkpoint
 from lightning_hessian.analysis.loading import Loaded, load_checkpoint
-from lightning_hessian.callbacks import Measuring
-from lightning_hessian.callbacks.host import HostCallback
+from lightning_hessian.callbacks import HostCallback, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.objective.isolation.state import StateSnapshot
-from lightning_hessian.results import Weights
-from lightning_hessian.writers.sidecar import write_sidecar
+from lightning_hessian.objective import StateSnapshot
+from lightning_hessian.records import Weights
+from lightning_hessian.writers import write_sidecar
 
 TOO_LATE = "the process was told to end before this checkpoint was measured"
 

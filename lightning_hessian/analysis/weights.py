@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.results import Weights
+from lightning_hessian.records import Weights
 
 COMPILED = "_orig_mod."
 State = Mapping[str, Any]

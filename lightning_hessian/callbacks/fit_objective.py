@@ -11,7 +11,6 @@ from torch import nn
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.callbacks.frozen_sample import FrozenSample
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.products import Products
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective import (
@@ -19,11 +18,15 @@ from lightning_hessian.objective import (
     Loaders,
     Sandbox,
     TrainingLoss,
+    agreed,
+    entered_together,
+    fast_float32_is_exact,
+    in_step,
     module_loss,
+    processes_of,
+    share_state,
 )
-from lightning_hessian.objective.isolation.numerics import fast_float32_is_exact
-from lightning_hessian.objective.processes import agreed, entered_together, processes_of
-from lightning_hessian.objective.sharing import in_step, share_state
+from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.parameters import ParameterSelection
 
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})

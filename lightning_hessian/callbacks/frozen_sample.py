@@ -12,7 +12,6 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from lightning_hessian.batches import FrozenBatches, fetch_batches
 from lightning_hessian.callbacks.capture import WAY_OUT, Capture
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective import (
     Loaders,
@@ -22,6 +21,7 @@ from lightning_hessian.objective import (
     take_batches,
     validation_source,
 )
+from lightning_hessian.options import ObjectiveOptions
 
 FAST_DEV_RUN_SAMPLES = 8
 AUTO_START = 2048

@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.options import DifferenceOptions, ObjectiveOptions, Plane
 from lightning_hessian.panels import (
     loss_difference_figure,
     loss_difference_history_figure,
@@ -21,8 +21,8 @@ from lightning_hessian.panels import (
     rasterize,
     surface_figure,
 )
-from lightning_hessian.results import LossDifferenceReport
-from lightning_hessian.studies import DifferenceOptions, Plane, measure_loss_difference
+from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.studies import measure_loss_difference
 from lightning_hessian.writers import LossDifferenceWriter, loss_difference_table
 
 

@@ -14,9 +14,9 @@ from typing_extensions import override
 from lightning_hessian.callbacks.checkpoints import CheckpointReports
 from lightning_hessian.callbacks.history import load_history, save_history
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.callbacks.spacing import SpacedMeasuring
+from lightning_hessian.options import ObjectiveOptions
 
 
 class MeasurementCallback(SpacedMeasuring):

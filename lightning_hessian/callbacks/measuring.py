@@ -17,17 +17,18 @@ from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.callbacks.growth import measured_on_enough
 from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.callbacks.interruptions import Interruptions
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.callbacks.place import place
-from lightning_hessian.errors import (
-    InterruptedMeasurementError,
-    RefusedError,
-    RestorationError,
+from lightning_hessian.errors import InterruptedMeasurementError, RefusedError, RestorationError
+from lightning_hessian.objective import (
+    Conductor,
+    TrainingLoss,
+    agreed,
+    anywhere,
+    conduct,
+    global_generator_state,
 )
-from lightning_hessian.objective import Conductor, TrainingLoss, conduct
-from lightning_hessian.objective.isolation.generators import global_generator_state
-from lightning_hessian.objective.processes import agreed, anywhere
-from lightning_hessian.results import Mode
+from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.records import Mode
 
 OnError = Literal["warn", "raise"]
 

@@ -11,7 +11,6 @@ from typing import Protocol
 import torch
 
 from lightning_hessian.batches import FrozenBatches
-from lightning_hessian.callbacks.options import ObjectiveOptions
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     NoExactProductsError,
@@ -20,15 +19,17 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.objective import (
+    DIFFERENCE_LIMIT,
     DifferencedLoss,
     Probes,
     SelfCheck,
     TrainingLoss,
+    agreed,
+    anywhere,
     compare_products,
     refuse_silent_errors,
 )
-from lightning_hessian.objective.processes import agreed, anywhere
-from lightning_hessian.objective.self_check import DIFFERENCE_LIMIT
+from lightning_hessian.options import ObjectiveOptions
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
 _UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())

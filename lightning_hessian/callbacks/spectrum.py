@@ -14,15 +14,18 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.options import ObjectiveOptions, SweepPrecision
 from lightning_hessian.callbacks.progress import progress
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.callbacks.spectrum_measurement import SpectrumMeasurement
-from lightning_hessian.callbacks.spectrum_options import SpectrumOptions
-from lightning_hessian.engines import PyHessianOptions
 from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.options import (
+    ObjectiveOptions,
+    PyHessianOptions,
+    SpectrumOptions,
+    SweepPrecision,
+)
 from lightning_hessian.panels import rasterize, spectrum_figure
-from lightning_hessian.results import Engine, Mode, SamplingError, SpectrumReport
+from lightning_hessian.records import Engine, Mode, SamplingError, SpectrumReport
 from lightning_hessian.writers import SpectrumWriter, spectrum_table
 
 EXPECTED_HVPS = 48

@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.callbacks.spectrum_options import SpectrumOptions
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.estimators import leading_eigenvectors, measure_spectrum
-from lightning_hessian.estimators.overlap import align
-from lightning_hessian.objective import ColumnScatter, Conductor, ProductQuality, TrainingLoss
-from lightning_hessian.objective.memory import SHARE, free_memory
+from lightning_hessian.estimators import align, leading_eigenvectors, measure_spectrum
+from lightning_hessian.objective import SHARE, ColumnScatter, Conductor, TrainingLoss, free_memory
 from lightning_hessian.operators import BlockOperator, HessianOperator, ScatterOperator
-from lightning_hessian.results import SamplingError, Spectrum
+from lightning_hessian.options import SpectrumOptions
+from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
 from lightning_hessian.studies import sampling_error
 
 

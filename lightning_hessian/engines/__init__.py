@@ -1,7 +1,9 @@
 """Other libraries' own numbers for the same training loss."""
 
 from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
-from lightning_hessian.engines.options import PyHessianOptions
 from lightning_hessian.engines.pyhessian import pyhessian_spectrum
 
-__all__ = ["KNOWN_DEVIATIONS", "PyHessianOptions", "pyhessian_spectrum"]
+__all__ = [
+    "KNOWN_DEVIATIONS",
+    "pyhessian_spectrum",
+]

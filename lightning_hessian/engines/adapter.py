@@ -13,9 +13,7 @@ from pyhessian.hessian import hessian  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
-from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.objective.graph import no_second_derivative
-from lightning_hessian.objective.isolation.generators import global_generator_state
+from lightning_hessian.objective import TrainingLoss, global_generator_state, no_second_derivative
 
 
 class BatchLoss:

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from lightning_hessian.engines.adapter import AdaptedHessian
 from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
-from lightning_hessian.engines.options import PyHessianOptions
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Conductor, TrainingLoss
-from lightning_hessian.objective.isolation.generators import (
+from lightning_hessian.objective import (
+    Conductor,
+    TrainingLoss,
     global_generator_state,
     seed_global_generators,
 )
-from lightning_hessian.results import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
+from lightning_hessian.options import PyHessianOptions
+from lightning_hessian.records import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
 
 OVERHEAD = 0.01
 """What PyHessian's ``density_plot.py`` adds to the spectrum on both sides before it is drawn."""

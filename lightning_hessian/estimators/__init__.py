@@ -5,6 +5,7 @@ from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smalle
 from lightning_hessian.estimators.eigenvectors import Eigenpairs, leading_eigenvectors
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.estimators.negative_mass import negative_mass
+from lightning_hessian.estimators.overlap import align
 from lightning_hessian.estimators.recurrence import Recurrence, lanczos_recurrence
 from lightning_hessian.estimators.spectral_norm import SpectralNorm, spectral_norm
 from lightning_hessian.estimators.spectrum import measure_spectrum
@@ -18,6 +19,7 @@ __all__ = [
     "Recurrence",
     "RitzPairs",
     "SpectralNorm",
+    "align",
     "block_lanczos",
     "estimate_trace",
     "extreme_eigenpairs",

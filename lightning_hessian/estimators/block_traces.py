@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.estimators.krylov import KrylovSpace
-from lightning_hessian.results import BlockTraces
+from lightning_hessian.records import BlockTraces
 
 COLUMNS = 8
 """Ritz vectors that are formed at a time."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_hessian.estimators.eigenvalues import has_converged
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
-from lightning_hessian.results import SpectralDensity
+from lightning_hessian.records import SpectralDensity
 
 BANDWIDTH_SHARE = 0.01
 LOCK_RTOL = 1e-2

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_hessian.estimators.eigenvalues import largest_eigenvalues
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import Eigenvalues
+from lightning_hessian.records import Eigenvalues
 from lightning_hessian.types import SymmetricOperator
 
 

@@ -17,7 +17,7 @@ from lightning_hessian.estimators.negative_mass import negative_share
 from lightning_hessian.estimators.recurrence import lanczos_recurrence
 from lightning_hessian.estimators.thick_restart import ExtremePairs, extreme_eigenpairs
 from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
-from lightning_hessian.results import Spectrum
+from lightning_hessian.records import Spectrum
 from lightning_hessian.types import SymmetricOperator
 
 WORKING_BLOCKS = 4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
-from lightning_hessian.results import NegativeMass, SpectralDensity
+from lightning_hessian.records import NegativeMass, SpectralDensity
 
 THRESHOLD_SHARE = 1e-3
 STANDARD_ERRORS = 2.0

@@ -15,7 +15,7 @@ from lightning_hessian.estimators.basis import Basis
 from lightning_hessian.estimators.distance import wasserstein_distance
 from lightning_hessian.estimators.krylov import ROUNDINGS
 from lightning_hessian.estimators.three_terms import ThreeTerms
-from lightning_hessian.results import SpectralDensity, TraceEstimate
+from lightning_hessian.records import SpectralDensity, TraceEstimate
 from lightning_hessian.types import SymmetricOperator
 
 CHECK_EVERY = 2

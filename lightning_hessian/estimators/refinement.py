@@ -14,7 +14,7 @@ from lightning_hessian.estimators.eigenvalues import (
     smallest_eigenvalues,
 )
 from lightning_hessian.estimators.krylov import ROUNDINGS, KrylovSpace, RitzPairs
-from lightning_hessian.results import Eigenvalues
+from lightning_hessian.records import Eigenvalues
 from lightning_hessian.types import SymmetricOperator
 
 

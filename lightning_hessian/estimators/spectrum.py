@@ -24,7 +24,7 @@ from lightning_hessian.estimators.negative_mass import negative_mass
 from lightning_hessian.estimators.refinement import RefinedPairs, refine
 from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import Spectrum
+from lightning_hessian.records import Spectrum
 from lightning_hessian.types import SymmetricOperator
 
 DENSITY_RTOL = 1e-3

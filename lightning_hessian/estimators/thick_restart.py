@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.estimators.block_sweep import BlockSweep
-from lightning_hessian.estimators.eigenvalues import (
-    largest_eigenvalues,
-    smallest_eigenvalues,
-)
+from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
 from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, space_of
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import Eigenvalues
+from lightning_hessian.records import Eigenvalues
 from lightning_hessian.types import SymmetricOperator
 
 

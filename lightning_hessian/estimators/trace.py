@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_hessian.estimators.block_traces import BlockTraceSums
 from lightning_hessian.estimators.krylov import KrylovSpace
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import TraceEstimate
+from lightning_hessian.records import TraceEstimate
 from lightning_hessian.types import SymmetricOperator
 
 NUM_PILOT = 8

@@ -4,18 +4,22 @@ from lightning_hessian.objective.conducting import Conductor, conduct
 from lightning_hessian.objective.data.batch_weights import BatchWeights
 from lightning_hessian.objective.data.combined_data import Loaders
 from lightning_hessian.objective.data.detached import detached_copy
-from lightning_hessian.objective.data.given_data import (
-    hook_owner,
-    take_batches,
-    validation_source,
-)
+from lightning_hessian.objective.data.given_data import hook_owner, take_batches, validation_source
 from lightning_hessian.objective.data.training_data import draws_uniformly
 from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.gradient import Gradient
+from lightning_hessian.objective.graph import no_second_derivative
+from lightning_hessian.objective.isolation.generators import (
+    global_generator_state,
+    seed_global_generators,
+)
+from lightning_hessian.objective.isolation.numerics import fast_float32_is_exact
 from lightning_hessian.objective.isolation.sandbox import Sandbox
+from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.products import ProductQuality
+from lightning_hessian.objective.memory import SHARE, free_memory
+from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
 from lightning_hessian.objective.samples.product_scatter import (
     ColumnScatter,
     ProductScatter,
@@ -27,16 +31,20 @@ from lightning_hessian.objective.samples.sample_losses import (
     sample_losses,
     sample_losses_at,
 )
-from lightning_hessian.objective.samples.scatter import (
-    BatchScatter,
-    batch_scatter,
-    sample_products,
+from lightning_hessian.objective.samples.scatter import BatchScatter, batch_scatter, sample_products
+from lightning_hessian.objective.self_check import (
+    DIFFERENCE_LIMIT,
+    SelfCheck,
+    compare_products,
+    refuse_silent_errors,
 )
-from lightning_hessian.objective.self_check import SelfCheck, compare_products, refuse_silent_errors
+from lightning_hessian.objective.sharing import in_step, share_state, sum_of_bits
 from lightning_hessian.objective.steps.manual_optimization import CapturedLoss
 from lightning_hessian.objective.steps.module_loss import module_loss
 
 __all__ = [
+    "DIFFERENCE_LIMIT",
+    "SHARE",
     "BatchScatter",
     "BatchWeights",
     "CapturedLoss",
@@ -46,25 +54,37 @@ __all__ = [
     "Gradient",
     "Loaders",
     "Probes",
-    "ProductQuality",
     "ProductScatter",
     "SampleLosses",
     "Sandbox",
     "SelfCheck",
+    "StateSnapshot",
     "TrainingLoss",
+    "agreed",
+    "anywhere",
     "batch_scatter",
     "compare_products",
     "conduct",
     "detached_copy",
     "draws_uniformly",
+    "entered_together",
+    "fast_float32_is_exact",
+    "free_memory",
+    "global_generator_state",
     "held_out_losses",
     "hook_owner",
+    "in_step",
     "module_loss",
+    "no_second_derivative",
+    "processes_of",
     "refuse_silent_errors",
     "sample_losses",
     "sample_losses_at",
     "sample_products",
     "scattered_products",
+    "seed_global_generators",
+    "share_state",
+    "sum_of_bits",
     "take_batches",
     "validation_source",
 ]

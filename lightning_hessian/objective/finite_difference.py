@@ -16,8 +16,8 @@ from lightning_hessian.objective.difference_error import Probes, Quotient, kinke
 from lightning_hessian.objective.graph import is_custom, node_names
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import anywhere, entered_together
-from lightning_hessian.objective.products import ProductQuality
 from lightning_hessian.probes import rademacher
+from lightning_hessian.records import ProductQuality
 
 FINE_STEPS = (1e-10, 1e-11, 1e-12, 1e-9)
 """Steps relative to the parameters' norm, in float64, in the order in which they are tried."""

@@ -16,7 +16,7 @@ from lightning_hessian.objective.batch_products import BatchProducts
 from lightning_hessian.objective.gradient import Gradient, refuse_unusable
 from lightning_hessian.objective.kept_graphs import FirstDerivatives
 from lightning_hessian.objective.processes import agreed
-from lightning_hessian.objective.products import EXACT, ProductQuality
+from lightning_hessian.records import EXACT, ProductQuality
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ import torch
 from matplotlib.axes import Axes
 
 from lightning_hessian.panels.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
-from lightning_hessian.results import LossDifferenceReport, deviation
+from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.statistics import deviation
 
 ERRORS = 2
 CLOSE = 0.1

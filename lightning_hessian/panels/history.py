@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lightning_hessian.panels.spectrum import describe
 from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
-from lightning_hessian.results import Report, SpectrumReport
+from lightning_hessian.records import Report, SpectrumReport
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 

@@ -22,7 +22,7 @@ from lightning_hessian.panels.style import (
     THIRD,
     new_figure,
 )
-from lightning_hessian.results import LossDifferenceReport, RequiredSampleSize
+from lightning_hessian.records import LossDifferenceReport, RequiredSampleSize
 
 ERRORS = 2
 FURTHEST = 100

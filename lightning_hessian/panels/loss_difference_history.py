@@ -11,16 +11,9 @@ from matplotlib.figure import Figure
 
 from lightning_hessian.panels.history import without_failures
 from lightning_hessian.panels.spectrum import describe
-from lightning_hessian.panels.style import (
-    BAND,
-    CURVE,
-    FAINT,
-    FOURTH,
-    SECOND,
-    THIRD,
-    new_figure,
-)
-from lightning_hessian.results import LossDifferenceReport, NeighbourhoodVariance, deviation
+from lightning_hessian.panels.style import BAND, CURVE, FAINT, FOURTH, SECOND, THIRD, new_figure
+from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.statistics import deviation
 
 Reports = Sequence[LossDifferenceReport]
 ERRORS = 2

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lightning_hessian.panels.spectrum import describe
 from lightning_hessian.panels.style import CURVE, FAINT, SECOND, THIRD, new_figure
-from lightning_hessian.results import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
 
 ERRORS = 2
 PARTS = (("value", "-", SECOND), ("linear", "--", THIRD), ("quadratic", ":", FAINT))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
-from lightning_hessian.results import Report, SpectralDensity, SpectrumReport
+from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
 
 NUM_POINTS = 2000
 SEVERAL_EIGENVALUES = 0.1

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from lightning_hessian.panels.style import FAINT, HOLE, new_figure
-from lightning_hessian.results import LossSurface
+from lightning_hessian.records import LossSurface
 
 Array = npt.NDArray[np.float64]
 NUM_LEVELS = 16

@@ -4,21 +4,16 @@ from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.hessian_difference import HessianDifferences, hessian_differences
 from lightning_hessian.studies.loss_difference import measure_loss_difference
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
-from lightning_hessian.studies.options import DifferenceOptions, Plane
 from lightning_hessian.studies.order_statistics import order_statistics
-from lightning_hessian.studies.random_orders import difference_along, simulate_orders
 from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import Moment, SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
 __all__ = [
-    "DifferenceOptions",
     "HessianDifferences",
     "Moment",
-    "Plane",
     "SampleMoments",
-    "difference_along",
     "hessian_differences",
     "loss_surface",
     "measure_loss_difference",
@@ -29,5 +24,4 @@ __all__ = [
     "refined_interval",
     "sample_moments",
     "sampling_error",
-    "simulate_orders",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.objective import BatchScatter
-from lightning_hessian.studies.student import widening
+from lightning_hessian.statistics import widening
 
 MOMENTS = ("gradient_variance", "hessian_variance", "loss_trace_covariance", "trace_variance")
 

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.objective import ColumnScatter
-from lightning_hessian.studies.student import widening
+from lightning_hessian.statistics import widening
 
 LEVEL = 0.95
 

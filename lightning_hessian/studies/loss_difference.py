@@ -16,7 +16,8 @@ from lightning_hessian.objective import (
     held_out_losses,
     sample_losses,
 )
-from lightning_hessian.results import (
+from lightning_hessian.options import DifferenceOptions
+from lightning_hessian.records import (
     HeldOutLosses,
     LossDifferenceReport,
     LossSurface,
@@ -25,7 +26,6 @@ from lightning_hessian.results import (
 )
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
-from lightning_hessian.studies.options import DifferenceOptions
 from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
 from lightning_hessian.studies.spread import DerivativeSpread, measure_spread

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.objective import Conductor, TrainingLoss, sample_losses_at
-from lightning_hessian.results import NeighbourhoodVariance, SampleMethod
+from lightning_hessian.records import NeighbourhoodVariance, SampleMethod
+from lightning_hessian.statistics import widening
 from lightning_hessian.studies.directions import check_orthonormal
 from lightning_hessian.studies.sample_moments import SampleMoments
-from lightning_hessian.studies.student import widening
 
 
 def neighbourhood_variance(

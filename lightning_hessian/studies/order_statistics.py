@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.results import OrderStatistics
-from lightning_hessian.studies.mean_distance import SortedLosses, mean_distances
-from lightning_hessian.studies.random_orders import difference_along, simulate_orders
+from lightning_hessian.records import OrderStatistics
+from lightning_hessian.statistics import (
+    SortedLosses,
+    difference_along,
+    mean_distances,
+    simulate_orders,
+)
 
 MIN_SAMPLES_FOR_ERRORS = 4
 """With two or three losses the scatter of the influences says nothing: errors are ``nan``."""

@@ -8,19 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective import (
-    Conductor,
-    TrainingLoss,
-    batch_scatter,
-)
+from lightning_hessian.objective import Conductor, TrainingLoss, batch_scatter
 from lightning_hessian.probes import rademacher
-from lightning_hessian.studies.batch_deviations import (
-    MOMENTS,
-    BatchDeviations,
-    MomentScatter,
-)
+from lightning_hessian.statistics import widening
+from lightning_hessian.studies.batch_deviations import MOMENTS, BatchDeviations, MomentScatter
 from lightning_hessian.studies.directions import check_orthonormal
-from lightning_hessian.studies.student import widening
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)

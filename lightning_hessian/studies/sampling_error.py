@@ -14,7 +14,7 @@ from lightning_hessian.objective import (
     TrainingLoss,
     scattered_products,
 )
-from lightning_hessian.results import SamplingError
+from lightning_hessian.records import SamplingError
 from lightning_hessian.studies.batch_spread import (
     density_distance,
     quantile,

@@ -13,9 +13,9 @@ from torch import Tensor
 from lightning_hessian.estimators import Eigenpairs, leading_eigenvectors
 from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.operators import HessianOperator
-from lightning_hessian.results import Separability
+from lightning_hessian.options import DifferenceOptions
+from lightning_hessian.records import Separability
 from lightning_hessian.studies.hessian_difference import hessian_differences
-from lightning_hessian.studies.options import DifferenceOptions
 from lightning_hessian.studies.sample_moments import SampleMoments, gradient_moment, sample_moments
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.objective import Conductor, TrainingLoss, sample_losses_at
-from lightning_hessian.results import LossSurface, SampleMethod
+from lightning_hessian.records import LossSurface, SampleMethod
 from lightning_hessian.studies.directions import check_orthonormal
 from lightning_hessian.studies.neighbourhood import check_losses
 

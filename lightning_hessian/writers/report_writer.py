@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.results import Report
+from lightning_hessian.records import Report
 from lightning_hessian.writers.tensorboard import Charts, tensorboard_loggers, write_layout
 
 AnyReport = TypeVar("AnyReport", bound=Report)

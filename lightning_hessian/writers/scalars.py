@@ -6,13 +6,13 @@ import math
 
 from torch import Tensor
 
-from lightning_hessian.results import (
+from lightning_hessian.records import (
     LossDifferenceReport,
     NeighbourhoodVariance,
     Report,
     SpectrumReport,
-    deviation,
 )
+from lightning_hessian.statistics import deviation
 
 ERRORS_OF_BAND = 2
 """Standard errors from a value to either end of its band."""

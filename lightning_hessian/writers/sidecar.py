@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 
-from lightning_hessian.results import Report
+from lightning_hessian.records import Report
 
 FORMAT_VERSION = 1
 

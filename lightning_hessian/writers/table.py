@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from lightning_hessian.results import LossDifferenceReport, Report, SpectrumReport, deviation
+from lightning_hessian.records import LossDifferenceReport, Report, SpectrumReport
+from lightning_hessian.statistics import deviation
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 SPECTRUM = {

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_hessian.results import SpectralDensity
+from lightning_hessian.records import SpectralDensity
 
 NUM_BUCKETS = 64
 SYMLOG_UNIT = 1e-3

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_hessian.analysis.files import find_checkpoints, read_checkpoint
+from lightning_hessian.analysis import read_checkpoint
+from lightning_hessian.analysis.files import find_checkpoints
 from lightning_hessian.errors import UnreadableCheckpointError
 from tests.helpers.checkpoints import fitted
 from tests.helpers.fitting import Classifier

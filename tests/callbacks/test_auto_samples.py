@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from lightning_hessian import HessianSpectrum, LossDifference, SpectrumReport
 from lightning_hessian.callbacks import frozen_sample, spectrum_measurement
 from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
-from lightning_hessian.results import SamplingError
+from lightning_hessian.records import SamplingError
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, mlp
 

@@ -10,9 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Sandbox
-from lightning_hessian.objective.processes import processes_of
-from lightning_hessian.objective.sharing import share_state, sum_of_bits
+from lightning_hessian.objective import Sandbox, processes_of, share_state, sum_of_bits
 from tests.helpers.processes import in_processes
 
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
+from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.objective.processes import Alone
+from lightning_hessian.options import PyHessianOptions
 from tests.helpers.fingerprint import fingerprint, global_state
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened

@@ -8,7 +8,7 @@ from typing import Any
 import pyhessian
 import pytest
 
-from lightning_hessian.engines import PyHessianOptions
+from lightning_hessian.options import PyHessianOptions
 
 
 def test_defaults_are_those_of_pyhessian() -> None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_hessian.engines import PyHessianOptions, pyhessian_spectrum
+from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.options import PyHessianOptions
 from tests.helpers.fitting import classification_data
 from tests.helpers.networks import Supervised, ask, mlp
 

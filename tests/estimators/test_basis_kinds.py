@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import RitzPairs, block_lanczos
+from lightning_hessian.estimators import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.estimators import basis as basis_module
 from lightning_hessian.estimators.basis_kinds import BasisKind
-from lightning_hessian.estimators.krylov import KrylovSpace, _norm_bound
+from lightning_hessian.estimators.krylov import _norm_bound
 from lightning_hessian.operators import DenseOperator
 from lightning_hessian.probes import rademacher
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors, Waits

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_hessian.estimators import KrylovSpace, estimate_trace, measure_spectrum
 from lightning_hessian.operators import DenseOperator
-from lightning_hessian.results import BlockTraces, Spectrum
+from lightning_hessian.records import BlockTraces, Spectrum
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_hessian.estimators import measure_spectrum
 from lightning_hessian.operators import DenseOperator
-from lightning_hessian.results import Spectrum, TraceEstimate
+from lightning_hessian.records import Spectrum, TraceEstimate
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

@@ -13,7 +13,7 @@ from lightning_hessian.estimators import measure_spectrum
 from lightning_hessian.estimators.counted import CountedOperator
 from lightning_hessian.estimators.refinement import RefinedPairs, refine
 from lightning_hessian.operators import DenseOperator
-from lightning_hessian.results import Spectrum
+from lightning_hessian.records import Spectrum
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

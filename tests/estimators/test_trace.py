@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_hessian.estimators import KrylovSpace, estimate_trace
 from lightning_hessian.operators import DenseOperator
-from lightning_hessian.results import TraceEstimate
+from lightning_hessian.records import TraceEstimate
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_hessian import analyze
-from lightning_hessian.results import Report
+from lightning_hessian.records import Report
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.objective.processes import Alone
-from lightning_hessian.objective.products import EXACT, ProductQuality
+from lightning_hessian.records import EXACT, ProductQuality
 
 
 class DenseSamples:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.results import (
+from lightning_hessian.records import (
     HeldOutLosses,
     LossDifferenceReport,
     LossSurface,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.objective import Sandbox, TrainingLoss
 from lightning_hessian.parameters import ParameterSelection
-from lightning_hessian.results import Mode
+from lightning_hessian.records import Mode
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_hessian.results import SpectralDensity, SpectrumReport
+from lightning_hessian.records import SpectralDensity, SpectrumReport
 
 
 def density_at(

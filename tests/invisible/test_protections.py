@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_hessian.callbacks import measuring
+from lightning_hessian.objective import Sandbox, StateSnapshot
 from lightning_hessian.objective.isolation import generators, records, sandbox, silence, state
-from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.isolation.state import StateSnapshot
 from tests.helpers.hostile import HostileModule
 from tests.helpers.recording import Run, differences, run, spectrum
 from tests.invisible.test_settings import AnnealedInStep

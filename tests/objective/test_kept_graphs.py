@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.objective.memory import free_memory, graph_bytes
+from lightning_hessian.objective import Sandbox, TrainingLoss, free_memory
+from lightning_hessian.objective.memory import graph_bytes
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.probes import rademacher
 from tests.helpers import hard_modules as hard

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_hessian.objective import fast_float32_is_exact
 from lightning_hessian.objective.isolation import numerics
-from lightning_hessian.objective.isolation.numerics import exact_derivatives, fast_float32_is_exact
+from lightning_hessian.objective.isolation.numerics import exact_derivatives
 from tests.helpers.fingerprint import global_state
 
 CPU = torch.device("cpu")

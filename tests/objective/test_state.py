@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian.objective.isolation.state import MAX_ELEMENTS, StateSnapshot
+from lightning_hessian.objective import StateSnapshot
+from lightning_hessian.objective.isolation.state import MAX_ELEMENTS
 
 
 def holder(**attributes: Any) -> nn.Module:

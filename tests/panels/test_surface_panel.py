@@ -11,7 +11,7 @@ import torch
 from matplotlib.contour import QuadContourSet
 
 from lightning_hessian.panels import rasterize, surface_figure
-from lightning_hessian.results import LossSurface
+from lightning_hessian.records import LossSurface
 from tests.helpers.loss_difference_reports import bowl
 
 

@@ -13,8 +13,9 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.results import OrderStatistics
-from lightning_hessian.studies import mean_distance, order_statistics
+from lightning_hessian.records import OrderStatistics
+from lightning_hessian.statistics import mean_abs_difference as mean_distance
+from lightning_hessian.studies import order_statistics
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 REPETITIONS, COUNT = 200, 500

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.results import OrderStatistics
+from lightning_hessian.records import OrderStatistics
+from lightning_hessian.statistics import SortedLosses, mean_distances
+from lightning_hessian.statistics.mean_abs_difference import MIN_ORDERS
 from lightning_hessian.studies import order_statistics
-from lightning_hessian.studies.mean_distance import MIN_ORDERS, SortedLosses, mean_distances
 from lightning_hessian.studies.order_statistics import sizes_up_to
 from tests.helpers.orders import POPULATIONS, differences_over_all_orders
 

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.studies import difference_along, order_statistics, simulate_orders
+from lightning_hessian.statistics import difference_along, simulate_orders
+from lightning_hessian.studies import order_statistics
 from tests.helpers.orders import POPULATIONS, differences_over_all_orders
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_hessian.objective import ColumnScatter, scattered_products
 from lightning_hessian.probes import rademacher
-from lightning_hessian.results import SamplingError
+from lightning_hessian.records import SamplingError
 from lightning_hessian.studies import sampling_error
 from lightning_hessian.studies.batch_spread import trace_variance
 from lightning_hessian.studies.sampling_error import repulsion

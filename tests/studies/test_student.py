@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.studies.student import widening
+from lightning_hessian.statistics import widening
 
 
 def test_widening_is_students_quantile_over_the_normals() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.objective import TrainingLoss, sample_losses
-from lightning_hessian.results import LossSurface
+from lightning_hessian.records import LossSurface
 from lightning_hessian.studies import loss_surface, parameter_norm, random_directions
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics

@@ -7,13 +7,15 @@ import math
 import pytest
 import torch
 
+from lightning_hessian.theory import (
+    sample_size_by_mean_abs,
+    sample_size_by_rms,
+    sample_size_uniform,
+)
 from lightning_hessian.theory.kiselev_grabovoy_2024 import (
     difference_bound,
     mean_square_difference,
     rms_difference,
-    sample_size_by_mean_abs,
-    sample_size_by_rms,
-    sample_size_uniform,
     worst_case_difference_bound,
     worst_case_sample_size,
     worst_case_sample_size_of_mean_square,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.results import SamplingError
+from lightning_hessian.records import SamplingError
 from lightning_hessian.writers.scalars import spectrum_scalars
 from tests.helpers.reports import failed_at, report_at
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.panels import rasterize, spectrum_figure
-from lightning_hessian.results import SpectralDensity
+from lightning_hessian.records import SpectralDensity
 from lightning_hessian.writers import SpectrumWriter
 from lightning_hessian.writers.scalars import spectrum_scalars
 from lightning_hessian.writers.tensorboard import NUM_BUCKETS, tensorboard_loggers

@@ -20,7 +20,7 @@ from lightning_hessian.objective.isolation.numerics import exact_derivatives
 from lightning_hessian.objective.isolation.shards import is_sharded, set_sharding_aside, whole
 from lightning_hessian.objective.isolation.silence import mute_logging, silence_trainer, stand_ins
 from lightning_hessian.objective.isolation.state import StateSnapshot
-from lightning_hessian.results import Mode
+from lightning_hessian.records import Mode
 
 
 class Sandbox:

@@ -29,7 +29,7 @@ from lightning_hessian.objective.samples.separability import (
     tolerance,
     unlike_the_handful,
 )
-from lightning_hessian.results import SampleMethod, Separability
+from lightning_hessian.records import SampleMethod, Separability
 
 _NOTES: dict[Separability | None, tuple[str, ...]] = {
     "mean": (),

@@ -14,7 +14,7 @@ from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import agreed, anywhere
 from lightning_hessian.objective.samples.alone import loss_of
 from lightning_hessian.objective.samples.rows import joined, rows_of
-from lightning_hessian.results import Separability
+from lightning_hessian.records import Separability
 
 NUM_ROWS = 6
 MIN_DISTANCE = 100

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lightning_hessian.results.primitives import JsonValue, from_primitives, to_primitives
+from lightning_hessian.records.json_values import JsonValue, from_primitives, to_primitives
 
 Mode = Literal["eval", "train"]
 """``eval``: dropout off, running statistics. ``train``: fixed dropout masks, batch statistics."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_hessian.results import HvpMethod
+from lightning_hessian.records.spectrum_report import HvpMethod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

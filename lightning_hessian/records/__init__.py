@@ -1,7 +1,6 @@
 """Frozen records of what was measured: values with their errors, plain floats and CPU tensors."""
 
-from lightning_hessian.results.deviation import deviation
-from lightning_hessian.results.estimates import (
+from lightning_hessian.records.estimates import (
     BlockTraces,
     Eigenvalues,
     NegativeMass,
@@ -9,24 +8,26 @@ from lightning_hessian.results.estimates import (
     Spectrum,
     TraceEstimate,
 )
-from lightning_hessian.results.loss_difference import (
+from lightning_hessian.records.json_values import JsonValue
+from lightning_hessian.records.loss_difference import (
     LossDifferenceReport,
     SampleMethod,
     Separability,
 )
-from lightning_hessian.results.loss_records import (
+from lightning_hessian.records.loss_statistics import (
     HeldOutLosses,
     LossSurface,
     NeighbourhoodVariance,
     OrderStatistics,
 )
-from lightning_hessian.results.primitives import JsonValue
-from lightning_hessian.results.report import Mode, Report, Weights
-from lightning_hessian.results.required_sample_size import RequiredSampleSize, SampleSizeRule
-from lightning_hessian.results.sampling_error import SamplingError
-from lightning_hessian.results.spectrum_report import Engine, HvpMethod, SpectrumReport
+from lightning_hessian.records.product_quality import EXACT, ProductQuality
+from lightning_hessian.records.report import Mode, Report, Weights
+from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
+from lightning_hessian.records.sampling_error import SamplingError
+from lightning_hessian.records.spectrum_report import Engine, HvpMethod, SpectrumReport
 
 __all__ = [
+    "EXACT",
     "BlockTraces",
     "Eigenvalues",
     "Engine",
@@ -39,6 +40,7 @@ __all__ = [
     "NegativeMass",
     "NeighbourhoodVariance",
     "OrderStatistics",
+    "ProductQuality",
     "Report",
     "RequiredSampleSize",
     "SampleMethod",
@@ -50,5 +52,4 @@ __all__ = [
     "SpectrumReport",
     "TraceEstimate",
     "Weights",
-    "deviation",
 ]

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from lightning_hessian.theory.kiselev_grabovoy_2024 import (
+from lightning_hessian.theory import (
     sample_size_by_mean_abs,
     sample_size_by_rms,
     sample_size_uniform,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lightning_hessian.results import Mode
+from lightning_hessian.records import Mode
 
 SweepPrecision = Literal["full", "fast_float32", "bfloat16"]
 

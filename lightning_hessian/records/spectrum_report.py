@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.results.estimates import SpectralDensity
-from lightning_hessian.results.report import Report, no_numbers
-from lightning_hessian.results.sampling_error import SamplingError
+from lightning_hessian.records.estimates import SpectralDensity
+from lightning_hessian.records.report import Report, no_numbers
+from lightning_hessian.records.sampling_error import SamplingError
 
 Engine = Literal["krylov", "pyhessian"]
 """``krylov``: this package's own. ``pyhessian``: PyHessian, as published."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lightning_hessian.results.report import no_numbers
+from lightning_hessian.records.report import no_numbers
 
 
 # without slots: a report has two bases, and only one of them may have slots

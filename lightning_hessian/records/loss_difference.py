@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.results.loss_records import (
+from lightning_hessian.records.loss_statistics import (
     HeldOutLosses,
     LossSurface,
     NeighbourhoodVariance,
     OrderStatistics,
 )
-from lightning_hessian.results.report import Report, no_numbers
-from lightning_hessian.results.required_sample_size import (
+from lightning_hessian.records.report import Report, no_numbers
+from lightning_hessian.records.required_sample_size import (
     FurtherLosses,
     RequiredSampleSize,
     SampleSizeRule,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lightning_hessian.callbacks.options import SweepPrecision
-from lightning_hessian.engines import PyHessianOptions
-from lightning_hessian.results import Engine
+from lightning_hessian.options.loss import SweepPrecision
+from lightning_hessian.options.pyhessian import PyHessianOptions
+from lightning_hessian.records import Engine
 
 GIBIBYTE = 2**30
 SMALLEST_SWEEP = 8
