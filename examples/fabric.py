@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
-from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.operators import HessianOperator
 from lightning_hessian.parameters import ParameterSelection
 
 SEED = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import rademacher
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.linalg import measure_spectrum
+from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.operators import HessianOperator
 from lightning_hessian.parameters import ParameterSelection
-from lightning_hessian.types import SymmetricOperator
 
 GIB = 2**30
 MAX_HVPS = 100

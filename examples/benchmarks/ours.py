@@ -13,9 +13,9 @@ from torch import Tensor
 from examples.benchmarks.answers import Answer
 from examples.benchmarks.workloads import Workload
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.operators import HessianOperator
 from lightning_hessian.parameters import ParameterSelection
 
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.estimators import measure_spectrum
+from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import Conductor, Sandbox, TrainingLoss, conduct, processes_of
 from lightning_hessian.objective.processes import Alone, Processes
-from lightning_hessian.operators import HessianOperator
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.records import Spectrum
 

@@ -31,17 +31,17 @@ from torch.nn import functional as F
 
 from examples.data import images_and_labels
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.estimators import (
+from lightning_hessian.hvp import HessianOperator, ScatterOperator
+from lightning_hessian.linalg import (
     KrylovSpace,
     RitzPairs,
     block_lanczos,
     estimate_trace,
+    rademacher,
     spectral_density,
 )
 from lightning_hessian.objective import Sandbox, TrainingLoss
-from lightning_hessian.operators import HessianOperator, ScatterOperator
 from lightning_hessian.parameters import ParameterSelection
-from lightning_hessian.probes import rademacher
 from lightning_hessian.records import SamplingError, SpectralDensity, TraceEstimate
 from lightning_hessian.studies import refined_interval, sampling_error
 

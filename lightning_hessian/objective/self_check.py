@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
+from lightning_hessian.linalg import rademacher
 from lightning_hessian.objective.graph import node_names, once_differentiable_functions
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.processes import agreed, anywhere, entered_together
-from lightning_hessian.probes import rademacher
 
 ASYMMETRY_LIMIT = 1e-6
 ROUGH_ASYMMETRY_LIMIT = 1e-4

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import SpectralNorm, spectral_norm
+from lightning_hessian.hvp import SampleDifferenceOperator
+from lightning_hessian.linalg import SpectralNorm, spectral_norm
 from lightning_hessian.objective import Conductor, TrainingLoss
-from lightning_hessian.operators import SampleDifferenceOperator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,15 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import basis as basis_module
-from lightning_hessian.estimators.basis import Basis, FullBasis
-from lightning_hessian.estimators.basis_kinds import (
-    BASIS_KINDS,
-    BasisKind,
-    make_basis,
-    vector_bytes,
-)
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator
+from lightning_hessian.linalg import basis as basis_module
+from lightning_hessian.linalg.basis import Basis, FullBasis
+from lightning_hessian.linalg.basis_kinds import BASIS_KINDS, BasisKind, make_basis, vector_bytes
 
 SIZE = 500
 TYPES = [torch.float32, torch.float64]

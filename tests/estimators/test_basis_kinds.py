@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import KrylovSpace, RitzPairs, block_lanczos
-from lightning_hessian.estimators import basis as basis_module
-from lightning_hessian.estimators.basis_kinds import BasisKind
-from lightning_hessian.estimators.krylov import _norm_bound
-from lightning_hessian.operators import DenseOperator
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import (
+    DenseOperator,
+    KrylovSpace,
+    RitzPairs,
+    block_lanczos,
+    rademacher,
+)
+from lightning_hessian.linalg import basis as basis_module
+from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.krylov import _norm_bound
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors, Waits
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with, various
 

@@ -10,8 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators import KrylovSpace, estimate_trace, measure_spectrum
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, KrylovSpace, estimate_trace, measure_spectrum
 from lightning_hessian.records import BlockTraces, Spectrum
 from tests.helpers.spectra import (
     outliers_and_bulk,

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators import RitzPairs, quadrature_weights, spectral_density
+from lightning_hessian.linalg import RitzPairs, quadrature_weights, spectral_density
 from lightning_hessian.records import SpectralDensity
 from tests.helpers.spectra import (
     outliers_and_bulk,

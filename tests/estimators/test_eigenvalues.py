@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.estimators import RitzPairs, largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg import RitzPairs, largest_eigenvalues, smallest_eigenvalues
 from tests.helpers.spectra import outliers_and_bulk, rank_deficient, sweep, symmetric_with, various
 
 

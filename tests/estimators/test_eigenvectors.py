@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import leading_eigenvectors
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, leading_eigenvectors
 from tests.helpers.spectra import outliers_and_bulk, rank_deficient, symmetric_with
 
 

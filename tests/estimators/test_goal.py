@@ -10,17 +10,17 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators import (
+from lightning_hessian.linalg import (
+    DenseOperator,
     KrylovSpace,
     RitzPairs,
     block_lanczos,
     measure_spectrum,
     quadrature_weights,
+    rademacher,
 )
-from lightning_hessian.estimators.goal import Goal, Wanted
-from lightning_hessian.estimators.spectrum import default_block_size
-from lightning_hessian.operators import DenseOperator
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.spectrum import default_block_size
+from lightning_hessian.linalg.stopping import Goal, Wanted
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

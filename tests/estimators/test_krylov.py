@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
-from lightning_hessian.estimators import RitzPairs, block_lanczos
-from lightning_hessian.operators import DenseOperator
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import DenseOperator, RitzPairs, block_lanczos, rademacher
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,

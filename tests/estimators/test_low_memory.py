@@ -9,9 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators import basis as basis_module
-from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, measure_spectrum
+from lightning_hessian.linalg import basis as basis_module
 from lightning_hessian.records import Spectrum
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors
 from tests.helpers.spectra import (

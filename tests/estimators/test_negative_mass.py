@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import KrylovSpace, RitzPairs, negative_mass, spectral_density
-from lightning_hessian.estimators.negative_mass import _jacobi_matrices, _wilson, radau_bounds
+from lightning_hessian.linalg import KrylovSpace, RitzPairs, negative_mass, spectral_density
+from lightning_hessian.linalg.negative_mass import _jacobi_matrices, _wilson, radau_bounds
 from lightning_hessian.records import NegativeMass
 from tests.helpers.spectra import (
     outliers_and_bulk,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import align
+from lightning_hessian.linalg import align
 
 
 def orthonormal(size: int, count: int, seed: int = 0) -> Tensor:

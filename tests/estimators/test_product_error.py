@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import measure_spectrum
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, measure_spectrum
 from lightning_hessian.records import Spectrum
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with
 

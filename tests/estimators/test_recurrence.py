@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
-from lightning_hessian.estimators import Recurrence, lanczos_recurrence
-from lightning_hessian.estimators.basis import FullBasis
-from lightning_hessian.estimators.distance import wasserstein_distance
-from lightning_hessian.operators import DenseOperator
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import DenseOperator, Recurrence, lanczos_recurrence, rademacher
+from lightning_hessian.linalg.basis import FullBasis
+from lightning_hessian.linalg.wasserstein import wasserstein_distance
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors
 from tests.helpers.spectra import (
     outliers_and_bulk,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.estimators import spectral_norm
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, spectral_norm
 from tests.helpers.spectra import outliers_and_bulk, rank_deficient, symmetric_with, various
 
 

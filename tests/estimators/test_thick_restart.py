@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import ExtremePairs, extreme_eigenpairs
-from lightning_hessian.estimators import basis as basis_module
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator, ExtremePairs, extreme_eigenpairs
+from lightning_hessian.linalg import basis as basis_module
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with, various
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators import KrylovSpace, block_lanczos
-from lightning_hessian.operators import DenseOperator
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import DenseOperator, KrylovSpace, block_lanczos, rademacher
 
 
 def symmetric_with(

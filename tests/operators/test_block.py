@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.estimators import leading_eigenvectors
-from lightning_hessian.estimators.counted import CountedOperator
-from lightning_hessian.operators import BlockOperator, DenseOperator
+from lightning_hessian.linalg import BlockOperator, DenseOperator, leading_eigenvectors
+from lightning_hessian.linalg.counting_operator import CountedOperator
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with
 
 MATRIX = symmetric_with(outliers_and_bulk(40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.operators import DenseOperator
+from lightning_hessian.linalg import DenseOperator
 from tests.helpers.spectra import power_law, symmetric_with
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp import SampleDifferenceOperator
 from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.operators import SampleDifferenceOperator
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.operators import HessianOperator
+from lightning_hessian.hvp import HessianOperator
 
 
 class Bowl:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg import rademacher
 from lightning_hessian.studies.batch_deviations import MOMENTS
 from tests.helpers.quadratics import Quadratics
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.estimators.spectrum import DENSITY_RTOL
+from lightning_hessian.linalg.spectrum import DENSITY_RTOL
 from lightning_hessian.objective import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.networks import (

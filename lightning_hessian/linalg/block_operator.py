@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.operators.hessian import check_block
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.hvp import check_block
+from lightning_hessian.linalg.operator import SymmetricOperator
 
 
 class BlockOperator:

@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators.block_traces import BlockTraceSums
-from lightning_hessian.estimators.krylov import KrylovSpace
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.block_traces import BlockTraceSums
+from lightning_hessian.linalg.krylov import KrylovSpace
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.records import TraceEstimate
-from lightning_hessian.types import SymmetricOperator
 
 NUM_PILOT = 8
 

@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import FullBasis
-from lightning_hessian.estimators.basis_kinds import vector_bytes
-from lightning_hessian.estimators.density import BANDWIDTH_SHARE
-from lightning_hessian.estimators.eigenvalues import end_order, has_converged
-from lightning_hessian.estimators.negative_mass import negative_share
-from lightning_hessian.estimators.recurrence import lanczos_recurrence
-from lightning_hessian.estimators.thick_restart import ExtremePairs, extreme_eigenpairs
-from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
+from lightning_hessian.linalg.basis import FullBasis
+from lightning_hessian.linalg.basis_kinds import vector_bytes
+from lightning_hessian.linalg.density import BANDWIDTH_SHARE
+from lightning_hessian.linalg.eigenvalues import end_order, has_converged
+from lightning_hessian.linalg.lanczos_short import lanczos_recurrence
+from lightning_hessian.linalg.negative_mass import negative_share
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
+from lightning_hessian.linalg.trace import NUM_PILOT, estimate_trace
 from lightning_hessian.records import Spectrum
-from lightning_hessian.types import SymmetricOperator
 
 WORKING_BLOCKS = 4
 """Blocks beside the basis: products, remainder, next block, and one of the operator's."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.krylov import KrylovSpace
+from lightning_hessian.linalg.krylov import KrylovSpace
 from lightning_hessian.records import BlockTraces
 
 COLUMNS = 8

@@ -11,12 +11,12 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
-from lightning_hessian.estimators.basis import Basis
-from lightning_hessian.estimators.distance import wasserstein_distance
-from lightning_hessian.estimators.krylov import ROUNDINGS
-from lightning_hessian.estimators.three_terms import ThreeTerms
+from lightning_hessian.linalg.basis import Basis
+from lightning_hessian.linalg.krylov import ROUNDINGS
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.three_terms import ThreeTerms
+from lightning_hessian.linalg.wasserstein import wasserstein_distance
 from lightning_hessian.records import SpectralDensity, TraceEstimate
-from lightning_hessian.types import SymmetricOperator
 
 CHECK_EVERY = 2
 

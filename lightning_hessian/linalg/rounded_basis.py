@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import Basis, gram
+from lightning_hessian.linalg.basis import Basis, gram
 
 
 class RoundedBasis(Basis):

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.estimators.eigenvalues import has_converged
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
+from lightning_hessian.linalg.eigenvalues import has_converged
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.records import SpectralDensity
 
 BANDWIDTH_SHARE = 0.01

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import FullBasis
-from lightning_hessian.estimators.basis_kinds import BasisKind, make_basis
-from lightning_hessian.estimators.orthogonalization import orthonormal_rows, refill, remainder_of
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.linalg.basis import FullBasis
+from lightning_hessian.linalg.basis_kinds import BasisKind, make_basis
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.orthogonalization import orthonormal_rows, refill, remainder_of
 
 
 class BlockSweep:

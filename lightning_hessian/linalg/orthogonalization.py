@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
-from lightning_hessian.estimators.basis import Basis, gram, inner_products
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.basis import Basis, gram, inner_products
+from lightning_hessian.linalg.probes import rademacher
 
 WELL_CONDITIONED = 1e-2
 """Shortest remainder, relative to the products, that two passes leave orthogonal to rounding."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import Basis, inner_products
-from lightning_hessian.probes import rademacher
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.linalg.basis import Basis, inner_products
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 
 
 class ThreeTerms:

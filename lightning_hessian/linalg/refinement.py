@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import FullBasis
-from lightning_hessian.estimators.eigenvalues import (
+from lightning_hessian.linalg.basis import FullBasis
+from lightning_hessian.linalg.eigenvalues import (
     end_order,
     largest_eigenvalues,
     smallest_eigenvalues,
 )
-from lightning_hessian.estimators.krylov import ROUNDINGS, KrylovSpace, RitzPairs
+from lightning_hessian.linalg.krylov import ROUNDINGS, KrylovSpace, RitzPairs
+from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.records import Eigenvalues
-from lightning_hessian.types import SymmetricOperator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lightning_hessian.estimators.eigenvalues import has_converged
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
-from lightning_hessian.probes import rademacher
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.linalg.eigenvalues import has_converged
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

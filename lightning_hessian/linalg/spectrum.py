@@ -9,23 +9,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis_kinds import BasisKind
-from lightning_hessian.estimators.counted import CountedOperator
-from lightning_hessian.estimators.density import spectral_density
-from lightning_hessian.estimators.eigenvalues import (
+from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.counting_operator import CountedOperator
+from lightning_hessian.linalg.density import spectral_density
+from lightning_hessian.linalg.eigenvalues import (
     end_order,
     largest_eigenvalues,
     smallest_eigenvalues,
 )
-from lightning_hessian.estimators.goal import Goal, Wanted
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
-from lightning_hessian.estimators.low_memory import measure_in_few_vectors, vectors_that_fit
-from lightning_hessian.estimators.negative_mass import negative_mass
-from lightning_hessian.estimators.refinement import RefinedPairs, refine
-from lightning_hessian.estimators.trace import NUM_PILOT, estimate_trace
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.few_vectors import measure_in_few_vectors, vectors_that_fit
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.negative_mass import negative_mass
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
+from lightning_hessian.linalg.refinement import RefinedPairs, refine
+from lightning_hessian.linalg.stopping import Goal, Wanted
+from lightning_hessian.linalg.trace import NUM_PILOT, estimate_trace
 from lightning_hessian.records import Spectrum
-from lightning_hessian.types import SymmetricOperator
 
 DENSITY_RTOL = 1e-3
 ENOUGH_VECTORS = 64

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.basis import Basis
-from lightning_hessian.estimators.basis_kinds import BasisKind
-from lightning_hessian.estimators.block_sweep import BlockSweep
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.linalg.basis import Basis
+from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.block_sweep import BlockSweep
+from lightning_hessian.linalg.operator import SymmetricOperator
 
 ROUNDINGS = 64
 """Share of the operator's norm, in machine epsilons, added to every bound.

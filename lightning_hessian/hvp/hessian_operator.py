@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.types import TwiceDifferentiable
+from lightning_hessian.linalg import TwiceDifferentiable
 
 
 class HessianOperator:

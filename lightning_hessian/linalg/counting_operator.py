@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_hessian.types import SymmetricOperator
+from lightning_hessian.linalg.operator import SymmetricOperator
 
 
 class CountedOperator:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.records import NegativeMass, SpectralDensity
 
 THRESHOLD_SHARE = 1e-3

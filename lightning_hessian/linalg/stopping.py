@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from lightning_hessian.estimators.density import quadrature_weights
-from lightning_hessian.estimators.distance import wasserstein_distance
-from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs
-from lightning_hessian.estimators.trace import NUM_PILOT
+from lightning_hessian.linalg.density import quadrature_weights
+from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
+from lightning_hessian.linalg.trace import NUM_PILOT
+from lightning_hessian.linalg.wasserstein import wasserstein_distance
 
 STRIDE = 4
 QUIET_STRIDES = 2

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.eigenvalues import largest_eigenvalues
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, block_lanczos
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.eigenvalues import largest_eigenvalues
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.records import Eigenvalues
-from lightning_hessian.types import SymmetricOperator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from lightning_hessian.estimators.basis import Basis, FullBasis
-from lightning_hessian.estimators.rounded_basis import RoundedBasis
-from lightning_hessian.types import Placed
+from lightning_hessian.linalg.basis import Basis, FullBasis
+from lightning_hessian.linalg.operator import Placed
+from lightning_hessian.linalg.rounded_basis import RoundedBasis
 
 BasisKind = Literal["full", "bfloat16", "cpu"]
 BASIS_KINDS: tuple[BasisKind, ...] = ("full", "bfloat16", "cpu")

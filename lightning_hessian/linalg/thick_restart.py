@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_hessian.estimators.block_sweep import BlockSweep
-from lightning_hessian.estimators.eigenvalues import largest_eigenvalues, smallest_eigenvalues
-from lightning_hessian.estimators.krylov import KrylovSpace, RitzPairs, space_of
-from lightning_hessian.probes import rademacher
+from lightning_hessian.linalg.block_sweep import BlockSweep
+from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, space_of
+from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.records import Eigenvalues
-from lightning_hessian.types import SymmetricOperator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

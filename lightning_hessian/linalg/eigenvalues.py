@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_hessian.estimators.krylov import RitzPairs
+from lightning_hessian.linalg.krylov import RitzPairs
 from lightning_hessian.records import Eigenvalues
 
 NORM_SHARE = 0.01

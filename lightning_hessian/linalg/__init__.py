@@ -1,0 +1,43 @@
+"""Symmetric operators, known by their products, and what can be told of them: eigenvalues, trace, density."""
+
+from lightning_hessian.linalg.block_operator import BlockOperator
+from lightning_hessian.linalg.dense_operator import DenseOperator
+from lightning_hessian.linalg.density import quadrature_weights, spectral_density
+from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg.eigenvectors import Eigenpairs, leading_eigenvectors
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.lanczos_short import Recurrence, lanczos_recurrence
+from lightning_hessian.linalg.negative_mass import negative_mass
+from lightning_hessian.linalg.operator import TwiceDifferentiable
+from lightning_hessian.linalg.overlap import align
+from lightning_hessian.linalg.probes import rademacher
+from lightning_hessian.linalg.spectral_norm import SpectralNorm, spectral_norm
+from lightning_hessian.linalg.spectrum import measure_spectrum
+from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
+from lightning_hessian.linalg.trace import estimate_trace
+
+__all__ = [
+    "BlockOperator",
+    "DenseOperator",
+    "Eigenpairs",
+    "ExtremePairs",
+    "KrylovSpace",
+    "Recurrence",
+    "RitzPairs",
+    "SpectralNorm",
+    "TwiceDifferentiable",
+    "align",
+    "block_lanczos",
+    "estimate_trace",
+    "extreme_eigenpairs",
+    "lanczos_recurrence",
+    "largest_eigenvalues",
+    "leading_eigenvectors",
+    "measure_spectrum",
+    "negative_mass",
+    "quadrature_weights",
+    "rademacher",
+    "smallest_eigenvalues",
+    "spectral_density",
+    "spectral_norm",
+]
