@@ -22,8 +22,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference
-from lightning_hessian.panels import history_figure, loss_difference_figure, spectrum_figure
-from lightning_hessian.writers import loss_difference_table, spectrum_table
+from lightning_hessian.show import (
+    history_figure,
+    loss_difference_figure,
+    loss_difference_table,
+    spectrum_figure,
+    spectrum_table,
+)
 
 
 class DigitsClassifier(pl.LightningModule):

@@ -39,7 +39,7 @@ from torch.func import functional_call, jacrev
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.panels import spectrum_figure
+from lightning_hessian.show import spectrum_figure
 
 HORIZON = 12
 WIDTH, HEIGHT = 4, 3

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from examples.sample_size_claims import exponential_average
 from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, NUM_ORDERS, Family, at_largest
-from lightning_hessian.panels.style import FAINT, new_figure
+from lightning_hessian.show.figures.style import FAINT, new_figure
 
 DIFFERENCE = r"mean $|L_{k+1} - L_k|$"
 SCALE = 1e5

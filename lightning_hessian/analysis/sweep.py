@@ -19,7 +19,7 @@ from lightning_hessian.callbacks import HostCallback, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.objective import StateSnapshot
 from lightning_hessian.records import Weights
-from lightning_hessian.writers import write_sidecar
+from lightning_hessian.show import write_sidecar
 
 TOO_LATE = "the process was told to end before this checkpoint was measured"
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.writers import sidecar_ending, sidecar_path, write_sidecar
+from lightning_hessian.show import sidecar_ending, sidecar_path, write_sidecar
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 """How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""

@@ -14,16 +14,17 @@ from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions, ObjectiveOptions, Plane
-from lightning_hessian.panels import (
+from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.show import (
+    LossDifferenceWriter,
     loss_difference_figure,
     loss_difference_history_figure,
+    loss_difference_table,
     neighbourhood_figure,
     rasterize,
     surface_figure,
 )
-from lightning_hessian.records import LossDifferenceReport
 from lightning_hessian.studies import measure_loss_difference
-from lightning_hessian.writers import LossDifferenceWriter, loss_difference_table
 
 
 class LossDifference(MeasurementCallback):

@@ -24,9 +24,8 @@ from lightning_hessian.options import (
     SpectrumOptions,
     SweepPrecision,
 )
-from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.records import Engine, Mode, SamplingError, SpectrumReport
-from lightning_hessian.writers import SpectrumWriter, spectrum_table
+from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure, spectrum_table
 
 EXPECTED_HVPS = 48
 PYHESSIAN_HVPS = 300

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.writers.scalars import spectrum_scalars
+from lightning_hessian.show.scalars import spectrum_scalars
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
 from tests.helpers.fitting import loader, trainer

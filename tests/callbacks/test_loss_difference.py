@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian import HessianSpectrum, LossDifferenceReport
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.helpers.difference import LossesAlone, difference, losses_alone
 from tests.helpers.events import Events
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer

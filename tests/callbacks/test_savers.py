@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.callbacks.test_checkpoints import KEY, Validated, at_saves, saved, true_eigenvalue
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import steps

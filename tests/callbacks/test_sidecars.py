@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.callbacks.checkpoints import Sidecars
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.callbacks.test_checkpoints import true_eigenvalue
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed
 from tests.helpers.fitting import Classifier, loader, trainer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.writers.scalars import spectrum_scalars
+from lightning_hessian.show.scalars import spectrum_scalars
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 

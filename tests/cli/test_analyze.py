@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightning_hessian import HessianSpectrum, SpectrumReport, __main__, analyze
 from lightning_hessian.cli import AnalysisTrainer, HessianCLI, cli_of
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from lightning_hessian import LossDifference, LossDifferenceReport, analyze
 from lightning_hessian.cli import HessianCLI
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, fitted, numbers
 from tests.helpers.difference import difference
 from tests.helpers.fitting import loader, trainer

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.helpers.fitting import loader
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes

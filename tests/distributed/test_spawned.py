@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.writers import read_sidecar
+from lightning_hessian.show import read_sidecar
 from tests.distributed.test_equality import measured_by_one, numbers, plain, spectrum
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.hard_modules import seeded

@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from lightning_hessian.panels import history_figure, rasterize
+from lightning_hessian.show import history_figure, rasterize
 from tests.helpers.reports import failed_at, report_at
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from lightning_hessian.panels import loss_difference_history_figure, rasterize
+from lightning_hessian.show import loss_difference_history_figure, rasterize
 from tests.helpers.artists import bars
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,

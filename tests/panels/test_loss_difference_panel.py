@@ -11,8 +11,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from lightning_hessian.panels import loss_difference_figure, rasterize
 from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.show import loss_difference_figure, rasterize
 from tests.helpers.artists import band, bars, line
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,

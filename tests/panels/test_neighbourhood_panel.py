@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lightning_hessian.panels import neighbourhood_figure, rasterize
+from lightning_hessian.show import neighbourhood_figure, rasterize
 from tests.helpers.artists import bars, line
 from tests.helpers.loss_difference_reports import (
     difference_report,

@@ -11,8 +11,8 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from lightning_hessian.panels import rasterize, spectrum_figure
-from lightning_hessian.panels.style import LARGEST, SMALLEST
+from lightning_hessian.show import rasterize, spectrum_figure
+from lightning_hessian.show.figures.style import LARGEST, SMALLEST
 from tests.helpers.reports import density_at, failed_at, report_at
 
 

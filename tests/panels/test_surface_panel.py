@@ -10,8 +10,8 @@ import pytest
 import torch
 from matplotlib.contour import QuadContourSet
 
-from lightning_hessian.panels import rasterize, surface_figure
 from lightning_hessian.records import LossSurface
+from lightning_hessian.show import rasterize, surface_figure
 from tests.helpers.loss_difference_reports import bowl
 
 

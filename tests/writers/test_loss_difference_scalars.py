@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lightning_hessian.writers.scalars import loss_difference_scalars
+from lightning_hessian.show.scalars import loss_difference_scalars
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,
     HELD_OUT,

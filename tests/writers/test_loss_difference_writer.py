@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_hessian.writers import LossDifferenceWriter
-from lightning_hessian.writers.scalars import loss_difference_scalars
+from lightning_hessian.show import LossDifferenceWriter
+from lightning_hessian.show.scalars import loss_difference_scalars
 from tests.helpers.events import Events
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_hessian.records import SamplingError
-from lightning_hessian.writers.scalars import spectrum_scalars
+from lightning_hessian.show.scalars import spectrum_scalars
 from tests.helpers.reports import failed_at, report_at
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.writers import loss_difference_table, spectrum_table
+from lightning_hessian.show import loss_difference_table, spectrum_table
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,
     difference_report,

@@ -12,11 +12,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.panels import rasterize, spectrum_figure
 from lightning_hessian.records import SpectralDensity
-from lightning_hessian.writers import SpectrumWriter
-from lightning_hessian.writers.scalars import spectrum_scalars
-from lightning_hessian.writers.tensorboard import NUM_BUCKETS, tensorboard_loggers
+from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure
+from lightning_hessian.show.scalars import spectrum_scalars
+from lightning_hessian.show.tensorboard import NUM_BUCKETS, tensorboard_loggers
 from tests.helpers.events import Events
 from tests.helpers.reports import density_at, failed_at, report_at
 

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_hessian.panels.derivative_distance import draw_distances, has_derivatives
-from lightning_hessian.panels.spectrum import describe
-from lightning_hessian.panels.style import (
+from lightning_hessian.records import LossDifferenceReport, RequiredSampleSize
+from lightning_hessian.show.figures.derivative_convergence import draw_distances, has_derivatives
+from lightning_hessian.show.figures.spectrum import describe
+from lightning_hessian.show.figures.style import (
     BAND,
     CURVE,
     FAINT,
@@ -22,7 +23,6 @@ from lightning_hessian.panels.style import (
     THIRD,
     new_figure,
 )
-from lightning_hessian.records import LossDifferenceReport, RequiredSampleSize
 
 ERRORS = 2
 FURTHEST = 100

@@ -9,10 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.panels.history import without_failures
-from lightning_hessian.panels.spectrum import describe
-from lightning_hessian.panels.style import BAND, CURVE, FAINT, FOURTH, SECOND, THIRD, new_figure
 from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.history import without_failures
+from lightning_hessian.show.figures.spectrum import describe
+from lightning_hessian.show.figures.style import (
+    BAND,
+    CURVE,
+    FAINT,
+    FOURTH,
+    SECOND,
+    THIRD,
+    new_figure,
+)
 from lightning_hessian.statistics import deviation
 
 Reports = Sequence[LossDifferenceReport]

@@ -7,9 +7,9 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_hessian.records import LossDifferenceReport
-from lightning_hessian.writers.report_writer import ReportWriter
-from lightning_hessian.writers.scalars import loss_difference_scalars, neighbourhood_tag, size_tag
-from lightning_hessian.writers.tensorboard import Charts, lines, margin
+from lightning_hessian.show.report_writer import ReportWriter
+from lightning_hessian.show.scalars import loss_difference_scalars, neighbourhood_tag, size_tag
+from lightning_hessian.show.tensorboard import Charts, lines, margin
 
 
 class LossDifferenceWriter(ReportWriter[LossDifferenceReport]):

@@ -7,8 +7,8 @@ import math
 import torch
 from matplotlib.axes import Axes
 
-from lightning_hessian.panels.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
 from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
 from lightning_hessian.statistics import deviation
 
 ERRORS = 2

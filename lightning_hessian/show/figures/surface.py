@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from lightning_hessian.panels.style import FAINT, HOLE, new_figure
 from lightning_hessian.records import LossSurface
+from lightning_hessian.show.figures.style import FAINT, HOLE, new_figure
 
 Array = npt.NDArray[np.float64]
 NUM_LEVELS = 16

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.records import Report
-from lightning_hessian.writers.tensorboard import Charts, tensorboard_loggers, write_layout
+from lightning_hessian.show.tensorboard import Charts, tensorboard_loggers, write_layout
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 

@@ -8,8 +8,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
+from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 
 NUM_POINTS = 2000
 SEVERAL_EIGENVALUES = 0.1

@@ -7,9 +7,9 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_hessian.records import SpectrumReport
-from lightning_hessian.writers.report_writer import ReportWriter
-from lightning_hessian.writers.scalars import spectrum_scalars
-from lightning_hessian.writers.tensorboard import Charts, lines, margin, write_density
+from lightning_hessian.show.report_writer import ReportWriter
+from lightning_hessian.show.scalars import spectrum_scalars
+from lightning_hessian.show.tensorboard import Charts, lines, margin, write_density
 
 
 class SpectrumWriter(ReportWriter[SpectrumReport]):

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.panels.spectrum import describe
-from lightning_hessian.panels.style import CURVE, FAINT, SECOND, THIRD, new_figure
 from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.spectrum import describe
+from lightning_hessian.show.figures.style import CURVE, FAINT, SECOND, THIRD, new_figure
 
 ERRORS = 2
 PARTS = (("value", "-", SECOND), ("linear", "--", THIRD), ("quadratic", ":", FAINT))

@@ -8,9 +8,9 @@ from typing import TypeVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.panels.spectrum import describe
-from lightning_hessian.panels.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 from lightning_hessian.records import Report, SpectrumReport
+from lightning_hessian.show.figures.spectrum import describe
+from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 
