@@ -11,20 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lightning_hessian"
 RANKS = {
     "errors": 0,
-    "probes": 0,
     "statistics": 0,
     "theory": 0,
-    "types": 0,
     "batches": 1,
     "parameters": 1,
     "records": 1,
     "options": 2,
-    "panels": 3,
+    "linalg": 3,
+    "show": 3,
     "objective": 6,
-    "operators": 7,
-    "estimators": 8,
+    "hvp": 8,
     "engines": 9,
-    "writers": 9,
     "studies": 10,
     "callbacks": 11,
     "analysis": 12,
@@ -32,10 +29,10 @@ RANKS = {
     "__main__": 14,
 }
 ONLY_IN = {
-    "lightning": {"analysis", "callbacks", "cli", "objective", "writers"},
+    "lightning": {"analysis", "callbacks", "cli", "hvp", "objective", "show"},
     "pytorch_lightning": {"callbacks"},
-    "matplotlib": {"panels"},
-    "torch.utils.tensorboard": {"writers"},
+    "matplotlib": {"show"},
+    "torch.utils.tensorboard": {"show"},
 }
 FILES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"

@@ -1,6 +1,6 @@
-"""Products of the training loss's Hessian with vectors: exact ones, differences of gradients, and by batch."""
+"""Products of the loss's Hessian with vectors: exact ones, by differences, and by batch."""
 
-from lightning_hessian.hvp.hessian_operator import HessianOperator, check_block
+from lightning_hessian.hvp.hessian_operator import HessianOperator
 from lightning_hessian.hvp.sample_difference import SampleDifferenceOperator
 from lightning_hessian.hvp.scatter_operator import ScatterOperator
 
@@ -8,5 +8,4 @@ __all__ = [
     "HessianOperator",
     "SampleDifferenceOperator",
     "ScatterOperator",
-    "check_block",
 ]

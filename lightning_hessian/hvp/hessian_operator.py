@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg import TwiceDifferentiable
+from lightning_hessian.linalg import TwiceDifferentiable, check_block
 
 
 class HessianOperator:
@@ -50,20 +50,3 @@ class HessianOperator:
         """
         check_block(vectors, self.size)
         return self._function.hessian_products(vectors)
-
-
-def check_block(vectors: Tensor, size: int) -> None:
-    """Refuse what is not a block of column vectors.
-
-    Args:
-        vectors: To be multiplied.
-        size: Number of rows of the operator.
-
-    Raises:
-        ValueError: If ``vectors`` is not ``(size, b)``.
-    """
-    if vectors.dim() != 2 or vectors.shape[0] != size:
-        raise ValueError(
-            f"`vectors` must have shape ({size}, b), got {tuple(vectors.shape)}. A single vector "
-            "is a block of one: `v[:, None]`."
-        )

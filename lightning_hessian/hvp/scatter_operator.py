@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_hessian.hvp.hessian_operator import HessianOperator, check_block
+from lightning_hessian.hvp.hessian_operator import HessianOperator
+from lightning_hessian.linalg import check_block
 from lightning_hessian.objective import ColumnScatter, Conductor, TrainingLoss, scattered_products
 
 

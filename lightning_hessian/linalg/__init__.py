@@ -1,4 +1,4 @@
-"""Symmetric operators, known by their products, and what can be told of them: eigenvalues, trace, density."""
+"""Symmetric operators, known by their products, and their eigenvalues, trace and density."""
 
 from lightning_hessian.linalg.block_operator import BlockOperator
 from lightning_hessian.linalg.dense_operator import DenseOperator
@@ -8,7 +8,7 @@ from lightning_hessian.linalg.eigenvectors import Eigenpairs, leading_eigenvecto
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.linalg.lanczos_short import Recurrence, lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_mass
-from lightning_hessian.linalg.operator import TwiceDifferentiable
+from lightning_hessian.linalg.operator import SymmetricOperator, TwiceDifferentiable, check_block
 from lightning_hessian.linalg.overlap import align
 from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.linalg.spectral_norm import SpectralNorm, spectral_norm
@@ -25,9 +25,11 @@ __all__ = [
     "Recurrence",
     "RitzPairs",
     "SpectralNorm",
+    "SymmetricOperator",
     "TwiceDifferentiable",
     "align",
     "block_lanczos",
+    "check_block",
     "estimate_trace",
     "extreme_eigenpairs",
     "lanczos_recurrence",

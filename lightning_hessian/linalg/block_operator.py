@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import check_block
-from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.operator import SymmetricOperator, check_block
 
 
 class BlockOperator:

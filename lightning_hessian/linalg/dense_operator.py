@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import check_block
+from lightning_hessian.linalg.operator import check_block
 
 
 class DenseOperator:

@@ -41,3 +41,20 @@ class TwiceDifferentiable(Placed, Protocol):
     def hessian_products(self, vectors: Tensor) -> Tensor:
         """Multiply a block ``(n, b)`` by the Hessian at the present parameters."""
         ...
+
+
+def check_block(vectors: Tensor, size: int) -> None:
+    """Refuse what is not a block of column vectors.
+
+    Args:
+        vectors: To be multiplied.
+        size: Number of rows of the operator.
+
+    Raises:
+        ValueError: If ``vectors`` is not ``(size, b)``.
+    """
+    if vectors.dim() != 2 or vectors.shape[0] != size:
+        raise ValueError(
+            f"`vectors` must have shape ({size}, b), got {tuple(vectors.shape)}. A single vector "
+            "is a block of one: `v[:, None]`."
+        )
