@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.objective import Sandbox, TrainingLoss
+from lightning_hessian.objective import TrainingLoss
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.sandbox import Sandbox
 
 SEED = 0
 

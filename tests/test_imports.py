@@ -18,7 +18,9 @@ RANKS = {
     "records": 1,
     "options": 2,
     "linalg": 3,
+    "processes": 3,
     "show": 3,
+    "sandbox": 4,
     "objective": 6,
     "hvp": 8,
     "engines": 9,
@@ -29,7 +31,16 @@ RANKS = {
     "__main__": 14,
 }
 ONLY_IN = {
-    "lightning": {"analysis", "callbacks", "cli", "hvp", "objective", "show"},
+    "lightning": {
+        "analysis",
+        "callbacks",
+        "cli",
+        "hvp",
+        "objective",
+        "processes",
+        "sandbox",
+        "show",
+    },
     "pytorch_lightning": {"callbacks"},
     "matplotlib": {"show"},
     "torch.utils.tensorboard": {"show"},

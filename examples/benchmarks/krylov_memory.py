@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
-from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.objective import Sandbox, TrainingLoss
+from lightning_hessian.linalg import SymmetricOperator, measure_spectrum
+from lightning_hessian.objective import TrainingLoss
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.sandbox import Sandbox
 
 GIB = 2**30
 MAX_HVPS = 100

@@ -17,8 +17,8 @@ from lightning_hessian.analysis.files import brief, read_checkpoint
 from lightning_hessian.analysis.loading import Loaded, load_checkpoint
 from lightning_hessian.callbacks import HostCallback, Measuring
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.objective import StateSnapshot
 from lightning_hessian.records import Weights
+from lightning_hessian.sandbox import StateSnapshot
 from lightning_hessian.show import write_sidecar
 
 TOO_LATE = "the process was told to end before this checkpoint was measured"

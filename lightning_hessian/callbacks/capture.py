@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches, WeightFunction
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import BatchWeights, detached_copy, global_generator_state
+from lightning_hessian.objective import BatchWeights, detached_copy
+from lightning_hessian.sandbox import global_generator_state
 
 WAY_OUT = (
     "Give `dataloader=`, or define `hessian_dataloader(self)` on the module or data module, "

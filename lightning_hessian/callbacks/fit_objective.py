@@ -13,21 +13,11 @@ from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.products import Products
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import (
-    CapturedLoss,
-    Loaders,
-    Sandbox,
-    TrainingLoss,
-    agreed,
-    entered_together,
-    fast_float32_is_exact,
-    in_step,
-    module_loss,
-    processes_of,
-    share_state,
-)
+from lightning_hessian.objective import CapturedLoss, Loaders, TrainingLoss, module_loss
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.processes import agreed, entered_together, processes_of
+from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, in_step, share_state
 
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 

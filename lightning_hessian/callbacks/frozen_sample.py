@@ -15,13 +15,13 @@ from lightning_hessian.callbacks.capture import WAY_OUT, Capture
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective import (
     Loaders,
-    Sandbox,
     draws_uniformly,
     hook_owner,
     take_batches,
     validation_source,
 )
 from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.sandbox import Sandbox
 
 FAST_DEV_RUN_SAMPLES = 8
 AUTO_START = 2048

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from lightning_hessian.errors import InterruptedMeasurementError
-from lightning_hessian.objective import Sandbox
+from lightning_hessian.sandbox import Sandbox
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 

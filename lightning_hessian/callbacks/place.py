@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from lightning_hessian.objective import sum_of_bits
+from lightning_hessian.sandbox import sum_of_bits
 
 
 def place(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:

@@ -24,12 +24,11 @@ from lightning_hessian.objective import (
     Probes,
     SelfCheck,
     TrainingLoss,
-    agreed,
-    anywhere,
     compare_products,
     refuse_silent_errors,
 )
 from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.processes import agreed, anywhere
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
 _UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())

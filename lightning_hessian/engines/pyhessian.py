@@ -14,14 +14,10 @@ from torch import Tensor
 from lightning_hessian.engines.adapter import AdaptedHessian
 from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import (
-    Conductor,
-    TrainingLoss,
-    global_generator_state,
-    seed_global_generators,
-)
+from lightning_hessian.objective import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
 from lightning_hessian.records import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
+from lightning_hessian.sandbox import global_generator_state, seed_global_generators
 
 OVERHEAD = 0.01
 """What PyHessian's ``density_plot.py`` adds to the spectrum on both sides before it is drawn."""

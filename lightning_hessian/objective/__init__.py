@@ -10,16 +10,8 @@ from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.graph import no_second_derivative
-from lightning_hessian.objective.isolation.generators import (
-    global_generator_state,
-    seed_global_generators,
-)
-from lightning_hessian.objective.isolation.numerics import fast_float32_is_exact
-from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.memory import SHARE, free_memory
-from lightning_hessian.objective.processes import agreed, anywhere, entered_together, processes_of
 from lightning_hessian.objective.samples.product_scatter import (
     ColumnScatter,
     ProductScatter,
@@ -38,7 +30,6 @@ from lightning_hessian.objective.self_check import (
     compare_products,
     refuse_silent_errors,
 )
-from lightning_hessian.objective.sharing import in_step, share_state, sum_of_bits
 from lightning_hessian.objective.steps.manual_optimization import CapturedLoss
 from lightning_hessian.objective.steps.module_loss import module_loss
 
@@ -56,35 +47,23 @@ __all__ = [
     "Probes",
     "ProductScatter",
     "SampleLosses",
-    "Sandbox",
     "SelfCheck",
-    "StateSnapshot",
     "TrainingLoss",
-    "agreed",
-    "anywhere",
     "batch_scatter",
     "compare_products",
     "conduct",
     "detached_copy",
     "draws_uniformly",
-    "entered_together",
-    "fast_float32_is_exact",
     "free_memory",
-    "global_generator_state",
     "held_out_losses",
     "hook_owner",
-    "in_step",
     "module_loss",
     "no_second_derivative",
-    "processes_of",
     "refuse_silent_errors",
     "sample_losses",
     "sample_losses_at",
     "sample_products",
     "scattered_products",
-    "seed_global_generators",
-    "share_state",
-    "sum_of_bits",
     "take_batches",
     "validation_source",
 ]

@@ -14,10 +14,10 @@ from torch import Tensor
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.batch_products import autocast_to
-from lightning_hessian.objective.isolation.sandbox import Sandbox
 from lightning_hessian.objective.kept_graphs import KeptGraphs
-from lightning_hessian.objective.processes import Alone, Processes, agreed, anywhere
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.processes import Alone, Processes, agreed, anywhere
+from lightning_hessian.sandbox import Sandbox
 
 BatchLoss = Callable[[Any, int], Tensor | None]
 """The loss of one frozen batch with its graph, or None for a batch that training would skip."""

@@ -12,8 +12,8 @@ from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.kept_graphs import KeptGraphs
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import Processes, agreed
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.processes import Processes, agreed
 from lightning_hessian.records import ProductQuality
 
 T = TypeVar("T")

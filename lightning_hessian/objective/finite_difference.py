@@ -16,7 +16,7 @@ from lightning_hessian.objective.casts import CastWatch
 from lightning_hessian.objective.difference_error import Probes, Quotient, kinked_operations
 from lightning_hessian.objective.graph import is_custom, node_names
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import anywhere, entered_together
+from lightning_hessian.processes import anywhere, entered_together
 from lightning_hessian.records import ProductQuality
 
 FINE_STEPS = (1e-10, 1e-11, 1e-12, 1e-9)

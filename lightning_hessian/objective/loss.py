@@ -15,7 +15,7 @@ from lightning_hessian.objective.batch_losses import BatchLosses
 from lightning_hessian.objective.batch_products import BatchProducts
 from lightning_hessian.objective.gradient import Gradient, refuse_unusable
 from lightning_hessian.objective.kept_graphs import FirstDerivatives
-from lightning_hessian.objective.processes import agreed
+from lightning_hessian.processes import agreed
 from lightning_hessian.records import EXACT, ProductQuality
 
 T = TypeVar("T")

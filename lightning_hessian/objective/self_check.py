@@ -13,7 +13,7 @@ from lightning_hessian.errors import NoExactProductsError, NonFiniteError, Refus
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.objective.graph import node_names, once_differentiable_functions
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import agreed, anywhere, entered_together
+from lightning_hessian.processes import agreed, anywhere, entered_together
 
 ASYMMETRY_LIMIT = 1e-6
 ROUGH_ASYMMETRY_LIMIT = 1e-4

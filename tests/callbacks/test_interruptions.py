@@ -24,7 +24,7 @@ from lightning_hessian import HessianSpectrum
 from lightning_hessian.callbacks.clocks import stopped_clocks
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.errors import InterruptedMeasurementError
-from lightning_hessian.objective import StateSnapshot
+from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.errors import ProcessFailedError, RefusedError
-from lightning_hessian.objective import agreed, anywhere, processes_of
+from lightning_hessian.processes import agreed, anywhere, processes_of
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import seeded
 from tests.helpers.processes import ddp_trainer, in_processes

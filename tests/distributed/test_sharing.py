@@ -10,7 +10,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Sandbox, processes_of, share_state, sum_of_bits
+from lightning_hessian.processes import processes_of
+from lightning_hessian.sandbox import Sandbox, share_state, sum_of_bits
 from tests.helpers.processes import in_processes
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.objective import Conductor, TrainingLoss
-from lightning_hessian.objective.processes import Alone
 from lightning_hessian.options import PyHessianOptions
+from lightning_hessian.processes import Alone
 from tests.helpers.fingerprint import fingerprint, global_state
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened

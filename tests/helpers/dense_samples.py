@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.objective.processes import Alone
+from lightning_hessian.processes import Alone
 from lightning_hessian.records import EXACT, ProductQuality
 
 

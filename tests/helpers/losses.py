@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
-from lightning_hessian.objective import Sandbox, TrainingLoss
+from lightning_hessian.objective import TrainingLoss
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.records import Mode
+from lightning_hessian.sandbox import Sandbox
 
 
 @contextmanager

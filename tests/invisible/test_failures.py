@@ -18,7 +18,7 @@ from torch import Tensor
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.hvp import ScatterOperator
-from lightning_hessian.objective import StateSnapshot
+from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fingerprint import fingerprint
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hostile import HostileCollate, HostileData, HostileModule

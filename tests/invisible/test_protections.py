@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_hessian.callbacks import measuring
-from lightning_hessian.objective import Sandbox, StateSnapshot
-from lightning_hessian.objective.isolation import generators, records, sandbox, silence, state
+from lightning_hessian.sandbox import Sandbox, StateSnapshot, generators, sandbox, silence, state
+from lightning_hessian.sandbox import saved_objects as records
 from tests.helpers.hostile import HostileModule
 from tests.helpers.recording import Run, differences, run, spectrum
 from tests.invisible.test_settings import AnnealedInStep

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
-from lightning_hessian.objective import Sandbox, StateSnapshot
-from lightning_hessian.objective.isolation import records, sandbox
 from lightning_hessian.objective.steps import training_step
+from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
+from lightning_hessian.sandbox import saved_objects as records
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 

@@ -15,9 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import Sandbox, TrainingLoss, free_memory
+from lightning_hessian.objective import TrainingLoss, free_memory
 from lightning_hessian.objective.memory import graph_bytes
 from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.sandbox import Sandbox
 from tests.helpers import hard_modules as hard
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

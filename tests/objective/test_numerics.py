@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian.objective import fast_float32_is_exact
-from lightning_hessian.objective.isolation import numerics
-from lightning_hessian.objective.isolation.numerics import exact_derivatives
+from lightning_hessian.sandbox import fast_float32_is_exact, numerics
+from lightning_hessian.sandbox.numerics import exact_derivatives
 from tests.helpers.fingerprint import global_state
 
 CPU = torch.device("cpu")

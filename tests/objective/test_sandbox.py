@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Sandbox
+from lightning_hessian.sandbox import Sandbox
 from tests.helpers.fingerprint import fingerprint, global_state
 
 F32, F64 = torch.float32, torch.float64

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian.objective import StateSnapshot
-from lightning_hessian.objective.isolation.state import MAX_ELEMENTS
+from lightning_hessian.sandbox import StateSnapshot
+from lightning_hessian.sandbox.state import MAX_ELEMENTS
 
 
 def holder(**attributes: Any) -> nn.Module:

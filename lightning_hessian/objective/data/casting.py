@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective.isolation.records import replaced
-from lightning_hessian.objective.isolation.state import StateSnapshot
+from lightning_hessian.sandbox import StateSnapshot, replaced
 
 
 def cast_floats(batch: Any, dtype: torch.dtype) -> Any:

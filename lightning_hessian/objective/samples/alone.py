@@ -12,8 +12,8 @@ from torch import Tensor
 from lightning_hessian.batches import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import agreed
 from lightning_hessian.objective.samples.rows import rows_of
+from lightning_hessian.processes import agreed
 
 
 @dataclass(frozen=True, slots=True)

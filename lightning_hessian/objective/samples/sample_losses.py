@@ -18,7 +18,6 @@ from lightning_hessian.errors import (
 )
 from lightning_hessian.objective.conducting import Conductor
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import agreed, anywhere, entered_together
 from lightning_hessian.objective.samples.alone import Positions, loss_of, losses_alone
 from lightning_hessian.objective.samples.reductions import Reductions
 from lightning_hessian.objective.samples.separability import (
@@ -29,6 +28,7 @@ from lightning_hessian.objective.samples.separability import (
     tolerance,
     unlike_the_handful,
 )
+from lightning_hessian.processes import agreed, anywhere, entered_together
 from lightning_hessian.records import SampleMethod, Separability
 
 _NOTES: dict[Separability | None, tuple[str, ...]] = {

@@ -12,9 +12,9 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.conducting import Conductor
 from lightning_hessian.objective.graph import second_derivatives
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import agreed
 from lightning_hessian.objective.samples.alone import Positions
 from lightning_hessian.objective.samples.rows import rows_of
+from lightning_hessian.processes import agreed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,9 +11,9 @@ import torch
 from lightning_hessian.batches import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.objective.processes import agreed, anywhere
 from lightning_hessian.objective.samples.alone import loss_of
 from lightning_hessian.objective.samples.rows import joined, rows_of
+from lightning_hessian.processes import agreed, anywhere
 from lightning_hessian.records import Separability
 
 NUM_ROWS = 6

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from lightning_hessian.batches import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.processes import Alone, Processes, agreed
 from lightning_hessian.objective.steps.training_step import TrainingStep
+from lightning_hessian.processes import Alone, Processes, agreed
+from lightning_hessian.sandbox import Sandbox
 
 _TO_SAY_WHICH = (
     "Define `hessian_loss(self, batch, batch_idx)`, returning the loss to measure, or name another "

@@ -12,15 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from lightning_hessian.errors import RestorationError
-from lightning_hessian.objective.isolation.generators import (
-    global_generator_state,
-    seed_global_generators,
-)
-from lightning_hessian.objective.isolation.numerics import exact_derivatives
-from lightning_hessian.objective.isolation.shards import is_sharded, set_sharding_aside, whole
-from lightning_hessian.objective.isolation.silence import mute_logging, silence_trainer, stand_ins
-from lightning_hessian.objective.isolation.state import StateSnapshot
 from lightning_hessian.records import Mode
+from lightning_hessian.sandbox.generators import global_generator_state, seed_global_generators
+from lightning_hessian.sandbox.numerics import exact_derivatives
+from lightning_hessian.sandbox.shards import is_sharded, set_sharding_aside, whole
+from lightning_hessian.sandbox.silence import mute_logging, silence_trainer, stand_ins
+from lightning_hessian.sandbox.state import StateSnapshot
 
 
 class Sandbox:

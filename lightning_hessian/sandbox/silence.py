@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import nn
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.isolation.state import has_visible_attributes
+from lightning_hessian.sandbox.state import has_visible_attributes
 
 _MUTED = ("log", "log_dict", "print")
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.isolation.sandbox import Sandbox
-from lightning_hessian.objective.isolation.shards import local_part
-from lightning_hessian.objective.processes import Processes, agreed
+from lightning_hessian.processes import Processes, agreed
+from lightning_hessian.sandbox.sandbox import Sandbox
+from lightning_hessian.sandbox.shards import local_part
 
 
 def in_step(frozen: FrozenBatches, processes: Processes) -> FrozenBatches:

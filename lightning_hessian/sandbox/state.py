@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_hessian.objective.isolation.generators import generator_state, seed_generator
-from lightning_hessian.objective.isolation.records import (
+from lightning_hessian.sandbox.generators import generator_state, seed_generator
+from lightning_hessian.sandbox.saved_objects import (
     CellRecord,
     ContainerRecord,
     HolderRecord,
@@ -32,7 +32,7 @@ from lightning_hessian.objective.isolation.records import (
     is_assigned,
     put_back_all,
 )
-from lightning_hessian.objective.isolation.shards import is_sharded, local_part
+from lightning_hessian.sandbox.shards import is_sharded, local_part
 
 MAX_ELEMENTS = 10_000
 MAX_FOREIGN_BYTES = 1 << 20

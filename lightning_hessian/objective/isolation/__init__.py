@@ -1,1 +1,0 @@
-"""What keeps a training step from leaving traces: snapshot, silence, seeds, exact kernels."""
