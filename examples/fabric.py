@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from lightning_hessian.batches import FrozenBatches, TrainingData, fetch_batches, plan_batches
+from lightning_hessian.data import FrozenBatches, fetch_batches
+from lightning_hessian.data.batches import TrainingData, plan_batches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import TrainingLoss

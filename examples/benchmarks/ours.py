@@ -12,7 +12,7 @@ from torch import Tensor
 
 from examples.benchmarks.answers import Answer
 from examples.benchmarks.workloads import Workload
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import TrainingLoss

@@ -22,7 +22,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.objective import Conductor, TrainingLoss, conduct

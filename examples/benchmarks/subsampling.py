@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from examples.data import images_and_labels
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator, ScatterOperator
 from lightning_hessian.linalg import (
     KrylovSpace,

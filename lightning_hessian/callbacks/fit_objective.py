@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.batches import FrozenBatches
 from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.products import Products
+from lightning_hessian.data import FrozenBatches, Loaders
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import CapturedLoss, Loaders, TrainingLoss, module_loss
+from lightning_hessian.objective import CapturedLoss, TrainingLoss, module_loss
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.processes import agreed, entered_together, processes_of

@@ -10,16 +10,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from lightning_hessian.batches import FrozenBatches, fetch_batches
-from lightning_hessian.callbacks.capture import WAY_OUT, Capture
-from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import (
+from lightning_hessian.data import (
+    WAY_OUT,
+    Capture,
+    FrozenBatches,
     Loaders,
     draws_uniformly,
+    fetch_batches,
     hook_owner,
     take_batches,
     validation_source,
 )
+from lightning_hessian.errors import RefusedError
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.sandbox import Sandbox
 

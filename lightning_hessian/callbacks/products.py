@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     NoExactProductsError,

@@ -1,11 +1,6 @@
 """The training loss of a Lightning module as a pure function of its parameters."""
 
 from lightning_hessian.objective.conducting import Conductor, conduct
-from lightning_hessian.objective.data.batch_weights import BatchWeights
-from lightning_hessian.objective.data.combined_data import Loaders
-from lightning_hessian.objective.data.detached import detached_copy
-from lightning_hessian.objective.data.given_data import hook_owner, take_batches, validation_source
-from lightning_hessian.objective.data.training_data import draws_uniformly
 from lightning_hessian.objective.difference_error import Probes
 from lightning_hessian.objective.finite_difference import DifferencedLoss
 from lightning_hessian.objective.gradient import Gradient
@@ -37,13 +32,11 @@ __all__ = [
     "DIFFERENCE_LIMIT",
     "SHARE",
     "BatchScatter",
-    "BatchWeights",
     "CapturedLoss",
     "ColumnScatter",
     "Conductor",
     "DifferencedLoss",
     "Gradient",
-    "Loaders",
     "Probes",
     "ProductScatter",
     "SampleLosses",
@@ -52,11 +45,8 @@ __all__ = [
     "batch_scatter",
     "compare_products",
     "conduct",
-    "detached_copy",
-    "draws_uniformly",
     "free_memory",
     "held_out_losses",
-    "hook_owner",
     "module_loss",
     "no_second_derivative",
     "refuse_silent_errors",
@@ -64,6 +54,4 @@ __all__ = [
     "sample_losses_at",
     "sample_products",
     "scattered_products",
-    "take_batches",
-    "validation_source",
 ]

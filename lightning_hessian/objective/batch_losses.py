@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.batch_products import autocast_to
 from lightning_hessian.objective.kept_graphs import KeptGraphs

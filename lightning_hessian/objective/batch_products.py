@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.data import FrozenBatches
 from lightning_hessian.objective.gradient import Gradient
 from lightning_hessian.objective.kept_graphs import KeptGraphs
 from lightning_hessian.objective.loss import TrainingLoss

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian.batches import FrozenBatches
+from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.processes import Processes, agreed
 from lightning_hessian.sandbox.sandbox import Sandbox

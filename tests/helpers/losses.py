@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.objective import TrainingLoss
 from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.records import Mode

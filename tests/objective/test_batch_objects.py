@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 from torch.utils.data import Dataset
 
-from lightning_hessian.objective.data.casting import cast_floats
+from lightning_hessian.data import cast_floats
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
 

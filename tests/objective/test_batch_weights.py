@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
+from lightning_hessian.data import BatchWeights
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import BatchWeights
 
 
 @dataclass

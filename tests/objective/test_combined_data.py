@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
-from lightning_hessian.batches import FrozenBatches, fetch_batches
+from lightning_hessian.data import FrozenBatches, Loaders, fetch_batches
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Loaders
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, trainer
 from tests.objective.test_training_data import Numbered, Pairs

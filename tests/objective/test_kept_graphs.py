@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.objective import TrainingLoss, free_memory
 from lightning_hessian.objective.memory import graph_bytes

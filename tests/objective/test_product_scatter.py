@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import shuffled
+from lightning_hessian.data.batches import shuffled
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import HessianOperator, ScatterOperator
 from lightning_hessian.objective import TrainingLoss, scattered_products

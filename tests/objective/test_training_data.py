@@ -24,9 +24,9 @@ from torch.utils.data import (
     random_split,
 )
 
+from lightning_hessian.data import draws_uniformly
+from lightning_hessian.data.training_data import is_indexable, training_data
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import draws_uniformly
-from lightning_hessian.objective.data.training_data import is_indexable, training_data
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data, trainer
 

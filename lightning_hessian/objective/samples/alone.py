@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.samples.rows import rows_of

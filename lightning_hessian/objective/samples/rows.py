@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 
 _CONSTANTS = (str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device)

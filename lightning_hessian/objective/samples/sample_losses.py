@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     NonFiniteError,

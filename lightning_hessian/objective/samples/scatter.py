@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.conducting import Conductor
 from lightning_hessian.objective.graph import second_derivatives

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lightning_hessian.batches import FrozenBatch
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.objective.loss import TrainingLoss
 from lightning_hessian.objective.samples.alone import loss_of

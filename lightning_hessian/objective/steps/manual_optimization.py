@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.objective.steps.training_step import TrainingStep
 from lightning_hessian.processes import Alone, Processes, agreed

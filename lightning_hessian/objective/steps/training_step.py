@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from lightning_hessian.data import cast_floats
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.data.casting import cast_floats
 
 
 class TrainingStep:

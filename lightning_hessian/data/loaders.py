@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_hessian.batches import (
+from lightning_hessian.data.batches import (
     BatchPlan,
     PlannedBatch,
     TrainingData,
@@ -19,8 +19,8 @@ from lightning_hessian.batches import (
     refuse_empty,
     shuffled,
 )
+from lightning_hessian.data.training_data import is_indexable, training_data
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.data.training_data import is_indexable, training_data
 
 DEFAULT_MODE = "max_size_cycle"
 

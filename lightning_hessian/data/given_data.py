@@ -11,11 +11,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches, WeightFunction
+from lightning_hessian.data.batch_weights import BatchWeights
+from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
+from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.loaders import Loaders
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.data.batch_weights import BatchWeights
-from lightning_hessian.objective.data.combined_data import Loaders
-from lightning_hessian.objective.data.detached import detached_copy
 
 HOOK = "hessian_dataloader"
 _END = object()

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
-from lightning_hessian.batches import FrozenBatch, FrozenBatches, WeightFunction
+from lightning_hessian.data.batch_weights import BatchWeights
+from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
+from lightning_hessian.data.detached import detached_copy
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import BatchWeights, detached_copy
 from lightning_hessian.sandbox import global_generator_state
 
 WAY_OUT = (

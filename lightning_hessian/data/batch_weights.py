@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_hessian.batches import WeightFunction, weight_by
+from lightning_hessian.data.batches import WeightFunction, weight_by
+from lightning_hessian.data.detached import leaves_of
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.data.detached import leaves_of
 
 WAY_OUT = (
     "Give `weight_fn=`, a function from a batch to its weight in the mean, such as its number of "

@@ -1,1 +1,0 @@
-"""Where the batches of a training loss come from."""
