@@ -26,8 +26,7 @@ from lightning_hessian.data import FrozenBatches, fetch_batches
 from lightning_hessian.data.batches import TrainingData, plan_batches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
 
 SEED = 0

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection
 from tests.helpers import hard_modules as hard
 
 

@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import SymmetricOperator, measure_spectrum
-from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
 
 GIB = 2**30

@@ -25,8 +25,7 @@ from torch.nn import functional as F
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.objective import Conductor, TrainingLoss, conduct
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import Conductor, ParameterSelection, TrainingLoss, conduct
 from lightning_hessian.processes import Alone, Processes, processes_of
 from lightning_hessian.records import Spectrum
 from lightning_hessian.sandbox import Sandbox

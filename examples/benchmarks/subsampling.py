@@ -40,8 +40,7 @@ from lightning_hessian.linalg import (
     rademacher,
     spectral_density,
 )
-from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.records import SamplingError, SpectralDensity, TraceEstimate
 from lightning_hessian.sandbox import Sandbox
 from lightning_hessian.studies import refined_interval, sampling_error

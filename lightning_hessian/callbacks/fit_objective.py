@@ -13,9 +13,8 @@ from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.callbacks.products import Products
 from lightning_hessian.data import FrozenBatches, Loaders
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import CapturedLoss, TrainingLoss, module_loss
+from lightning_hessian.loss import CapturedLoss, ParameterSelection, TrainingLoss, module_loss
 from lightning_hessian.options import ObjectiveOptions
-from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.processes import agreed, entered_together, processes_of
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, in_step, share_state
 

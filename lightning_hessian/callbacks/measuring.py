@@ -19,7 +19,7 @@ from lightning_hessian.callbacks.host import HostCallback
 from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.callbacks.place import place
 from lightning_hessian.errors import InterruptedMeasurementError, RefusedError, RestorationError
-from lightning_hessian.objective import Conductor, TrainingLoss, conduct
+from lightning_hessian.loss import Conductor, TrainingLoss, conduct
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.processes import agreed, anywhere
 from lightning_hessian.records import Mode

@@ -18,12 +18,12 @@ from lightning_hessian.errors import (
     RefusedError,
     RestorationError,
 )
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.objective import (
     DIFFERENCE_LIMIT,
     DifferencedLoss,
     Probes,
     SelfCheck,
-    TrainingLoss,
     compare_products,
     refuse_silent_errors,
 )

@@ -17,7 +17,7 @@ from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.progress import progress
 from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.callbacks.spectrum_measurement import SpectrumMeasurement
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import (
     ObjectiveOptions,
     PyHessianOptions,

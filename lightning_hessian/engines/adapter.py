@@ -13,7 +13,7 @@ from pyhessian.hessian import hessian  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
-from lightning_hessian.objective import TrainingLoss, no_second_derivative
+from lightning_hessian.loss import TrainingLoss, no_second_derivative
 from lightning_hessian.sandbox import global_generator_state
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_hessian.engines.adapter import AdaptedHessian
 from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
 from lightning_hessian.records import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
 from lightning_hessian.sandbox import global_generator_state, seed_global_generators

@@ -7,7 +7,8 @@ from typing_extensions import override
 
 from lightning_hessian.hvp.hessian_operator import HessianOperator
 from lightning_hessian.linalg import check_block
-from lightning_hessian.objective import ColumnScatter, Conductor, TrainingLoss, scattered_products
+from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.objective import ColumnScatter, scattered_products
 
 
 class ScatterOperator(HessianOperator):

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective.graph import node_names, once_differentiable_functions
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import TrainingLoss, node_names, once_differentiable_functions
 from lightning_hessian.processes import agreed, anywhere, entered_together
 
 ASYMMETRY_LIMIT = 1e-6

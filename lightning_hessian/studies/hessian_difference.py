@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_hessian.hvp import SampleDifferenceOperator
 from lightning_hessian.linalg import SpectralNorm, spectral_norm
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

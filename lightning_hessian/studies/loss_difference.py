@@ -9,13 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective import (
-    Conductor,
-    SampleLosses,
-    TrainingLoss,
-    held_out_losses,
-    sample_losses,
-)
+from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.objective import SampleLosses, held_out_losses, sample_losses
 from lightning_hessian.options import DifferenceOptions
 from lightning_hessian.records import (
     HeldOutLosses,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import Conductor, TrainingLoss, batch_scatter
+from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.objective import batch_scatter
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.batch_deviations import MOMENTS, BatchDeviations, MomentScatter
 from lightning_hessian.studies.directions import check_orthonormal

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import Eigenpairs, leading_eigenvectors
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
 from lightning_hessian.records import Separability
 from lightning_hessian.studies.hessian_difference import hessian_differences

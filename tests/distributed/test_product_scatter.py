@@ -10,7 +10,7 @@ import torch
 
 from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.hvp import ScatterOperator
-from lightning_hessian.objective import conduct
+from lightning_hessian.loss import conduct
 from lightning_hessian.studies import sampling_error
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.processes import ddp_trainer, in_processes

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
-from lightning_hessian.objective import Conductor, TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
 from lightning_hessian.processes import Alone
 from tests.helpers.fingerprint import fingerprint, global_state

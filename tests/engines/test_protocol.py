@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import PyHessianOptions
 from tests.helpers.fitting import classification_data
 from tests.helpers.networks import Supervised, ask, mlp

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
-from lightning_hessian.parameters import ParameterSelection
 from lightning_hessian.records import Spectrum
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.objective import TrainingLoss
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.records import Mode
 from lightning_hessian.sandbox import Sandbox
 

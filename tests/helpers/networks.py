@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
 from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

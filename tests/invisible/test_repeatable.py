@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
-from lightning_hessian.objective.steps import training_step
+from lightning_hessian.loss import training_step
 from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
 from lightning_hessian.sandbox import saved_objects as records
 from tests.helpers.fitting import trainer

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from lightning_hessian.data.batches import shuffled
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.objective import (
     BatchScatter,
-    TrainingLoss,
     batch_scatter,
     sample_losses_at,
     sample_products,

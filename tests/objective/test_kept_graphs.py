@@ -15,9 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import TrainingLoss, free_memory
-from lightning_hessian.objective.memory import graph_bytes
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss import ParameterSelection, TrainingLoss, free_memory
+from lightning_hessian.loss.graph_memory import graph_bytes
 from lightning_hessian.sandbox import Sandbox
 from tests.helpers import hard_modules as hard
 

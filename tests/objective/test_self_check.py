@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 from lightning_hessian.callbacks import products
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective.graph import once_differentiable_functions
+from lightning_hessian.loss import once_differentiable_functions
 from lightning_hessian.sandbox import numerics
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer

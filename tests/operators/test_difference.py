@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.hvp import SampleDifferenceOperator
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics
 

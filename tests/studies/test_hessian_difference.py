@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.studies import HessianDifferences, hessian_differences
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics

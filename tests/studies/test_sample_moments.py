@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.studies import SampleMoments, sample_moments
 from lightning_hessian.studies.batch_deviations import MOMENTS
 from tests.helpers.networks import ask

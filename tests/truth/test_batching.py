@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.networks import Attention, ConvWithBatchNorm, Supervised, ask, mlp
 
 

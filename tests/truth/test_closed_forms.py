@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.networks import Supervised, ask, dense_hessian, measured
 
 COUNT, FEATURES, CLASSES = 25, 5, 4

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import trainer
 from tests.helpers.networks import Supervised, ask, loader, measured, mlp
 

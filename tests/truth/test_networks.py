@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian import SpectrumReport
 from lightning_hessian.linalg.spectrum import DENSITY_RTOL
-from lightning_hessian.objective import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.networks import (
     Attention,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.objective.samples.rows import rows_of
 from lightning_hessian.processes import agreed
 

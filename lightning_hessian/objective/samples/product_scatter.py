@@ -9,8 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective.conducting import Conductor
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.objective.samples.scatter import refuse_differences
 
 

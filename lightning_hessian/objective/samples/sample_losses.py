@@ -16,8 +16,7 @@ from lightning_hessian.errors import (
     RefusedError,
     RestorationError,
 )
-from lightning_hessian.objective.conducting import Conductor
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.objective.samples.alone import Positions, loss_of, losses_alone
 from lightning_hessian.objective.samples.reductions import Reductions
 from lightning_hessian.objective.samples.separability import (

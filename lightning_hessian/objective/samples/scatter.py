@@ -9,9 +9,7 @@ from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.conducting import Conductor
-from lightning_hessian.objective.graph import second_derivatives
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import Conductor, TrainingLoss, second_derivatives
 from lightning_hessian.objective.samples.alone import Positions
 from lightning_hessian.objective.samples.rows import rows_of
 from lightning_hessian.processes import agreed

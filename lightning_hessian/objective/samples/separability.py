@@ -10,7 +10,7 @@ import torch
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective.loss import TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.objective.samples.alone import loss_of
 from lightning_hessian.objective.samples.rows import joined, rows_of
 from lightning_hessian.processes import agreed, anywhere

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.objective.batch_products import autocast_to
-from lightning_hessian.objective.kept_graphs import KeptGraphs
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss.batch_products import autocast_to
+from lightning_hessian.loss.kept_graphs import KeptGraphs
+from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.processes import Alone, Processes, agreed, anywhere
 from lightning_hessian.sandbox import Sandbox
 

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.steps.manual_optimization import CapturedLoss
-from lightning_hessian.objective.steps.training_step import TrainingStep
+from lightning_hessian.loss.manual_optimization import CapturedLoss
+from lightning_hessian.loss.training_step import TrainingStep
 
 OWN_LOSS = "hessian_loss"
 """A method ``(batch, batch_idx)`` by which a module says which loss it means."""

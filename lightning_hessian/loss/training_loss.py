@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, StaleGraphError
-from lightning_hessian.objective.batch_losses import BatchLosses
-from lightning_hessian.objective.batch_products import BatchProducts
-from lightning_hessian.objective.gradient import Gradient, refuse_unusable
-from lightning_hessian.objective.kept_graphs import FirstDerivatives
+from lightning_hessian.loss.batch_losses import BatchLosses
+from lightning_hessian.loss.batch_products import BatchProducts
+from lightning_hessian.loss.gradient import Gradient, refuse_unusable
+from lightning_hessian.loss.kept_graphs import FirstDerivatives
 from lightning_hessian.processes import agreed
 from lightning_hessian.records import EXACT, ProductQuality
 

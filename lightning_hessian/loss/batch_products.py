@@ -16,10 +16,10 @@ from lightning_hessian.errors import (
     RestorationError,
     StaleGraphError,
 )
-from lightning_hessian.objective.graph import second_derivatives
-from lightning_hessian.objective.kept_graphs import FirstDerivatives, KeptGraphs
-from lightning_hessian.objective.memory import tensors_in
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss.graph import second_derivatives
+from lightning_hessian.loss.graph_memory import tensors_in
+from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
+from lightning_hessian.loss.parameters import ParameterSelection
 
 SAME = 1e-4
 """Of a product's norm, what one by a kept graph may differ by: more than roundings add up to."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.steps.training_step import TrainingStep
+from lightning_hessian.loss.training_step import TrainingStep
 from lightning_hessian.processes import Alone, Processes, agreed
 from lightning_hessian.sandbox import Sandbox
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from lightning_hessian.objective.memory import SHARE, free_memory, graph_bytes
+from lightning_hessian.loss.graph_memory import SHARE, free_memory, graph_bytes
 
 FirstDerivatives = Sequence[Tensor | None]
 """Of a batch's weighted loss by each parameter, with their graph; None where it has no part."""

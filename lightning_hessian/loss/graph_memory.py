@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lightning_hessian.objective.graph import nodes_behind
+from lightning_hessian.loss.graph import nodes_behind
 
 SHARE = 0.25
 UNKNOWN = 2**30

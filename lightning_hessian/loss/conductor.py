@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.objective.gradient import Gradient
-from lightning_hessian.objective.kept_graphs import KeptGraphs
-from lightning_hessian.objective.loss import TrainingLoss
-from lightning_hessian.parameters import ParameterSelection
+from lightning_hessian.loss.gradient import Gradient
+from lightning_hessian.loss.kept_graphs import KeptGraphs
+from lightning_hessian.loss.parameters import ParameterSelection
+from lightning_hessian.loss.training_loss import TrainingLoss
 from lightning_hessian.processes import Processes, agreed
 from lightning_hessian.records import ProductQuality
 

@@ -1,1 +1,0 @@
-"""The user's own code that computes the loss of one batch."""
