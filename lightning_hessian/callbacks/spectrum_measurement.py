@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.hvp import HessianOperator, ScatterOperator
+from lightning_hessian.hvp import ColumnScatter, HessianOperator, ScatterOperator
 from lightning_hessian.linalg import BlockOperator, align, leading_eigenvectors, measure_spectrum
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
-from lightning_hessian.objective import ColumnScatter
 from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
 from lightning_hessian.studies import sampling_error

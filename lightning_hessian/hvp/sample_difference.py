@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_hessian.hvp.batch_scatter import sample_products
 from lightning_hessian.hvp.hessian_operator import HessianOperator
 from lightning_hessian.linalg import check_block
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import sample_products
 
 
 class SampleDifferenceOperator(HessianOperator):

@@ -6,9 +6,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_hessian.hvp.hessian_operator import HessianOperator
+from lightning_hessian.hvp.product_scatter import ColumnScatter, scattered_products
 from lightning_hessian.linalg import check_block
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import ColumnScatter, scattered_products
 
 
 class ScatterOperator(HessianOperator):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.objective import BatchScatter
+from lightning_hessian.hvp import BatchScatter
 from lightning_hessian.statistics import widening
 
 MOMENTS = ("gradient_variance", "hessian_variance", "loss_trace_covariance", "trace_variance")

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.objective import ColumnScatter
+from lightning_hessian.hvp import ColumnScatter
 from lightning_hessian.statistics import widening
 
 LEVEL = 0.95

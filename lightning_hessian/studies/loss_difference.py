@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import SampleLosses, held_out_losses, sample_losses
 from lightning_hessian.options import DifferenceOptions
 from lightning_hessian.records import (
     HeldOutLosses,
@@ -19,6 +18,7 @@ from lightning_hessian.records import (
     NeighbourhoodVariance,
     OrderStatistics,
 )
+from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import order_statistics

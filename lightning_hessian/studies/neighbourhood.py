@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import sample_losses_at
 from lightning_hessian.records import NeighbourhoodVariance, SampleMethod
+from lightning_hessian.sample_losses import sample_losses_at
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.directions import check_orthonormal
 from lightning_hessian.studies.sample_moments import SampleMoments

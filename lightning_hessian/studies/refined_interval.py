@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp import scattered_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import scattered_products
 from lightning_hessian.studies.batch_spread import quantile, sampling_share, variance
 from lightning_hessian.studies.directions import check_orthonormal
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp import batch_scatter
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import batch_scatter
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.batch_deviations import MOMENTS, BatchDeviations, MomentScatter
 from lightning_hessian.studies.directions import check_orthonormal

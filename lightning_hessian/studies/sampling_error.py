@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp import ColumnScatter, ProductScatter, scattered_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective import ColumnScatter, ProductScatter, scattered_products
 from lightning_hessian.records import SamplingError
 from lightning_hessian.studies.batch_spread import (
     density_distance,

@@ -11,13 +11,9 @@ from torch.nn import functional as F
 
 from lightning_hessian.data.batches import shuffled
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.hvp import BatchScatter, batch_scatter, sample_products
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective import (
-    BatchScatter,
-    batch_scatter,
-    sample_losses_at,
-    sample_products,
-)
+from lightning_hessian.sample_losses import sample_losses_at
 from tests.helpers.fitting import classification_data
 from tests.helpers.hard_modules import seeded
 from tests.helpers.sample_losses import ByHand, at_start, by_hand, loop

@@ -12,9 +12,9 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
+from lightning_hessian.hvp import Probes
+from lightning_hessian.hvp.difference_error import Quotient, kinked_operations
 from lightning_hessian.loss import node_names
-from lightning_hessian.objective import Probes
-from lightning_hessian.objective.difference_error import Quotient, kinked_operations
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data
 from tests.helpers.networks import Supervised, ask, dense_hessian, mlp

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from lightning_hessian.data.batches import shuffled
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.hvp import HessianOperator, ScatterOperator
+from lightning_hessian.hvp import HessianOperator, ScatterOperator, scattered_products
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective import scattered_products
 from tests.helpers.fitting import classification_data
 from tests.helpers.sample_losses import at_start
 from tests.objective.test_batch_scatter import (

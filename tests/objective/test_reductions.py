@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian.objective.samples.reductions import Reductions
+from lightning_hessian.sample_losses.reductions import Reductions
 
 N = 4
 GENERATOR = torch.Generator().manual_seed(3)

@@ -16,7 +16,8 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.objective.samples.rows import joined, rows_of
+from lightning_hessian.sample_losses import rows_of
+from lightning_hessian.sample_losses.rows import joined
 from tests.helpers.fitting import classification_data
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.sample_losses import by_hand, loop, measured

@@ -11,8 +11,8 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from lightning_hessian.callbacks import products
 from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.hvp import choice as products
 from lightning_hessian.loss import once_differentiable_functions
 from lightning_hessian.sandbox import numerics
 from tests.helpers import hard_modules as hard

@@ -12,8 +12,8 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective import sample_losses
 from lightning_hessian.records import NeighbourhoodVariance
+from lightning_hessian.sample_losses import sample_losses
 from lightning_hessian.studies import neighbourhood_variance, sample_moments
 from tests.helpers.networks import Supervised, ask, mlp
 from tests.helpers.quadratics import Quadratics

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
 from torch.nn import functional as F
 
+from lightning_hessian.hvp import scattered_products
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import scattered_products
 from lightning_hessian.studies import refined_interval, sampling_error
 from tests.helpers.dense_samples import DenseSamples
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp import ColumnScatter, scattered_products
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.objective import ColumnScatter, scattered_products
 from lightning_hessian.records import SamplingError
 from lightning_hessian.studies import sampling_error
 from lightning_hessian.studies.batch_spread import trace_variance

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective import sample_losses
 from lightning_hessian.records import LossSurface
+from lightning_hessian.sample_losses import sample_losses
 from lightning_hessian.studies import loss_surface, parameter_norm, random_directions
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics

@@ -12,8 +12,8 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective.samples.rows import rows_of
 from lightning_hessian.processes import agreed
+from lightning_hessian.sample_losses.rows import rows_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,15 @@ from lightning_hessian.errors import (
     RefusedError,
     RestorationError,
 )
-from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective import (
+from lightning_hessian.hvp.difference_error import Probes
+from lightning_hessian.hvp.differences import DifferencedLoss
+from lightning_hessian.hvp.self_check import (
     DIFFERENCE_LIMIT,
-    DifferencedLoss,
-    Probes,
     SelfCheck,
     compare_products,
     refuse_silent_errors,
 )
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.processes import agreed, anywhere
 

@@ -11,10 +11,10 @@ import torch
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.objective.samples.alone import loss_of
-from lightning_hessian.objective.samples.rows import joined, rows_of
 from lightning_hessian.processes import agreed, anywhere
 from lightning_hessian.records import Separability
+from lightning_hessian.sample_losses.one_by_one import loss_of
+from lightning_hessian.sample_losses.rows import joined, rows_of
 
 NUM_ROWS = 6
 MIN_DISTANCE = 100

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_hessian.hvp.casts import CastWatch
+from lightning_hessian.hvp.difference_error import Probes, Quotient, kinked_operations
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import TrainingLoss, is_custom, node_names
-from lightning_hessian.objective.casts import CastWatch
-from lightning_hessian.objective.difference_error import Probes, Quotient, kinked_operations
 from lightning_hessian.processes import anywhere, entered_together
 from lightning_hessian.records import ProductQuality
 

@@ -10,9 +10,8 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss, second_derivatives
-from lightning_hessian.objective.samples.alone import Positions
-from lightning_hessian.objective.samples.rows import rows_of
 from lightning_hessian.processes import agreed
+from lightning_hessian.sample_losses import Positions, rows_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,9 +17,11 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective.samples.alone import Positions, loss_of, losses_alone
-from lightning_hessian.objective.samples.reductions import Reductions
-from lightning_hessian.objective.samples.separability import (
+from lightning_hessian.processes import agreed, anywhere, entered_together
+from lightning_hessian.records import SampleMethod, Separability
+from lightning_hessian.sample_losses.one_by_one import Positions, loss_of, losses_alone
+from lightning_hessian.sample_losses.reductions import Reductions
+from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
     is_made_of_parts,
@@ -27,8 +29,6 @@ from lightning_hessian.objective.samples.separability import (
     tolerance,
     unlike_the_handful,
 )
-from lightning_hessian.processes import agreed, anywhere, entered_together
-from lightning_hessian.records import SampleMethod, Separability
 
 _NOTES: dict[Separability | None, tuple[str, ...]] = {
     "mean": (),

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lightning_hessian.hvp.batch_scatter import refuse_differences
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.objective.samples.scatter import refuse_differences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,19 @@
+"""A batch's loss taken apart into those of its samples."""
+
+from lightning_hessian.sample_losses.losses import (
+    SampleLosses,
+    held_out_losses,
+    sample_losses,
+    sample_losses_at,
+)
+from lightning_hessian.sample_losses.one_by_one import Positions
+from lightning_hessian.sample_losses.rows import rows_of
+
+__all__ = [
+    "Positions",
+    "SampleLosses",
+    "held_out_losses",
+    "rows_of",
+    "sample_losses",
+    "sample_losses_at",
+]
