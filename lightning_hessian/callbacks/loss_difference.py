@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.schedule import Schedule
+from lightning_hessian.fit import Schedule
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions, ObjectiveOptions, Plane
 from lightning_hessian.records import LossDifferenceReport

@@ -11,11 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from lightning_hessian.callbacks.checkpoints import CheckpointReports
-from lightning_hessian.callbacks.history import load_history, save_history
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.schedule import Schedule
 from lightning_hessian.callbacks.spacing import SpacedMeasuring
+from lightning_hessian.fit import CheckpointReports, Schedule, load_history, save_history
 from lightning_hessian.options import ObjectiveOptions
 
 

@@ -12,13 +12,15 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from lightning_hessian.callbacks.clocks import stopped_clocks
-from lightning_hessian.callbacks.fit_objective import FitObjective
-from lightning_hessian.callbacks.growth import measured_on_enough
-from lightning_hessian.callbacks.host import HostCallback
-from lightning_hessian.callbacks.interruptions import Interruptions
-from lightning_hessian.callbacks.place import place
+from lightning_hessian.callbacks.both_namespaces import HostCallback
 from lightning_hessian.errors import InterruptedMeasurementError, RefusedError, RestorationError
+from lightning_hessian.fit import (
+    FitObjective,
+    Interruptions,
+    measured_on_enough,
+    place,
+    stopped_clocks,
+)
 from lightning_hessian.loss import Conductor, TrainingLoss, conduct
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.processes import agreed, anywhere

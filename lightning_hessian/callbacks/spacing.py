@@ -12,9 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_hessian.callbacks.budget import OverheadBudget
 from lightning_hessian.callbacks.measuring import Measuring, OnError
-from lightning_hessian.callbacks.place import planned_batches
+from lightning_hessian.fit import OverheadBudget, planned_batches
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import ObjectiveOptions
 from lightning_hessian.processes import anywhere

@@ -14,9 +14,7 @@ from typing_extensions import override
 
 from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
-from lightning_hessian.callbacks.progress import progress
-from lightning_hessian.callbacks.schedule import Schedule
-from lightning_hessian.callbacks.spectrum_measurement import SpectrumMeasurement
+from lightning_hessian.fit import Schedule, progress
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import (
     ObjectiveOptions,
@@ -26,6 +24,7 @@ from lightning_hessian.options import (
 )
 from lightning_hessian.records import Engine, Mode, SamplingError, SpectrumReport
 from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure, spectrum_table
+from lightning_hessian.studies import SpectrumMeasurement
 
 EXPECTED_HVPS = 48
 PYHESSIAN_HVPS = 300

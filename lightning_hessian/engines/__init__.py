@@ -1,6 +1,6 @@
 """Other libraries' own numbers for the same training loss."""
 
-from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
+from lightning_hessian.engines.known_differences import KNOWN_DEVIATIONS
 from lightning_hessian.engines.pyhessian import pyhessian_spectrum
 
 __all__ = [

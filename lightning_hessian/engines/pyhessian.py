@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.engines.adapter import AdaptedHessian
-from lightning_hessian.engines.deviations import KNOWN_DEVIATIONS
+from lightning_hessian.engines.known_differences import KNOWN_DEVIATIONS
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions

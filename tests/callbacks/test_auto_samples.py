@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference, SpectrumReport
-from lightning_hessian.callbacks import frozen_sample, spectrum_measurement
 from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
+from lightning_hessian.fit import frozen_sample
 from lightning_hessian.records import SamplingError
+from lightning_hessian.studies import spectrum as spectrum_measurement
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, mlp
 

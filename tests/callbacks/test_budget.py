@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference, analyze
-from lightning_hessian.callbacks.budget import OverheadBudget
-from lightning_hessian.callbacks.fit_objective import FitObjective
-from lightning_hessian.callbacks.place import planned_batches
+from lightning_hessian.fit import FitObjective, OverheadBudget, planned_batches
 from lightning_hessian.records import SpectrumReport
 from tests.helpers.difference import difference
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer

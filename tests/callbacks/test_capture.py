@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.fit import FitObjective
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.recording import spectrum

@@ -21,9 +21,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.callbacks.clocks import stopped_clocks
-from lightning_hessian.callbacks.interruptions import Interruptions
 from lightning_hessian.errors import InterruptedMeasurementError
+from lightning_hessian.fit import Interruptions, stopped_clocks
 from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps

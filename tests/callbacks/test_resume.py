@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.callbacks.history import load_history
+from lightning_hessian.fit import load_history
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
 

@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum
-from lightning_hessian.callbacks.checkpoints import Sidecars
+from lightning_hessian.fit.checkpoints import Sidecars
 from lightning_hessian.show import read_sidecar
 from tests.callbacks.test_checkpoints import true_eigenvalue
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.callbacks import spectrum_measurement
+from lightning_hessian.studies import spectrum as spectrum_measurement
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 

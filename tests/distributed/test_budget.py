@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning_hessian.callbacks.budget import OverheadBudget
+from lightning_hessian.fit import OverheadBudget
 from tests.distributed.test_equality import spectrum
 from tests.helpers.fitting import Classifier, loader
 from tests.helpers.processes import ddp_trainer, in_processes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.fit import FitObjective
 from lightning_hessian.hvp import ScatterOperator
 from lightning_hessian.loss import conduct
 from lightning_hessian.studies import sampling_error

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from lightning_hessian.callbacks.fit_objective import FitObjective
+from lightning_hessian.fit import FitObjective
 from lightning_hessian.options import ObjectiveOptions
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
 

@@ -17,7 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
+from lightning_hessian.fit import FitObjective
+from lightning_hessian.fit.fit_loss import ObjectiveOptions
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 

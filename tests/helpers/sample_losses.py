@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from lightning_hessian.callbacks.fit_objective import FitObjective
 from lightning_hessian.data.batches import shuffled
+from lightning_hessian.fit import FitObjective
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.sample_losses import SampleLosses, sample_losses
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer

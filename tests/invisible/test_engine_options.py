@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lightning_hessian.callbacks import frozen_sample
+from lightning_hessian.fit import frozen_sample
 from tests.helpers.hostile import HostileData, HostileModule
 from tests.helpers.recording import differences, run, spectrum
 

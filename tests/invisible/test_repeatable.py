@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.callbacks.fit_objective import FitObjective, ObjectiveOptions
+from lightning_hessian.fit import FitObjective
+from lightning_hessian.fit.fit_loss import ObjectiveOptions
 from lightning_hessian.loss import training_step
 from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
 from lightning_hessian.sandbox import saved_objects as records

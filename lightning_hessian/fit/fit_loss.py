@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.callbacks.frozen_sample import FrozenSample
 from lightning_hessian.data import FrozenBatches, Loaders
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.hvp import Products
 from lightning_hessian.loss import CapturedLoss, ParameterSelection, TrainingLoss, module_loss
 from lightning_hessian.options import ObjectiveOptions

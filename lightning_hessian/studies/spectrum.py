@@ -15,7 +15,7 @@ from lightning_hessian.linalg import BlockOperator, align, leading_eigenvectors,
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
 from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
-from lightning_hessian.studies import sampling_error
+from lightning_hessian.studies.sampling_error import sampling_error
 
 
 class SpectrumMeasurement:
