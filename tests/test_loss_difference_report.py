@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lightning_hessian.statistics import deviation
+from lightning_hessian.statistics import root_with_error
 from tests.helpers.loss_difference_reports import HELD_OUT, difference_report
 
 
@@ -41,4 +41,4 @@ def test_held_out_losses_are_the_ones_of_a_further_sample() -> None:
 def test_a_deviation_has_the_error_of_its_variance(
     variance: float, error: float, wanted: tuple[float, float]
 ) -> None:
-    assert deviation(variance, error) == pytest.approx(wanted, rel=1e-15, nan_ok=True)
+    assert root_with_error(variance, error) == pytest.approx(wanted, rel=1e-15, nan_ok=True)

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.loss import Conductor, ParameterSelection, TrainingLoss, conduct
-from lightning_hessian.processes import Alone, Processes, processes_of
+from lightning_hessian.loss import Conductor, ParameterSelection, TrainingLoss, measure_on_first
+from lightning_hessian.processes import Processes, SingleProcess, processes_of
 from lightning_hessian.records import Spectrum
 from lightning_hessian.sandbox import Sandbox
 
@@ -68,7 +68,7 @@ def seconds(processes: Processes, num_samples: int, max_hvps: int) -> tuple[floa
             batch_loss, batches_of(processes, num_samples), selection, sandbox, processes=processes
         )
         start, start_of_work = time.perf_counter(), time.process_time()
-        conduct(loss, processes, measure)
+        measure_on_first(loss, processes, measure)
         taken = time.perf_counter() - start, time.process_time() - start_of_work
     each = [processes.broadcast(taken, rank) for rank in range(processes.size)]
     return max(wall for wall, _ in each), max(work for _, work in each)
@@ -89,7 +89,7 @@ def main() -> None:
     alone, shared = [], []
     for _ in range(options.repetitions):
         if fabric.is_global_zero:
-            alone.append(seconds(Alone(), options.samples, options.max_hvps))
+            alone.append(seconds(SingleProcess(), options.samples, options.max_hvps))
         fabric.barrier()
         shared.append(seconds(processes, options.samples, options.max_hvps))
     if fabric.is_global_zero:

@@ -13,7 +13,7 @@ from lightning_hessian.callbacks.measurement import MeasurementCallback
 from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.fit import Schedule
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.options import DifferenceOptions, ObjectiveOptions, Plane
+from lightning_hessian.options import DifferenceOptions, LossOptions, Plane
 from lightning_hessian.records import LossDifferenceReport
 from lightning_hessian.show import (
     LossDifferenceWriter,
@@ -142,7 +142,7 @@ class LossDifference(MeasurementCallback):
                 "`num_samples` of `LossDifference` must be a whole number of at least 1 or 'all', "
                 "got 'auto', which `HessianSpectrum` has."
             )
-        objective = ObjectiveOptions(
+        objective = LossOptions(
             num_samples=num_samples,
             batch_size=batch_size,
             mode="eval",

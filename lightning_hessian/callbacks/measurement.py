@@ -14,7 +14,7 @@ from typing_extensions import override
 from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.callbacks.spacing import SpacedMeasuring
 from lightning_hessian.fit import CheckpointReports, Schedule, load_history, save_history
-from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.options import LossOptions
 
 
 class MeasurementCallback(SpacedMeasuring):
@@ -38,7 +38,7 @@ class MeasurementCallback(SpacedMeasuring):
         *,
         name: str,
         report_type: type[Any],
-        objective: ObjectiveOptions,
+        objective: LossOptions,
         schedule: Schedule,
         max_overhead: float | None,
         on_error: OnError,

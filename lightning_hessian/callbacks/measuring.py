@@ -15,15 +15,15 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning_hessian.callbacks.both_namespaces import HostCallback
 from lightning_hessian.errors import InterruptedMeasurementError, RefusedError, RestorationError
 from lightning_hessian.fit import (
-    FitObjective,
+    FitLoss,
     Interruptions,
-    measured_on_enough,
-    place,
+    fingerprint,
+    measure_until_precise,
     stopped_clocks,
 )
-from lightning_hessian.loss import Conductor, TrainingLoss, conduct
-from lightning_hessian.options import ObjectiveOptions
-from lightning_hessian.processes import agreed, anywhere
+from lightning_hessian.loss import Conductor, TrainingLoss, measure_on_first
+from lightning_hessian.options import LossOptions
+from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Mode
 from lightning_hessian.sandbox import global_generator_state
 
@@ -57,7 +57,7 @@ class Measuring(HostCallback):
         *,
         name: str,
         report_type: type[Any],
-        objective: ObjectiveOptions,
+        objective: LossOptions,
         on_error: OnError,
     ) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Measuring(HostCallback):
         self._report_type = report_type
         self._options = objective
         self._on_error = on_error
-        self._objective: FitObjective | None = None
+        self._objective: FitLoss | None = None
         self._interruptions = Interruptions()
         # as the first process found it; and this process, whose tensors may differ
         self._measured_at: tuple[int, ...] | None = None
@@ -148,9 +148,7 @@ class Measuring(HostCallback):
             trainer: Running the fit.
             pl_module: Attached to it.
         """
-        self._objective = FitObjective(
-            self._options, trainer, pl_module, poll=self._interruptions.poll
-        )
+        self._objective = FitLoss(self._options, trainer, pl_module, poll=self._interruptions.poll)
         self._measured_at = self._own_place = None
         self._has_given_up = False
         self._objective.note_flags()
@@ -180,7 +178,7 @@ class Measuring(HostCallback):
         if self._objective is None or self._is_measuring or self._has_given_up:
             return
         processes = self._objective.processes
-        if anywhere(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
+        if any_process(processes, trainer.received_sigterm or not self._objective.sample.is_ready):
             return
         # loggers and figures run outside the sandbox, and a user's logger may draw random numbers
         put_back = global_generator_state()
@@ -188,14 +186,16 @@ class Measuring(HostCallback):
             self._is_measuring = True
             with stopped_clocks(trainer), self._interruptions.held_back():
                 if self._has_recorded(self._objective, trainer, pl_module, ckpt_path, admits):
-                    self._try_to_write(lambda: agreed(processes, partial(self._publish, trainer)))
+                    self._try_to_write(
+                        lambda: on_all_or_none(processes, partial(self._publish, trainer))
+                    )
         finally:
             self._is_measuring = False
             put_back()
 
     def _has_recorded(
         self,
-        objective: FitObjective,
+        objective: FitLoss,
         trainer: Trainer,
         module: LightningModule,
         ckpt_path: str | None,
@@ -207,7 +207,7 @@ class Measuring(HostCallback):
         own: tuple[int, ...] | None = None
         where: tuple[int, ...] | None = None
         try:
-            own = agreed(processes, lambda: place(trainer, module))
+            own = on_all_or_none(processes, lambda: fingerprint(trainer, module))
             where = processes.broadcast(own)
             if where == self._measured_at:
                 self._own_place = own
@@ -235,7 +235,7 @@ class Measuring(HostCallback):
         self._keep(trainer, dataclasses.replace(report, seconds=seconds, ckpt_path=ckpt_path))
         return True
 
-    def _measured(self, objective: FitObjective, trainer: Trainer, admits: Admission) -> Any:
+    def _measured(self, objective: FitLoss, trainer: Trainer, admits: Admission) -> Any:
         """A report, on as many samples as it takes; None if it is not admitted."""
         questions = [admits]  # asked once
 
@@ -243,9 +243,11 @@ class Measuring(HostCallback):
             with objective.opened() as loss:
                 if questions and not questions.pop()(loss):
                     return None
-                return conduct(loss, objective.processes, partial(self.measure, trainer=trainer))
+                return measure_on_first(
+                    loss, objective.processes, partial(self.measure, trainer=trainer)
+                )
 
-        return measured_on_enough(
+        return measure_until_precise(
             measure, wanted=self.wanted_samples, may_grow=self.may_grow, grow=objective.grow
         )
 
@@ -277,7 +279,7 @@ class Measuring(HostCallback):
         is_known = self._measured_at is not None and self._own_place is not None
         if not is_known or self.reports[-1].epoch != trainer.current_epoch:
             return None
-        return self.reports[-1] if self._own_place == place(trainer, module) else None
+        return self.reports[-1] if self._own_place == fingerprint(trainer, module) else None
 
     def _try_to_write(self, write: Callable[[], None]) -> None:
         try:

@@ -15,8 +15,8 @@ from typing_extensions import override
 from lightning_hessian.callbacks.measuring import Measuring, OnError
 from lightning_hessian.fit import OverheadBudget, planned_batches
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import ObjectiveOptions
-from lightning_hessian.processes import anywhere
+from lightning_hessian.options import LossOptions
+from lightning_hessian.processes import any_process
 
 
 class SpacedMeasuring(Measuring):
@@ -44,7 +44,7 @@ class SpacedMeasuring(Measuring):
         *,
         name: str,
         report_type: type[Any],
-        objective: ObjectiveOptions,
+        objective: LossOptions,
         max_overhead: float | None,
         on_error: OnError,
     ) -> None:
@@ -147,7 +147,7 @@ class SpacedMeasuring(Measuring):
         processes = self._objective.processes
         if processes.size == 1:
             return fact
-        return anywhere(processes, processes.rank == 0 and fact)
+        return any_process(processes, processes.rank == 0 and fact)
 
     @override
     def _keep(self, trainer: Trainer, report: Any) -> None:

@@ -17,14 +17,14 @@ from lightning_hessian.callbacks.measuring import OnError
 from lightning_hessian.fit import Schedule, progress
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import (
-    ObjectiveOptions,
+    LossOptions,
     PyHessianOptions,
     SpectrumOptions,
     SweepPrecision,
 )
 from lightning_hessian.records import Engine, Mode, SamplingError, SpectrumReport
 from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure, spectrum_table
-from lightning_hessian.studies import SpectrumMeasurement
+from lightning_hessian.studies import SpectrumStudy
 
 EXPECTED_HVPS = 48
 PYHESSIAN_HVPS = 300
@@ -161,7 +161,7 @@ class HessianSpectrum(MeasurementCallback):
             engine=engine,
             pyhessian=PyHessianOptions.of(pyhessian),
         )
-        objective = ObjectiveOptions(
+        objective = LossOptions(
             num_samples=num_samples,
             batch_size=batch_size,
             mode=mode,
@@ -190,7 +190,7 @@ class HessianSpectrum(MeasurementCallback):
         )
         self.reports: list[SpectrumReport] = []
         self._spectrum = spectrum
-        self._measurement = SpectrumMeasurement(spectrum, seed)
+        self._measurement = SpectrumStudy(spectrum, seed)
         self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
 

@@ -19,7 +19,7 @@ WAY_OUT = (
 )
 
 
-class Capture:
+class StreamedSample:
     """Copies the first batches that training sees in a fit, until there are enough samples.
 
     They went through the transfer hooks already. Nothing of the run changes: they are copied before

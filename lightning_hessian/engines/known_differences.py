@@ -6,7 +6,7 @@ from typing import Literal
 
 Quantity = Literal["eigenvalues", "trace", "density"]
 
-KNOWN_DEVIATIONS: dict[Quantity, tuple[str, ...]] = {
+KNOWN_DIFFERENCES: dict[Quantity, tuple[str, ...]] = {
     "eigenvalues": (
         "Eigenvalues are the largest by magnitude. A positive one is among the largest, a negative "
         "one among the smallest; more of either are not looked for.",

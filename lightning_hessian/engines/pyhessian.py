@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_hessian.engines.adapter import AdaptedHessian
-from lightning_hessian.engines.known_differences import KNOWN_DEVIATIONS
+from lightning_hessian.engines.known_differences import KNOWN_DIFFERENCES
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
@@ -83,16 +83,16 @@ def pyhessian_spectrum(
         seed_global_generators(seed % 2**32)
         if num_eigenvalues:
             found = _eigenvalues(engine, min(num_eigenvalues, loss.size), options)
-            notes += KNOWN_DEVIATIONS["eigenvalues"]
+            notes += KNOWN_DIFFERENCES["eigenvalues"]
         if trace:
             values = engine.trace(maxIter=options.trace_maxIter, tol=options.trace_tol)
             estimate = _trace_estimate(torch.tensor(values, dtype=torch.float64))
-            notes += KNOWN_DEVIATIONS["trace"]
+            notes += KNOWN_DIFFERENCES["trace"]
         if density:
             steps = min(options.density_iter, loss.size)
             lists = engine.density(iter=steps, n_v=options.density_n_v)
             distribution = _density(*lists, sigma_squared=options.density_sigma_squared)
-            notes += KNOWN_DEVIATIONS["density"]
+            notes += KNOWN_DIFFERENCES["density"]
     finally:
         put_back()
     return Spectrum(

@@ -3,9 +3,9 @@
 from lightning_hessian.fit.budget import OverheadBudget
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.clocks import stopped_clocks
-from lightning_hessian.fit.fingerprint import place, planned_batches
-from lightning_hessian.fit.fit_loss import FitObjective
-from lightning_hessian.fit.growth import measured_on_enough
+from lightning_hessian.fit.fingerprint import fingerprint, planned_batches
+from lightning_hessian.fit.fit_loss import FitLoss
+from lightning_hessian.fit.growth import measure_until_precise
 from lightning_hessian.fit.history import load_history, save_history
 from lightning_hessian.fit.interruptions import Interruptions
 from lightning_hessian.fit.progress import progress
@@ -13,13 +13,13 @@ from lightning_hessian.fit.schedule import Schedule
 
 __all__ = [
     "CheckpointReports",
-    "FitObjective",
+    "FitLoss",
     "Interruptions",
     "OverheadBudget",
     "Schedule",
+    "fingerprint",
     "load_history",
-    "measured_on_enough",
-    "place",
+    "measure_until_precise",
     "planned_batches",
     "progress",
     "save_history",

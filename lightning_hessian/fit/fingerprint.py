@@ -12,7 +12,7 @@ from torch import nn
 from lightning_hessian.sandbox import sum_of_bits
 
 
-def place(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
+def fingerprint(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
     """The step and a sum of each tensor's bits, as these may change at the same step.
 
     Parameters are exchanged (averaging of weights), and buffers move with every batch of an

@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.data import FrozenBatches, Loaders
+from lightning_hessian.data import FrozenBatches, Loaders, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.hvp import Products
-from lightning_hessian.loss import CapturedLoss, ParameterSelection, TrainingLoss, module_loss
-from lightning_hessian.options import ObjectiveOptions
-from lightning_hessian.processes import agreed, entered_together, processes_of
-from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, in_step, share_state
+from lightning_hessian.hvp import ProductChoice
+from lightning_hessian.loss import ManualBackwardLoss, ParameterSelection, TrainingLoss, module_loss
+from lightning_hessian.options import LossOptions
+from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
+from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
@@ -58,7 +58,7 @@ def _training_flags(module: nn.Module) -> dict[nn.Module, bool]:
     return flags
 
 
-class FitObjective:
+class FitLoss:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
     Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
@@ -74,7 +74,7 @@ class FitObjective:
 
     def __init__(
         self,
-        options: ObjectiveOptions,
+        options: LossOptions,
         trainer: Trainer,
         module: LightningModule,
         *,
@@ -87,7 +87,7 @@ class FitObjective:
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._held_out: FrozenBatches | None = None
-        self._products: Products | None = None
+        self._products: ProductChoice | None = None
         self.has_products = options.products != "none"
         self.notes: tuple[str, ...] = ()
         self.processes = processes_of(trainer)
@@ -144,10 +144,12 @@ class FitObjective:
         """
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = in_step(agreed(self.processes, self._freeze), self.processes)
+            self._frozen = pad_to_equal_count(
+                on_all_or_none(self.processes, self._freeze), self.processes
+            )
             if self._options.held_out is not False:
-                held_out = agreed(self.processes, self._freeze_held_out)
-                self._held_out = in_step(held_out, self.processes)
+                held_out = on_all_or_none(self.processes, self._freeze_held_out)
+                self._held_out = pad_to_equal_count(held_out, self.processes)
         if self._products is None and self.has_products:
             self._choose_products(self._frozen)
         if self._products is None:
@@ -160,7 +162,7 @@ class FitObjective:
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         try:
-            self._products = Products(self._options, self._open, self._dtype, frozen)
+            self._products = ProductChoice(self._options, self._open, self._dtype, frozen)
             self.notes = self._products.notes
         except RefusedError as error:
             if self._options.products == "needed":
@@ -188,7 +190,7 @@ class FitObjective:
     @contextmanager
     def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
         """A sandbox on each process, with the first one's weights in all."""
-        with entered_together(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
+        with enter_on_all(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
             share_state(sandbox, self.processes)
             yield sandbox
 
@@ -239,7 +241,7 @@ class FitObjective:
         autocast: torch.dtype | None = None,
     ) -> TrainingLoss:
         options = self._options
-        step = agreed(
+        step = on_all_or_none(
             self.processes,
             lambda: module_loss(
                 self._module,
@@ -250,7 +252,7 @@ class FitObjective:
             ),
         )
         trainable: frozenset[str] | None = None
-        if isinstance(step, CapturedLoss):
+        if isinstance(step, ManualBackwardLoss):
             # from all batches even where only some are asked for: not each may show the steps
             trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
 
@@ -268,7 +270,7 @@ class FitObjective:
                 autocast=autocast,
             )
 
-        return agreed(self.processes, build)
+        return on_all_or_none(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
         return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))

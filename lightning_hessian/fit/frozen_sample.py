@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from lightning_hessian.data import (
     WAY_OUT,
-    Capture,
     FrozenBatches,
     Loaders,
+    StreamedSample,
     draws_uniformly,
     fetch_batches,
     hook_owner,
@@ -22,7 +22,7 @@ from lightning_hessian.data import (
     validation_source,
 )
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.options import LossOptions
 from lightning_hessian.sandbox import Sandbox
 
 FAST_DEV_RUN_SAMPLES = 8
@@ -49,7 +49,7 @@ class FrozenSample:
 
     def __init__(
         self,
-        options: ObjectiveOptions,
+        options: LossOptions,
         trainer: Trainer,
         module: LightningModule,
         share: tuple[int, int] = (0, 1),
@@ -59,7 +59,7 @@ class FrozenSample:
         self._module = module
         self._share = share
         self._wanted = AUTO_START if options.num_samples == "auto" else options.num_samples
-        self._capture: Capture | None = None
+        self._capture: StreamedSample | None = None
         self._error: Exception | None = None
         try:
             self._find_source()
@@ -200,11 +200,11 @@ class FrozenSample:
         same = given.structure is self._training.structure
         return None if same else given
 
-    def _begin_capture(self) -> Capture:
+    def _begin_capture(self) -> StreamedSample:
         leaves = self._training.leaves
         kinds = ", ".join(type(getattr(leaf, "dataset", leaf)).__name__ for leaf in leaves)
         size = getattr(leaves[0], "batch_size", None) if len(leaves) == 1 else None
-        capture = Capture(
+        capture = StreamedSample(
             self._trainer,
             description=f"the training stream ({kinds})",
             num_samples=self._num_samples,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def measured_on_enough(
+def measure_until_precise(
     measure: Callable[[], Any],
     *,
     wanted: Callable[[Any], int],

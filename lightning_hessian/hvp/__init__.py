@@ -1,7 +1,7 @@
 """Products of the loss's Hessian with vectors: exact ones, by differences, and by batch."""
 
 from lightning_hessian.hvp.batch_scatter import BatchScatter, batch_scatter, sample_products
-from lightning_hessian.hvp.choice import Products
+from lightning_hessian.hvp.choice import ProductChoice
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferencedLoss
 from lightning_hessian.hvp.hessian_operator import HessianOperator
@@ -22,8 +22,8 @@ __all__ = [
     "DifferencedLoss",
     "HessianOperator",
     "Probes",
+    "ProductChoice",
     "ProductScatter",
-    "Products",
     "SampleDifferenceOperator",
     "ScatterOperator",
     "SelfCheck",

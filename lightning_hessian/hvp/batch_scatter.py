@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss, second_derivatives
-from lightning_hessian.processes import agreed
+from lightning_hessian.processes import on_all_or_none
 from lightning_hessian.sample_losses import Positions, rows_of
 
 
@@ -58,7 +58,7 @@ def batch_scatter(
     """
     if vectors.shape[1]:
         refuse_differences(loss)
-    return loss.together(_batch_scatter, gradient, vectors, products)
+    return loss.run_on_all(_batch_scatter, gradient, vectors, products)
 
 
 def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor
     """
     refuse_differences(loss)
     position = torch.tensor([sample], dtype=torch.float64, device=loss.device)
-    return loss.together(_sample_products, position, vectors)
+    return loss.run_on_all(_sample_products, position, vectors)
 
 
 def _batch_scatter(
@@ -151,7 +151,7 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
                     total += found[2].T
         return total
 
-    return loss.processes.sum(agreed(loss.processes, product)).to(loss.dtype).T
+    return loss.processes.sum(on_all_or_none(loss.processes, product)).to(loss.dtype).T
 
 
 def refuse_differences(loss: TrainingLoss | Conductor) -> None:

@@ -27,8 +27,8 @@ from lightning_hessian.hvp.self_check import (
     refuse_silent_errors,
 )
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import ObjectiveOptions
-from lightning_hessian.processes import agreed, anywhere
+from lightning_hessian.options import LossOptions
+from lightning_hessian.processes import any_process, on_all_or_none
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
 _UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())
@@ -49,7 +49,7 @@ class Opener(Protocol):
         ...
 
 
-class Products:
+class ProductChoice:
     """The choice of a fit, made once by a self-check, and the loss that follows from it.
 
     Exact products are refused where they do not exist or are wrong. With ``hvp="auto"`` differences
@@ -70,7 +70,7 @@ class Products:
 
     def __init__(
         self,
-        options: ObjectiveOptions,
+        options: LossOptions,
         open_loss: Opener,
         dtype: torch.dtype,
         frozen: FrozenBatches,
@@ -146,8 +146,8 @@ class Products:
         """Are exact products exact? Refuses what is not, returns what to beware of."""
         with self._open(self._frozen, self._dtype) as loss:
             processes = loss.processes
-            index = agreed(processes, partial(refuse_silent_errors, loss))
-        if not anywhere(processes, index is not None):
+            index = on_all_or_none(processes, partial(refuse_silent_errors, loss))
+        if not any_process(processes, index is not None):
             return _UNCHECKED
         # the first batch with a loss; with a weight also where it repeats another process's
         batch = replace(self._frozen.batches[index or 0], weight=1)

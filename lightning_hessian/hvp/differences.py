@@ -15,7 +15,7 @@ from lightning_hessian.hvp.casts import CastWatch
 from lightning_hessian.hvp.difference_error import Probes, Quotient, kinked_operations
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import TrainingLoss, is_custom, node_names
-from lightning_hessian.processes import anywhere, entered_together
+from lightning_hessian.processes import any_process, enter_on_all
 from lightning_hessian.records import ProductQuality
 
 FINE_STEPS = (1e-10, 1e-11, 1e-12, 1e-9)
@@ -188,20 +188,20 @@ class DifferencedLoss(TrainingLoss):
         )
 
     def _gradient_at(self, direction: Tensor, step: float) -> Tensor:
-        with entered_together(self.processes, self.displaced(direction, step)):
+        with enter_on_all(self.processes, self.displaced(direction, step)):
             return self.gradient().vector
 
     def _casts_inside(self) -> bool:
         """Whether the step computes in a lower type, to whose digits a fine step is nothing."""
-        if anywhere(self.processes, any("ToCopy" in name for name in self._operations)):
+        if any_process(self.processes, any("ToCopy" in name for name in self._operations)):
             return True
-        if not anywhere(self.processes, any(map(is_custom, self._operations))):
+        if not any_process(self.processes, any(map(is_custom, self._operations))):
             return False
         # what happens inside a custom function leaves no node
         watch = CastWatch()
         with watch:
             self.gradient()
-        return anywhere(self.processes, watch.has_seen)
+        return any_process(self.processes, watch.has_seen)
 
     def _length_of_parameters(self) -> float:
         squares = sum(float(p.detach().double().square().sum()) for p in self.parameters.tensors)

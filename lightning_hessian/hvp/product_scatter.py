@@ -109,7 +109,7 @@ def scattered_products(
         RefusedError: If products are differences of gradients.
     """
     refuse_differences(loss)
-    return loss.together(_scattered_products, vectors)
+    return loss.run_on_all(_scattered_products, vectors)
 
 
 def _scattered_products(loss: TrainingLoss, vectors: Tensor) -> tuple[Tensor, ProductScatter]:

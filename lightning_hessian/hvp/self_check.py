@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import TrainingLoss, node_names, once_differentiable_functions
-from lightning_hessian.processes import agreed, anywhere, entered_together
+from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
 
 ASYMMETRY_LIMIT = 1e-6
 ROUGH_ASYMMETRY_LIMIT = 1e-4
@@ -98,12 +98,12 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
         NoExactProductsError: If the products are not symmetric.
         NonFiniteError: If a product holds NaN or infinity.
     """
-    _, scalar = agreed(loss.processes, lambda: _first_loss(loss))
-    if not anywhere(loss.processes, scalar is not None):
+    _, scalar = on_all_or_none(loss.processes, lambda: _first_loss(loss))
+    if not any_process(loss.processes, scalar is not None):
         return SelfCheck(asymmetry=0.0, difference=0.0, notes=())
     # a step that casts to a lower type inside computes with that type's roundings
     names = node_names([] if scalar is None else [scalar])
-    casts = anywhere(loss.processes, any("ToCopy" in name for name in names))
+    casts = any_process(loss.processes, any("ToCopy" in name for name in names))
     is_rough = casts or loss.dtype != torch.float64
     eps = torch.finfo(torch.float32 if is_rough else torch.float64).eps
     limit = ROUGH_ASYMMETRY_LIMIT if is_rough else ASYMMETRY_LIMIT
@@ -169,7 +169,7 @@ def _relative_difference(
 
 def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
     """Gradient at ``w + step v``, by ``backward()`` as training takes it."""
-    with entered_together(loss.processes, loss.displaced(v, step)):
+    with enter_on_all(loss.processes, loss.displaced(v, step)):
         total = loss.sum_over_batches(loss.size + 1, partial(_add_backward, loss))
     if total[-1] == 0:
         raise RefusedError(

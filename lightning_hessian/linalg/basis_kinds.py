@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 
 from lightning_hessian.linalg.basis import Basis, FullBasis
-from lightning_hessian.linalg.operator import Placed
+from lightning_hessian.linalg.operator import Shaped
 from lightning_hessian.linalg.rounded_basis import RoundedBasis
 
 BasisKind = Literal["full", "bfloat16", "cpu"]
 BASIS_KINDS: tuple[BasisKind, ...] = ("full", "bfloat16", "cpu")
 
 
-def make_basis(kind: BasisKind, operator: Placed, *, capacity: int) -> Basis:
+def make_basis(kind: BasisKind, operator: Shaped, *, capacity: int) -> Basis:
     """Choose the storage of a basis for an operator's vectors.
 
     Args:
@@ -39,7 +39,7 @@ def make_basis(kind: BasisKind, operator: Placed, *, capacity: int) -> Basis:
     return storage(operator.size, capacity=capacity, dtype=operator.dtype, device=device)
 
 
-def vector_bytes(kind: BasisKind, operator: Placed) -> int:
+def vector_bytes(kind: BasisKind, operator: Shaped) -> int:
     """Bytes of one vector of a basis.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_hessian.linalg.operator import SymmetricOperator
 
 
-class CountedOperator:
+class CountingOperator:
     """Passes products on, counts and reports them.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Placed(Protocol):
+class Shaped(Protocol):
     """Something of ``n`` dimensions, computed on a device in a floating-point type."""
 
     @property
@@ -27,7 +27,7 @@ class Placed(Protocol):
         ...
 
 
-class SymmetricOperator(Placed, Protocol):
+class SymmetricOperator(Shaped, Protocol):
     """A real symmetric ``(n, n)`` matrix known only by its products."""
 
     def matmat(self, vectors: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class SymmetricOperator(Placed, Protocol):
         ...
 
 
-class TwiceDifferentiable(Placed, Protocol):
+class TwiceDifferentiable(Shaped, Protocol):
     """A scalar function of ``n`` parameters that multiplies by its Hessian."""
 
     def hessian_products(self, vectors: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.basis_kinds import BasisKind
-from lightning_hessian.linalg.counting_operator import CountedOperator
+from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.density import spectral_density
 from lightning_hessian.linalg.eigenvalues import (
     end_order,
@@ -122,8 +122,8 @@ def measure_spectrum(
         density_rtol=density_rtol,
         max_hvps=max_hvps,
     )
-    counted = CountedOperator(operator, on_products)
-    cheap = counted if rough is None else CountedOperator(rough, on_products)
+    counted = CountingOperator(operator, on_products)
+    cheap = counted if rough is None else CountingOperator(rough, on_products)
 
     def spent() -> int:
         return counted.num_products + (cheap.num_products if rough is not None else 0)

@@ -16,7 +16,7 @@ from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss.batch_products import autocast_to
 from lightning_hessian.loss.kept_graphs import KeptGraphs
 from lightning_hessian.loss.parameters import ParameterSelection
-from lightning_hessian.processes import Alone, Processes, agreed, anywhere
+from lightning_hessian.processes import Processes, SingleProcess, any_process, on_all_or_none
 from lightning_hessian.sandbox import Sandbox
 
 BatchLoss = Callable[[Any, int], Tensor | None]
@@ -53,7 +53,7 @@ class BatchLosses:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.name = name
-        self.processes = processes or Alone()
+        self.processes = processes or SingleProcess()
         self.batches = batches
         self.parameters = parameters
         self.graphs = KeptGraphs(graph_memory)
@@ -124,7 +124,7 @@ class BatchLosses:
 
     def columns_of(self, vectors: Tensor) -> list[list[Tensor]]:
         """Vectors ``(n, b)`` in pieces of the parameters' shapes, on all processes or on none."""
-        return agreed(
+        return on_all_or_none(
             self.processes,
             lambda: [self.parameters.split(v.contiguous()) for v in vectors.unbind(dim=1)],
         )
@@ -142,16 +142,16 @@ class BatchLosses:
         Returns:
             ``(length,)`` float64, the same on all processes.
         """
-        total = agreed(
+        total = on_all_or_none(
             self.processes,
             lambda: torch.zeros(length, dtype=torch.float64, device=self.device),
         )
         for index in range(len(self.batches.batches)):
-            agreed(self.processes, partial(add, total, index))
+            on_all_or_none(self.processes, partial(add, total, index))
             if self.graphs.unsettled is not None:
                 # all processes or none: a step that exchanges tensors runs on each or on none
                 is_lost = self.graphs.get(index) is None
-                self.graphs.settle(is_kept=not anywhere(self.processes, is_lost))
+                self.graphs.settle(is_kept=not any_process(self.processes, is_lost))
         return self.processes.sum(total)
 
     @contextmanager

@@ -13,7 +13,7 @@ from lightning_hessian.loss.gradient import Gradient
 from lightning_hessian.loss.kept_graphs import KeptGraphs
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.training_loss import TrainingLoss
-from lightning_hessian.processes import Processes, agreed
+from lightning_hessian.processes import Processes, on_all_or_none
 from lightning_hessian.records import ProductQuality
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Conductor:
         Returns:
             Over the batches of all processes.
         """
-        return self.together(_gradient)
+        return self.run_on_all(_gradient)
 
     def hessian_products(self, vectors: Tensor) -> Tensor:
         """Multiply by the Hessian, as :meth:`TrainingLoss.hessian_products`.
@@ -101,9 +101,9 @@ class Conductor:
         Returns:
             ``(n, b)``, over the batches of all processes.
         """
-        return self.together(_rough_products if self._is_rough else _hessian_products, vectors)
+        return self.run_on_all(_rough_products if self._is_rough else _hessian_products, vectors)
 
-    def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
+    def run_on_all(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Let every process compute the same thing from its own loss at the same time.
 
         Args:
@@ -116,7 +116,7 @@ class Conductor:
         """
         kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         command = self._processes.broadcast((compute, kinds))
-        computed: T = _call_together(self._loss, self._processes, command, tensors)
+        computed: T = _run_on_all(self._loss, self._processes, command, tensors)
         return computed
 
     def dismiss(self) -> None:
@@ -124,7 +124,7 @@ class Conductor:
         self._processes.broadcast(None)
 
 
-def conduct(
+def measure_on_first(
     loss: TrainingLoss, processes: Processes, measure: Callable[[TrainingLoss | Conductor], T]
 ) -> T:
     """Measure once, by the work of all processes.
@@ -142,7 +142,7 @@ def conduct(
 
     def part() -> T | None:
         if processes.rank != 0:
-            serve(loss, processes)
+            answer_first(loss, processes)
             return None
         conductor = Conductor(loss, processes)
         try:
@@ -150,11 +150,11 @@ def conduct(
         finally:
             conductor.dismiss()
 
-    measured: T = processes.broadcast(agreed(processes, part))  # type: ignore[assignment]
+    measured: T = processes.broadcast(on_all_or_none(processes, part))  # type: ignore[assignment]
     return measured
 
 
-def serve(loss: TrainingLoss, processes: Processes) -> None:
+def answer_first(loss: TrainingLoss, processes: Processes) -> None:
     """Compute this process's part of everything that the first one's conductor is asked for.
 
     Args:
@@ -164,13 +164,13 @@ def serve(loss: TrainingLoss, processes: Processes) -> None:
     command: _Command | None = None
     while (command := processes.broadcast(command)) is not None:
         try:
-            _call_together(loss, processes, command, ())
+            _run_on_all(loss, processes, command, ())
         except Exception:
             # agreed on, so raised on the first process too, which decides what follows
             continue
 
 
-def _call_together(
+def _run_on_all(
     loss: TrainingLoss, processes: Processes, command: _Command, tensors: tuple[Tensor, ...]
 ) -> Any:
     """Compute on this process; the first one gives the tensors."""
@@ -183,7 +183,7 @@ def _call_together(
         return torch.zeros(shape, dtype=dtype, device=loss.device)
 
     received = [
-        processes.sum(agreed(processes, lambda index=index: mine(index)))  # type: ignore[misc]
+        processes.sum(on_all_or_none(processes, lambda index=index: mine(index)))  # type: ignore[misc]
         for index in range(len(kinds))
     ]
     return compute(loss, *received)

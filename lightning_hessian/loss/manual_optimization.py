@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss.training_step import TrainingStep
-from lightning_hessian.processes import Alone, Processes, agreed
+from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
 from lightning_hessian.sandbox import Sandbox
 
 _TO_SAY_WHICH = (
@@ -39,7 +39,7 @@ class BackwardCall:
     stepped: frozenset[str] = frozenset()
 
 
-class CapturedLoss:
+class ManualBackwardLoss:
     """The loss that a step hands to its k-th ``manual_backward``, at the weights as they are.
 
     The step runs up to that call and is left there. Nothing moves before: optimisers and schedulers
@@ -99,10 +99,10 @@ class CapturedLoss:
             RefusedError: If the call is not there, or not the only one, or another one on some
                 batches than on others.
         """
-        processes = processes or Alone()
+        processes = processes or SingleProcess()
         own = [
             # after each batch, as a step may hold exchanges of its own
-            agreed(processes, partial(self._calls, batch, sandbox))
+            on_all_or_none(processes, partial(self._calls, batch, sandbox))
             for batch in frozen.batches
         ]
         runs = [run for rank in range(processes.size) for run in processes.broadcast(own, rank)]

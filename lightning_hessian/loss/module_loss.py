@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.loss.manual_optimization import CapturedLoss
+from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.training_step import TrainingStep
 
 OWN_LOSS = "hessian_loss"
@@ -20,7 +20,7 @@ def module_loss(
     loss: str | int | None = None,
     *,
     are_transferred: bool = False,
-) -> TrainingStep | CapturedLoss:
+) -> TrainingStep | ManualBackwardLoss:
     """Find the loss that a user means.
 
     Args:
@@ -45,7 +45,7 @@ def module_loss(
     if isinstance(loss, str):
         return step
     if not module.automatic_optimization:
-        return CapturedLoss(step, module, trainer, number=loss)
+        return ManualBackwardLoss(step, module, trainer, number=loss)
     if loss is not None:
         raise RefusedError(
             "`loss` may be the number of a `manual_backward` call only where a module optimises by "

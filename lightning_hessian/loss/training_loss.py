@@ -15,7 +15,7 @@ from lightning_hessian.loss.batch_losses import BatchLosses
 from lightning_hessian.loss.batch_products import BatchProducts
 from lightning_hessian.loss.gradient import Gradient, refuse_unusable
 from lightning_hessian.loss.kept_graphs import FirstDerivatives
-from lightning_hessian.processes import agreed
+from lightning_hessian.processes import on_all_or_none
 from lightning_hessian.records import EXACT, ProductQuality
 
 T = TypeVar("T")
@@ -153,13 +153,13 @@ class TrainingLoss(BatchLosses):
         """
         try:
             if self.batch_products.is_unchecked:
-                agreed(self.processes, partial(self.batch_products.check, columns[0]))
+                on_all_or_none(self.processes, partial(self.batch_products.check, columns[0]))
             return self.sum_over_batches(length, add)
         except StaleGraphError as error:
             self.graphs.drop(str(error))
             return self.sum_over_batches(length, add)
 
-    def together(self, compute: Callable[..., T], *tensors: Tensor) -> T:
+    def run_on_all(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Compute something from this loss: what a conductor lets all processes do at once.
 
         Args:

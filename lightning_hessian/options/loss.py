@@ -12,7 +12,7 @@ SweepPrecision = Literal["full", "fast_float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveOptions:
+class LossOptions:
     """What the loss is measured on.
 
     Attributes:

@@ -1,19 +1,19 @@
 """The processes that share a measurement: sums, and agreement on what went wrong."""
 
 from lightning_hessian.processes.group import (
-    Alone,
     Processes,
-    agreed,
-    anywhere,
-    entered_together,
+    SingleProcess,
+    any_process,
+    enter_on_all,
+    on_all_or_none,
     processes_of,
 )
 
 __all__ = [
-    "Alone",
     "Processes",
-    "agreed",
-    "anywhere",
-    "entered_together",
+    "SingleProcess",
+    "any_process",
+    "enter_on_all",
+    "on_all_or_none",
     "processes_of",
 ]

@@ -68,7 +68,7 @@ class Processes(Protocol):
         ...
 
 
-class Alone:
+class SingleProcess:
     """One process."""
 
     rank = 0
@@ -142,10 +142,10 @@ def processes_of(host: Trainer | Fabric) -> Processes:
         host: Runs the training.
 
     Returns:
-        :class:`Alone` for a single process.
+        :class:`SingleProcess` for a single process.
     """
     if host.world_size == 1:
-        return Alone()
+        return SingleProcess()
     strategy: Any = host.strategy
     return LightningProcesses(
         rank=host.global_rank,
@@ -166,7 +166,7 @@ def _sum_in_group(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def agreed(processes: Processes, function: Callable[[], T]) -> T:
+def on_all_or_none(processes: Processes, function: Callable[[], T]) -> T:
     """Run a function that may fail on one process, and fail on all if it does on any.
 
     A process that left by an error of its own would leave the others waiting for it in their next
@@ -200,7 +200,7 @@ def agreed(processes: Processes, function: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def anywhere(processes: Processes, fact: bool) -> bool:
+def any_process(processes: Processes, fact: bool) -> bool:
     """Whether something holds on any process; the same answer on all.
 
     Args:
@@ -215,7 +215,7 @@ def anywhere(processes: Processes, fact: bool) -> bool:
 
 
 @contextmanager
-def entered_together(processes: Processes, manager: AbstractContextManager[T]) -> Iterator[T]:
+def enter_on_all(processes: Processes, manager: AbstractContextManager[T]) -> Iterator[T]:
     """Enter and leave a context manager by agreement.
 
     Args:
@@ -227,9 +227,9 @@ def entered_together(processes: Processes, manager: AbstractContextManager[T]) -
     """
     stack = ExitStack()
     try:
-        yield agreed(processes, lambda: stack.enter_context(manager))
+        yield on_all_or_none(processes, lambda: stack.enter_context(manager))
     finally:
-        agreed(processes, stack.close)
+        on_all_or_none(processes, stack.close)
 
 
 def _described(error: Exception | None, rank: int) -> tuple[str, str]:

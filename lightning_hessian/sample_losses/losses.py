@@ -17,7 +17,7 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.processes import agreed, anywhere, entered_together
+from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
 from lightning_hessian.records import SampleMethod, Separability
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of, losses_alone
 from lightning_hessian.sample_losses.reductions import Reductions
@@ -89,7 +89,7 @@ def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
             draws random numbers, or a batch cannot be cut into samples.
         NonFiniteError: If a loss is NaN or infinite.
     """
-    return loss.together(_sample_losses)
+    return loss.run_on_all(_sample_losses)
 
 
 def sample_losses_at(
@@ -108,7 +108,7 @@ def sample_losses_at(
     Raises:
         NonFiniteError: If a loss is NaN or infinite there.
     """
-    return loss.together(partial(_sample_losses_at, method=method), displacement)
+    return loss.run_on_all(partial(_sample_losses_at, method=method), displacement)
 
 
 def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] | None:
@@ -123,7 +123,7 @@ def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] 
     Raises:
         RefusedError: If they cannot be computed.
     """
-    return loss.together(_held_out_losses)
+    return loss.run_on_all(_held_out_losses)
 
 
 def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
@@ -145,8 +145,8 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
 def _sample_losses(loss: TrainingLoss) -> SampleLosses:
     separability, handful = check_separability(loss)
     sizes = Positions.of(loss).sizes
-    is_exact = agreed(loss.processes, lambda: _agrees(loss, handful, sizes))
-    method: SampleMethod = "one by one" if anywhere(loss.processes, not is_exact) else "batched"
+    is_exact = on_all_or_none(loss.processes, lambda: _agrees(loss, handful, sizes))
+    method: SampleMethod = "one by one" if any_process(loss.processes, not is_exact) else "batched"
     values: Tensor | None = None
     if method == "batched":
         values = _values(loss, method, separability)
@@ -167,7 +167,7 @@ def _sample_losses(loss: TrainingLoss) -> SampleLosses:
 
 
 def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMethod) -> Tensor:
-    with entered_together(loss.processes, loss.displaced(displacement, 1.0)):
+    with enter_on_all(loss.processes, loss.displaced(displacement, 1.0)):
         values = _values(loss, method)
     if values is None:
         raise RefusedError(

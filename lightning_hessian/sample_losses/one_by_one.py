@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.processes import agreed
+from lightning_hessian.processes import on_all_or_none
 from lightning_hessian.sample_losses.rows import rows_of
 
 
@@ -39,7 +39,9 @@ class Positions:
             The same on all.
         """
         processes, own = loss.processes, loss.batches.batches
-        sizes = agreed(processes, lambda: _sizes(own, len(own) * processes.size, loss.device))
+        sizes = on_all_or_none(
+            processes, lambda: _sizes(own, len(own) * processes.size, loss.device)
+        )
         counts = [int(size) for size in processes.sum(sizes).tolist()]
         return cls(tuple(counts), tuple(accumulate([0, *counts[:-1]])))
 

@@ -11,7 +11,7 @@ import torch
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.processes import agreed, anywhere
+from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Separability
 from lightning_hessian.sample_losses.one_by_one import loss_of
 from lightning_hessian.sample_losses.rows import joined, rows_of
@@ -89,23 +89,23 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
         RefusedError: If a batch is not made of its samples, or the step draws random numbers.
     """
     processes = loss.processes
-    source = agreed(processes, lambda: _source(loss))
+    source = on_all_or_none(processes, lambda: _source(loss))
     counts = torch.zeros(NUM_ROWS + 1, dtype=torch.float64, device=processes.device)
     counts[min(source.num_samples, NUM_ROWS)] = 1
     # as many rows on each as on the one that has the fewest to compare
     several = processes.sum(counts)[2:].nonzero().flatten().tolist()
     if not several:
         return None, None
-    handful = agreed(processes, lambda: _handful(loss, source, 2 + several[0]))
+    handful = on_all_or_none(processes, lambda: _handful(loss, source, 2 + several[0]))
     kinds = handful.kinds
-    if anywhere(processes, not kinds):
-        is_weighted = agreed(processes, lambda: _is_weighted_mean(loss, handful))
+    if any_process(processes, not kinds):
+        is_weighted = on_all_or_none(processes, lambda: _is_weighted_mean(loss, handful))
         if is_weighted and not kinds:
             kinds = frozenset({"weighted mean"})
     votes = torch.tensor([kind in kinds for kind in _KINDS], dtype=torch.float64)
     found = (processes.sum(votes.to(processes.device)) == processes.size).tolist()
     if not any(found):
-        agreed(processes, lambda: _refuse(handful, kinds))
+        on_all_or_none(processes, lambda: _refuse(handful, kinds))
         raise RefusedError(
             "the loss of a batch is the mean of its samples' losses on some processes, and their "
             f"sum on others. {WAY_OUT}"

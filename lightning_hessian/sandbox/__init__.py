@@ -1,6 +1,7 @@
 """What leaves no trace in a run: state, random numbers, loggers, numerics put back bit by bit."""
 
-from lightning_hessian.sandbox.first_process import in_step, share_state, sum_of_bits
+from lightning_hessian.sandbox.bits import sum_of_bits
+from lightning_hessian.sandbox.first_process import share_state
 from lightning_hessian.sandbox.generators import global_generator_state, seed_global_generators
 from lightning_hessian.sandbox.numerics import fast_float32_is_exact
 from lightning_hessian.sandbox.sandbox import Sandbox
@@ -12,7 +13,6 @@ __all__ = [
     "StateSnapshot",
     "fast_float32_is_exact",
     "global_generator_state",
-    "in_step",
     "replaced",
     "seed_global_generators",
     "share_state",

@@ -1,41 +1,14 @@
-"""What each process measures on: its share of the batches, at the first one's weights."""
+"""The first process's weights and buffers, on all processes."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.processes import Processes, agreed
+from lightning_hessian.processes import Processes, on_all_or_none
+from lightning_hessian.sandbox.bits import sum_of_bits
 from lightning_hessian.sandbox.sandbox import Sandbox
-from lightning_hessian.sandbox.shards import local_part
-
-
-def in_step(frozen: FrozenBatches, processes: Processes) -> FrozenBatches:
-    """Let every process have equally many batches, by repeats of its last one without weight.
-
-    A step may hold exchanges of its own (``all_gather``, synchronised statistics), in which the
-    processes wait for each other: so all of them call it equally often.
-
-    Args:
-        frozen: This process's share, at least one batch.
-        processes: Each calls this at the same time.
-
-    Returns:
-        This process's batches, with the number of samples of all processes.
-    """
-    if processes.size == 1:
-        return frozen
-    counts = torch.zeros(processes.size + 1, dtype=torch.float64, device=processes.device)
-    counts[processes.rank] = len(frozen.batches)
-    counts[-1] = frozen.num_samples
-    *numbers, num_samples = (int(count) for count in processes.sum(counts))
-    repeat = replace(frozen.batches[-1], weight=0)
-    repeats = [repeat] * (max(numbers) - len(frozen.batches))
-    return replace(frozen, batches=(*frozen.batches, *repeats), num_samples=num_samples)
 
 
 def share_state(sandbox: Sandbox, processes: Processes) -> None:
@@ -53,15 +26,17 @@ def share_state(sandbox: Sandbox, processes: Processes) -> None:
     """
     if processes.size == 1:
         return
-    tensors = agreed(processes, lambda: _tensors(sandbox.module))
-    own = agreed(processes, lambda: {name: _signature(tensor) for name, tensor in tensors.items()})
+    tensors = on_all_or_none(processes, lambda: _tensors(sandbox.module))
+    own = on_all_or_none(
+        processes, lambda: {name: _signature(tensor) for name, tensor in tensors.items()}
+    )
     first = processes.broadcast(own)
-    differs = agreed(processes, lambda: _differences(own, first))
+    differs = on_all_or_none(processes, lambda: _differences(own, first))
     flags = torch.tensor(differs, dtype=torch.float64, device=processes.device)
     names = [n for n, count in zip(first, processes.sum(flags).tolist(), strict=True) if count]
-    bits = agreed(processes, lambda: {name: tensors[name].detach().cpu() for name in names})
+    bits = on_all_or_none(processes, lambda: {name: tensors[name].detach().cpu() for name in names})
     bits = processes.broadcast(bits)
-    agreed(processes, lambda: sandbox.hold([(tensors[name], bits[name]) for name in names]))
+    on_all_or_none(processes, lambda: sandbox.hold([(tensors[name], bits[name]) for name in names]))
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -93,18 +68,3 @@ def _differences(
             "weights are measured, as only those are saved."
         )
     return [own[name] != signature for name, signature in first.items()]
-
-
-def sum_of_bits(tensor: Tensor) -> int:
-    """A sum of a tensor's bits, to tell two states of it apart.
-
-    Args:
-        tensor: Dense.
-
-    Returns:
-        The sum of its elements read as whole numbers; of this process's part where it is sharded.
-    """
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    held = local_part(tensor.detach())
-    real = torch.view_as_real(held) if held.is_complex() else held
-    return int(real.view(integers[real.element_size()]).sum())

@@ -12,7 +12,7 @@ from lightning_hessian.records import (
     Report,
     SpectrumReport,
 )
-from lightning_hessian.statistics import deviation
+from lightning_hessian.statistics import root_with_error
 
 ERRORS_OF_BAND = 2
 """Standard errors from a value to either end of its band."""
@@ -153,14 +153,16 @@ def _deviations(report: LossDifferenceReport) -> dict[str, float]:
             report.mean_absolute_deviation,
             report.mean_absolute_deviation_standard_error,
         ),
-        **_with_error("deviation", *deviation(report.variance, report.variance_standard_error)),
+        **_with_error(
+            "deviation", *root_with_error(report.variance, report.variance_standard_error)
+        ),
         **_with_error(
             "gradient_deviation",
-            *deviation(report.gradient_variance, report.gradient_variance_standard_error),
+            *root_with_error(report.gradient_variance, report.gradient_variance_standard_error),
         ),
         **_with_error(
             "hessian_deviation",
-            *deviation(report.hessian_variance, report.hessian_variance_standard_error),
+            *root_with_error(report.hessian_variance, report.hessian_variance_standard_error),
         ),
     }
 
@@ -192,7 +194,7 @@ def _held_out(report: LossDifferenceReport) -> dict[str, float]:
     held_out = report.held_out
     if held_out is None:
         return {}
-    spread = deviation(held_out.variance, held_out.variance_standard_error)
+    spread = root_with_error(held_out.variance, held_out.variance_standard_error)
     return {
         "held_out_loss": held_out.loss,
         **_with_error("held_out_deviation", *spread),

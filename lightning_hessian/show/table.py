@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from lightning_hessian.records import LossDifferenceReport, Report, SpectrumReport
-from lightning_hessian.statistics import deviation
+from lightning_hessian.statistics import root_with_error
 
 AnyReport = TypeVar("AnyReport", bound=Report)
 SPECTRUM = {
@@ -108,7 +108,7 @@ def _loss_difference_cells(report: LossDifferenceReport) -> list[str]:
         str(report.global_step),
         f"{report.loss:.4f}",
         _last(report.mean_abs, report.mean_abs_standard_error),
-        _with_error(*deviation(report.variance, report.variance_standard_error)),
+        _with_error(*root_with_error(report.variance, report.variance_standard_error)),
         _with_error(report.mean_absolute_deviation, report.mean_absolute_deviation_standard_error),
         _size(report),
         _with_error(held_out.gap, held_out.gap_standard_error) if held_out else NOTHING,

@@ -1,15 +1,15 @@
 """Laws of numbers: errors of estimates, order statistics; no network, no Lightning."""
 
 from lightning_hessian.statistics.mean_abs_difference import SortedLosses, mean_distances
-from lightning_hessian.statistics.propagation import deviation
+from lightning_hessian.statistics.propagation import root_with_error
 from lightning_hessian.statistics.random_orders import difference_along, simulate_orders
 from lightning_hessian.statistics.student import widening
 
 __all__ = [
     "SortedLosses",
-    "deviation",
     "difference_along",
     "mean_distances",
+    "root_with_error",
     "simulate_orders",
     "widening",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def deviation(variance: float, standard_error: float) -> tuple[float, float]:
+def root_with_error(variance: float, standard_error: float) -> tuple[float, float]:
     """Root of a variance, and its standard error by the delta method, ``SE / (2 S)``.
 
     Args:

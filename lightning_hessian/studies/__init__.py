@@ -8,14 +8,14 @@ from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import Moment, SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
-from lightning_hessian.studies.spectrum import SpectrumMeasurement
+from lightning_hessian.studies.spectrum import SpectrumStudy
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
 __all__ = [
     "HessianDifferences",
     "Moment",
     "SampleMoments",
-    "SpectrumMeasurement",
+    "SpectrumStudy",
     "hessian_differences",
     "loss_surface",
     "measure_loss_difference",

@@ -18,7 +18,7 @@ from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 
 
-class SpectrumMeasurement:
+class SpectrumStudy:
     """Measures what the options ask for; remembers eigenvectors from one report to the next.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference, analyze
-from lightning_hessian.fit import FitObjective, OverheadBudget, planned_batches
+from lightning_hessian.fit import FitLoss, OverheadBudget, planned_batches
 from lightning_hessian.records import SpectrumReport
 from tests.helpers.difference import difference
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
@@ -349,11 +349,11 @@ def test_an_opening_that_fails_is_tried_again_when_as_much_time_can_be_spent_ane
 ) -> None:
     clock = Clock()
 
-    def opened(self: FitObjective) -> Any:
+    def opened(self: FitLoss) -> Any:
         clock.now += 1.0
         raise ValueError("no")
 
-    monkeypatch.setattr(FitObjective, "opened", opened)
+    monkeypatch.setattr(FitLoss, "opened", opened)
     callback = timed(clock, every_n_epochs=None, every_n_train_steps=1, on_error="warn")
     with pytest.warns(UserWarning, match="ValueError: no"):
         trainer(Pace(clock), callback, max_epochs=20).fit(Classifier(), loader())

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.fit import FitObjective
+from lightning_hessian.fit import FitLoss
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.recording import spectrum
@@ -57,7 +57,7 @@ class Captured(hard.DenseHessian):
     """Takes the whole Hessian on captured batches at the end of the fit."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.objective = FitObjective(self._options, trainer, pl_module)
+        self.objective = FitLoss(self._options, trainer, pl_module)
         self.objective.note_flags()
         self.ready: list[bool] = []
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.errors import ProcessFailedError, RefusedError
-from lightning_hessian.processes import agreed, anywhere, processes_of
+from lightning_hessian.processes import any_process, on_all_or_none, processes_of
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import seeded
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -81,15 +81,15 @@ def test_processes_of_fabric_sum_send_and_agree() -> None:
         errors: list[str] = []
         for function in (refuse, stop):
             try:
-                agreed(processes, function)
+                on_all_or_none(processes, function)
             except (RefusedError, ProcessFailedError) as error:
                 errors.append(f"{type(error).__name__}: {error}")
         return (
             (processes.rank, processes.size),
             processes.sum(torch.tensor([1.0, rank])).tolist(),
             processes.broadcast({"from": rank}, 1),
-            agreed(processes, lambda: rank),
-            (anywhere(processes, rank == 1), anywhere(processes, False)),
+            on_all_or_none(processes, lambda: rank),
+            (any_process(processes, rank == 1), any_process(processes, False)),
             errors,
         )
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_hessian.fit import FitObjective
+from lightning_hessian.fit import FitLoss
 from lightning_hessian.hvp import ScatterOperator
-from lightning_hessian.loss import conduct
+from lightning_hessian.loss import measure_on_first
 from lightning_hessian.studies import sampling_error
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -35,9 +35,9 @@ def measure(loss: Any) -> dict[str, Any]:
 class Conducted(AtStart):
     """Computes on the first process with the others' help."""
 
-    def take(self, objective: FitObjective) -> None:
+    def take(self, objective: FitLoss) -> None:
         with objective.opened() as loss:
-            self.found = conduct(loss, loss.processes, self.compute)
+            self.found = measure_on_first(loss, loss.processes, self.compute)
 
 
 # a last batch of two for the second process; a single batch, of which it has a repeat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.engines import KNOWN_DEVIATIONS
+from lightning_hessian.engines import KNOWN_DIFFERENCES
 from tests.engines.test_truth import PRECISE, of_matrices
 
 
@@ -18,7 +18,7 @@ def test_notes_name_the_engine_and_the_deviations_of_what_was_asked(quantity: st
     wanted = {"num_eigenvalues" if quantity == "eigenvalues" else quantity: 1}
     first, *rest = of_matrices(diagonal(1, 2), **wanted).notes
     assert first == "Measured by PyHessian 0.1, with its own stopping rules."
-    assert tuple(rest) == KNOWN_DEVIATIONS[quantity]  # type: ignore[index]
+    assert tuple(rest) == KNOWN_DIFFERENCES[quantity]  # type: ignore[index]
 
 
 def test_tolerance_of_the_quotient_is_not_its_error() -> None:

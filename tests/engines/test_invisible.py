@@ -17,7 +17,7 @@ from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessianOptions
-from lightning_hessian.processes import Alone
+from lightning_hessian.processes import SingleProcess
 from tests.helpers.fingerprint import fingerprint, global_state
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened
@@ -126,7 +126,7 @@ def test_products_are_counted_and_told() -> None:
 @pytest.mark.parametrize("is_conducted", [True, False])
 def test_several_processes_are_refused(is_conducted: bool) -> None:
     module = Vector(1.0)
-    two = type("Two", (Alone,), {"size": 2})()
+    two = type("Two", (SingleProcess,), {"size": 2})()
     with opened(module, drawing_step(module)) as loss:
         loss.processes = two
         asked = Conductor(loss, two) if is_conducted else loss

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import DenseOperator, measure_spectrum
-from lightning_hessian.linalg.counting_operator import CountedOperator
+from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.records import Spectrum
 from tests.helpers.spectra import (
@@ -158,7 +158,7 @@ def test_the_trace_is_unbiased_as_its_probes_are_multiplied_exactly() -> None:
 @pytest.mark.parametrize("num_smallest", [0, 2])
 def test_products_are_counted_exact_and_rough(trace: bool, num_smallest: int) -> None:
     matrix = symmetric_with(outliers_and_bulk(SIZE))
-    exact, rough = (CountedOperator(DenseOperator(m), None) for m in (matrix, rounded(matrix)))
+    exact, rough = (CountingOperator(DenseOperator(m), None) for m in (matrix, rounded(matrix)))
     told: list[int] = []
     found = measure_spectrum(
         exact,

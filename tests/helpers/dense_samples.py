@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.processes import Alone
+from lightning_hessian.processes import SingleProcess
 from lightning_hessian.records import EXACT, ProductQuality
 
 
@@ -26,7 +26,7 @@ class DenseSamples:
     ) -> None:
         self.means = [hessians[group].mean(dim=0) for group in groups]
         self.size, self.dtype, self.products = hessians.shape[1], hessians.dtype, products
-        self.processes = Alone()
+        self.processes = SingleProcess()
         self.parameters = self
         sizes = [len(group) for group in groups]
         frozen = [FrozenBatch(None, float(size), i, size) for i, size in enumerate(sizes)]
@@ -50,7 +50,7 @@ class DenseSamples:
     def add_flat(self, out: Tensor, pieces: Any, weight: float) -> None:
         out.add_(pieces[0], alpha=weight)
 
-    def together(self, compute: Callable[..., Any], *tensors: Tensor) -> Any:
+    def run_on_all(self, compute: Callable[..., Any], *tensors: Tensor) -> Any:
         return compute(self, *tensors)
 
     def columns_of(self, vectors: Tensor) -> list[list[Tensor]]:

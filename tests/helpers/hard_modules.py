@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from lightning_hessian.fit import FitObjective
-from lightning_hessian.options import ObjectiveOptions
+from lightning_hessian.fit import FitLoss
+from lightning_hessian.options import LossOptions
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
 
 
@@ -30,14 +30,14 @@ class DenseHessian(pl.Callback):
             "seed": 0,
             "hvp": "exact",
         }
-        self._options = ObjectiveOptions(**(defaults | options))
+        self._options = LossOptions(**(defaults | options))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        objective = FitObjective(self._options, trainer, pl_module)
+        objective = FitLoss(self._options, trainer, pl_module)
         objective.note_flags()
         self.take(objective)
 
-    def take(self, objective: FitObjective) -> None:
+    def take(self, objective: FitLoss) -> None:
         with objective.opened() as loss:
             gradient = loss.gradient()
             eye = torch.eye(loss.size, dtype=loss.dtype)

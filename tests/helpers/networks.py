@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.fit import FitObjective
-from lightning_hessian.fit.fit_loss import ObjectiveOptions
+from lightning_hessian.fit import FitLoss
+from lightning_hessian.fit.fit_loss import LossOptions
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
 
@@ -65,13 +65,13 @@ def measured(
 class Ask(pl.Callback):
     """Opens the objective at the start of a fit, as the callbacks do, and asks it one question."""
 
-    def __init__(self, question: Callable[[TrainingLoss], Any], options: ObjectiveOptions) -> None:
+    def __init__(self, question: Callable[[TrainingLoss], Any], options: LossOptions) -> None:
         self._question = question
         self._options = options
         self.answer: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        with FitObjective(self._options, trainer, pl_module).opened() as loss:
+        with FitLoss(self._options, trainer, pl_module).opened() as loss:
             self.answer = self._question(loss)
 
 
@@ -95,7 +95,7 @@ def ask(
         "parameters": None,
         "seed": 0,
     }
-    callback = Ask(question, ObjectiveOptions(**(defaults | options), precision=precision))
+    callback = Ask(question, LossOptions(**(defaults | options), precision=precision))
     trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(data))
     answer: T = callback.answer
     return answer

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from lightning_hessian.data.batches import shuffled
-from lightning_hessian.fit import FitObjective
+from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.sample_losses import SampleLosses, sample_losses
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
@@ -30,7 +30,7 @@ class AtStart(DenseHessian):
         super().__init__(**{"products": "none", **options})
         self.compute = compute
 
-    def take(self, objective: FitObjective) -> None:
+    def take(self, objective: FitLoss) -> None:
         with objective.opened() as loss:
             self.found = self.compute(loss)
 

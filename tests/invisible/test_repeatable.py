@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.fit import FitObjective
-from lightning_hessian.fit.fit_loss import ObjectiveOptions
+from lightning_hessian.fit import FitLoss
+from lightning_hessian.fit.fit_loss import LossOptions
 from lightning_hessian.loss import training_step
 from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
 from lightning_hessian.sandbox import saved_objects as records
@@ -29,10 +29,10 @@ class Products(pl.Callback):
         self.mode, self.found = mode, []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        options = ObjectiveOptions(
+        options = LossOptions(
             num_samples=8, batch_size=None, mode=self.mode, precision=None, parameters=None, seed=0
         )
-        objective = FitObjective(options, trainer, pl_module)
+        objective = FitLoss(options, trainer, pl_module)
         objective.note_flags()
         for _ in range(2):
             with objective.opened() as loss:

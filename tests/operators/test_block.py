@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_hessian.linalg import BlockOperator, DenseOperator, leading_eigenvectors
-from lightning_hessian.linalg.counting_operator import CountedOperator
+from lightning_hessian.linalg.counting_operator import CountingOperator
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with
 
 MATRIX = symmetric_with(outliers_and_bulk(40))
@@ -37,7 +37,7 @@ def test_products_are_those_of_the_block_in_the_order_given(
 
 
 def test_one_product_is_one_of_the_whole() -> None:
-    whole = CountedOperator(DenseOperator(MATRIX), None)
+    whole = CountingOperator(DenseOperator(MATRIX), None)
     BlockOperator(whole, torch.arange(3)).matmat(torch.ones(3, 2).double())
     assert whole.num_products == 2
 

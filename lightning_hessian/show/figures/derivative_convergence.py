@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from lightning_hessian.records import LossDifferenceReport
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
-from lightning_hessian.statistics import deviation
+from lightning_hessian.statistics import root_with_error
 
 ERRORS = 2
 CLOSE = 0.1
@@ -86,6 +86,6 @@ def _spreads(report: LossDifferenceReport) -> list[tuple[str, str, str, float, f
         ),
     ):
         if variance > 0 and norm > 0 and report.num_samples > 1:
-            root, root_error = deviation(variance, error)
+            root, root_error = root_with_error(variance, error)
             found.append((name, colour, band, root / norm, root_error / norm))
     return found

@@ -21,7 +21,7 @@ from lightning_hessian.show.figures.style import (
     THIRD,
     new_figure,
 )
-from lightning_hessian.statistics import deviation
+from lightning_hessian.statistics import root_with_error
 
 Reports = Sequence[LossDifferenceReport]
 ERRORS = 2
@@ -78,7 +78,7 @@ def _draw_difference(axes: Axes, reports: Reports) -> None:
 
 
 def _draw_spread(axes: Axes, reports: Reports) -> None:
-    roots = [deviation(report.variance, report.variance_standard_error) for report in reports]
+    roots = [root_with_error(report.variance, report.variance_standard_error) for report in reports]
     means = [
         (report.mean_absolute_deviation, report.mean_absolute_deviation_standard_error)
         for report in reports

@@ -1,0 +1,23 @@
+"""Two states of a tensor told apart by a sum of their bits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.sandbox.shards import local_part
+
+
+def sum_of_bits(tensor: Tensor) -> int:
+    """A sum of a tensor's bits, to tell two states of it apart.
+
+    Args:
+        tensor: Dense.
+
+    Returns:
+        The sum of its elements read as whole numbers; of this process's part where it is sharded.
+    """
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    held = local_part(tensor.detach())
+    real = torch.view_as_real(held) if held.is_complex() else held
+    return int(real.view(integers[real.element_size()]).sum())
