@@ -20,6 +20,7 @@ from lightning_hessian.records.loss_statistics import (
     NeighbourhoodVariance,
     OrderStatistics,
 )
+from lightning_hessian.records.note import Note
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import Mode, Report, Weights
 from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
@@ -39,6 +40,7 @@ __all__ = [
     "Mode",
     "NegativeMass",
     "NeighbourhoodVariance",
+    "Note",
     "OrderStatistics",
     "ProductQuality",
     "Report",
