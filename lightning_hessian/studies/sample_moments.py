@@ -11,25 +11,13 @@ from torch import Tensor
 from lightning_hessian.hvp import batch_scatter
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.records import Estimate, Note
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.batch_deviations import MOMENTS, BatchDeviations, MomentScatter
 from lightning_hessian.studies.directions import check_orthonormal
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """An unbiased estimate.
-
-    Attributes:
-        value: May be negative where the true value is small.
-        standard_error: Of it; ``nan`` if there is too little to tell.
-    """
-
-    value: float
-    standard_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,18 +43,18 @@ class SampleMoments:
     """
 
     dimensions: int | None
-    gradient_variance: Moment
-    hessian_variance: Moment
-    loss_trace_covariance: Moment
-    trace_variance: Moment
-    linear: Moment
-    quadratic: Moment
+    gradient_variance: Estimate
+    hessian_variance: Estimate
+    loss_trace_covariance: Estimate
+    trace_variance: Estimate
+    linear: Estimate
+    quadratic: Estimate
     scatter: MomentScatter
     gradient_norm_squared: float
-    hessian_norm_squared: Moment
+    hessian_norm_squared: Estimate
     num_batches: int
     num_hvps: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     subspace: SampleMoments | None = None
 
     def prediction_error(self, sigma: float) -> float:
@@ -160,15 +148,16 @@ def sample_moments(
             BatchDeviations.within(scatter, within),
             dimensions=within,
             gradient_norm_squared=float((inside @ gradient.double()).square().sum()),
-            hessian_norm_squared=Moment(
-                float((inside @ products[:, :within].double()).square().sum()), 0.0
+            hessian_norm_squared=Estimate(
+                value=float((inside @ products[:, :within].double()).square().sum()),
+                standard_error=0.0,
             ),
             num_hvps=moments.num_hvps,
         ),
     )
 
 
-def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Moment, float]:
+def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Estimate, float]:
     """Estimate ``S_g^2`` alone, where there are no exact products.
 
     Costs two gradients.
@@ -184,7 +173,9 @@ def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Moment, float]:
     deviations = BatchDeviations.of(batch_scatter(loss, gradient, none, none), 0)
     unit = torch.eye(len(MOMENTS), dtype=torch.float64)[0]
     value = math.nan if len(deviations.num_samples) < 2 else float(deviations.moments()[0])
-    return Moment(value, deviations.scatter().standard_error(unit)), float(gradient.norm())
+    return Estimate(value=value, standard_error=deviations.scatter().standard_error(unit)), float(
+        gradient.norm()
+    )
 
 
 def _moments(
@@ -192,7 +183,7 @@ def _moments(
     *,
     dimensions: int | None,
     gradient_norm_squared: float,
-    hessian_norm_squared: Moment,
+    hessian_norm_squared: Estimate,
     num_hvps: int,
 ) -> SampleMoments:
     count = len(deviations.num_samples)
@@ -201,8 +192,10 @@ def _moments(
         values = deviations.moments()
     scatter = deviations.scatter()
 
-    def combined(weights: Tensor) -> Moment:
-        return Moment(float(weights @ values), scatter.standard_error(weights))
+    def combined(weights: Tensor) -> Estimate:
+        return Estimate(
+            value=float(weights @ values), standard_error=scatter.standard_error(weights)
+        )
 
     units = dict(zip(MOMENTS, torch.eye(len(MOMENTS), dtype=torch.float64), strict=True))
     return SampleMoments(
@@ -222,22 +215,28 @@ def _moments(
     )
 
 
-def _notes(count: int) -> tuple[str, ...]:
+def _notes(count: int) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples; 30 batches or more give useful errors."
     if count < 2:
         return (
-            "how gradients and Hessians differ between samples is read off the scatter of at least "
-            f"2 batches, but the frozen samples make {count}. {advice}",
+            Note(
+                "derivatives-not-measured",
+                "how gradients and Hessians differ between samples is read off the scatter of at "
+                f"least 2 batches, but the frozen samples make {count}. {advice}",
+            ),
         )
     if count < 3:
         return (
-            "how gradients and Hessians differ between samples comes without an error from 2 "
-            f"batches. {advice}",
+            Note(
+                "derivatives-without-error",
+                "how gradients and Hessians differ between samples comes without an error from 2 "
+                f"batches. {advice}",
+            ),
         )
     return ()
 
 
-def _norm_squared(known: Tensor, probes: Tensor) -> Moment:
+def _norm_squared(known: Tensor, probes: Tensor) -> Estimate:
     """``||H||_F^2`` from products with a basis and with probes outside of its span."""
     error = widening(len(probes)) * float(probes.std()) / math.sqrt(len(probes))
-    return Moment(float(known.sum() + probes.mean()), error)
+    return Estimate(value=float(known.sum() + probes.mean()), standard_error=error)

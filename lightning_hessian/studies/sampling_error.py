@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_hessian.hvp import ColumnScatter, ProductScatter, scattered_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.records import SamplingError
+from lightning_hessian.records import Note, SamplingError
 from lightning_hessian.studies.batch_spread import (
     density_distance,
     quantile,
@@ -184,24 +184,34 @@ def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
     return torch.where(coupling > 0, 2 * coupling.square() / far, torch.zeros_like(far))
 
 
-def _notes(count: int, share: float, are_drawn: bool) -> tuple[str, ...]:
+def _notes(count: int, share: float, are_drawn: bool) -> tuple[Note, ...]:
     if share == 0:
         return ()
     advice = "Give a smaller `batch_size`, or more samples."
     notes = []
     if count < 3:
         notes.append(
-            "how far the full training set may be is read off the scatter of at least 3 batches, "
-            f"but the frozen samples make {count}. {advice}"
+            Note(
+                "sampling-errors-unknown",
+                "how far the full training set may be is read off the scatter of at least 3 "
+                f"batches, but the frozen samples make {count}. {advice}",
+            )
         )
     elif count < USEFUL_BATCHES:
         notes.append(
-            f"sampling errors from {count} batches are themselves uncertain by "
-            f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}"
+            Note(
+                "sampling-errors-uncertain",
+                f"sampling errors from {count} batches are themselves uncertain by "
+                f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}",
+            )
         )
     if not are_drawn:
         notes.append(
-            "the frozen batches were not drawn at random, so that sampling errors read off their "
-            "scatter are not those of the full training set. Give a training set with a length."
+            Note(
+                "batches-not-drawn",
+                "the frozen batches were not drawn at random, so that sampling errors read off "
+                "their scatter are not those of the full training set. Give a training set with a "
+                "length.",
+            )
         )
     return tuple(notes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,38 +13,51 @@ from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import Eigenpairs, leading_eigenvectors
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
-from lightning_hessian.records import Separability
+from lightning_hessian.records import (
+    DerivativeSpread,
+    HessianDifferences,
+    Note,
+    Separability,
+)
 from lightning_hessian.studies.hessian_difference import hessian_differences
-from lightning_hessian.studies.sample_moments import SampleMoments, gradient_moment, sample_moments
+from lightning_hessian.studies.sample_moments import (
+    SampleMoments,
+    gradient_moment,
+    sample_moments,
+)
 
 
 @dataclass(slots=True, eq=False)
-class DerivativeSpread:
+class Derivatives:
     """What was measured with derivatives.
 
     Attributes:
         eigenvectors: ``(n, d)`` leading ones, or None.
         moments: Of gradients and Hessians over samples, or None.
-        fields: Of the report.
+        gradient: How gradients differ over samples, or None.
+        hessian: How Hessians do, or None.
+        hessian_differences: Of some samples from the others, or None.
         notes: What was left out, and why.
         num_hvps: Products spent.
     """
 
     eigenvectors: Tensor | None = None
     moments: SampleMoments | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    gradient: DerivativeSpread | None = None
+    hessian: DerivativeSpread | None = None
+    hessian_differences: HessianDifferences | None = None
+    notes: list[Note] = field(default_factory=list)
     num_hvps: int = 0
 
 
-def measure_spread(
+def measure_derivatives(
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     separability: Separability,
     *,
     has_products: bool,
     generator: Callable[[int], torch.Generator],
-) -> DerivativeSpread:
+) -> Derivatives:
     """Measure what the options ask for of gradients and Hessians; say what cannot be.
 
     Args:
@@ -58,101 +70,105 @@ def measure_spread(
     Returns:
         The measurements.
     """
-    spread = DerivativeSpread()
+    found = Derivatives()
     if not options.needs_products or not has_products:
-        return spread
+        return found
     if options.num_eigenvectors:
-        _find_eigenvectors(spread, loss, options, generator(2))
+        _find_eigenvectors(found, loss, options, generator(2))
     if not options.derivatives and not options.hessian_differences:
-        return spread
+        return found
     if separability != "mean":
-        spread.notes.append(
-            "How gradients and Hessians differ over samples was not measured: it is read off "
-            "batches, whose loss must be the mean over their samples."
+        found.notes.append(
+            Note(
+                "derivatives-not-measured",
+                "How gradients and Hessians differ over samples was not measured: it is read off "
+                "batches, whose loss must be the mean over their samples.",
+            )
         )
-        return spread
+        return found
     is_exact = loss.products.method == "exact"
     if not is_exact:
-        spread.notes.append(
-            "How Hessians differ over samples was not measured, as products are differences of "
-            "gradients."
+        found.notes.append(
+            Note(
+                "hessian-spread-not-measured",
+                "How Hessians differ over samples was not measured, as products are differences of "
+                "gradients.",
+            )
         )
     if options.derivatives:
-        _measure_moments(spread, loss, options, is_exact, generator(3))
+        _measure_moments(found, loss, options, is_exact, generator(3))
     if options.hessian_differences and is_exact:
-        found = hessian_differences(
+        found.hessian_differences = hessian_differences(
             loss,
             num_samples=options.hessian_differences,
             max_hvps=options.max_hvps,
             generator=generator(4),
         )
-        spread.num_hvps += found.num_hvps
-        spread.fields["hessian_difference_norms"] = found.norms
-        spread.fields["hessian_difference_bounds"] = found.residual_bounds
-    return spread
+        found.num_hvps += found.hessian_differences.num_hvps
+    return found
 
 
 def _find_eigenvectors(
-    spread: DerivativeSpread,
+    found: Derivatives,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     generator: torch.Generator,
 ) -> None:
     count = min(options.num_eigenvectors, loss.size)
-    found: Eigenpairs = leading_eigenvectors(
+    pairs: Eigenpairs = leading_eigenvectors(
         HessianOperator(loss),
         count=count,
         max_hvps=options.max_hvps,
         generator=generator,
         product_error=lambda: loss.products.error,
     )
-    spread.num_hvps += found.num_hvps
-    spread.eigenvectors = found.vectors
+    found.num_hvps += pairs.num_hvps
+    found.eigenvectors = pairs.vectors
     # those of the deflation alone need not be exact
-    wanted = found.eigenvalues.converged[: options.num_shown_eigenvectors]
+    wanted = pairs.eigenvalues.converged[: options.num_shown_eigenvectors]
     missing = int((~wanted).sum())
     if missing:
-        spread.notes.append(
-            f"{missing} of {len(wanted)} eigenvectors did not converge within "
-            f"`max_hvps={options.max_hvps}`."
+        found.notes.append(
+            Note(
+                "eigenvectors-not-converged",
+                f"{missing} of {len(wanted)} eigenvectors did not converge within "
+                f"`max_hvps={options.max_hvps}`.",
+            )
         )
 
 
 def _measure_moments(
-    spread: DerivativeSpread,
+    found: Derivatives,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     is_exact: bool,
     generator: torch.Generator,
 ) -> None:
     if not loss.batches.are_drawn:
-        spread.notes.append(
-            "Batches are taken as they come: should samples within a batch be alike, gradients and "
-            "Hessians differ less from sample to sample than it seems."
+        found.notes.append(
+            Note(
+                "batches-not-drawn",
+                "Batches are taken as they come: should samples within a batch be alike, gradients "
+                "and Hessians differ less from sample to sample than it seems.",
+            )
         )
     if not is_exact:
         gradient, norm = gradient_moment(loss)
-        spread.fields |= {
-            "gradient_norm": norm,
-            "gradient_variance": gradient.value,
-            "gradient_variance_standard_error": gradient.standard_error,
-        }
+        found.gradient = DerivativeSpread(norm=norm, variance=gradient)
         return
     moments = sample_moments(
         loss,
-        basis=spread.eigenvectors,
+        basis=found.eigenvectors,
         dimensions=options.subspace or None,
         num_probes=options.num_probes,
         generator=generator,
     )
-    spread.moments = moments
-    spread.num_hvps += moments.num_hvps
-    spread.notes += moments.notes
-    spread.fields |= {
-        "gradient_norm": math.sqrt(moments.gradient_norm_squared),
-        "gradient_variance": moments.gradient_variance.value,
-        "gradient_variance_standard_error": moments.gradient_variance.standard_error,
-        "hessian_norm": math.sqrt(moments.hessian_norm_squared.value),
-        "hessian_variance": moments.hessian_variance.value,
-        "hessian_variance_standard_error": moments.hessian_variance.standard_error,
-    }
+    found.moments = moments
+    found.num_hvps += moments.num_hvps
+    found.notes += moments.notes
+    found.gradient = DerivativeSpread(
+        norm=math.sqrt(moments.gradient_norm_squared), variance=moments.gradient_variance
+    )
+    found.hessian = DerivativeSpread(
+        norm=math.sqrt(moments.hessian_norm_squared.value), variance=moments.hessian_variance
+    )
