@@ -230,7 +230,7 @@ class HessianSpectrum(MeasurementCallback):
         self._tell_cost(loss, gradient_seconds, max_hvps)
         with progress(trainer, max_hvps) as bar:
             fields = self._measurement.fields(loss, bar.update, is_trial=is_trial)
-        if self._options.num_samples == "auto" and not loss.batches.is_whole:
+        if self._options.num_samples == "auto" and not loss.sample.is_whole:
             fields["notes"] += _notes_on_auto(fields.get("sampling"))
         return SpectrumReport(
             **fields,
@@ -238,8 +238,8 @@ class HessianSpectrum(MeasurementCallback):
             gradient_norm=float(gradient.vector.norm()),
             gradient_seconds=gradient_seconds,
             num_parameters=loss.size,
-            num_samples=loss.batches.num_samples,
-            data=loss.batches.description,
+            num_samples=loss.sample.num_samples,
+            data=loss.sample.description,
             loss_name=loss.name,
             unused_parameters=gradient.unused,
         )
@@ -261,10 +261,10 @@ class HessianSpectrum(MeasurementCallback):
         if self._has_told_cost:
             return
         self._has_told_cost = True
-        method = loss.products.method
+        method = loss.products.quality.method
         low, high = (units * max_hvps * gradient_seconds for units in HVP_UNITS[method])
         rank_zero_info(
-            f"HessianSpectrum: {loss.size:,} parameters, {loss.batches.description}, "
+            f"HessianSpectrum: {loss.size:,} parameters, {loss.sample.description}, "
             f"{self._options.mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a "
             f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
             f"{high:.3g} s, and fewer when its tolerances are met earlier."

@@ -110,20 +110,20 @@ def _refuse(loss: TrainingLoss | Conductor) -> TrainingLoss:
     if isinstance(loss, Conductor) or loss.processes.size > 1:
         raise RefusedError(
             "PyHessian knows one process only, but several share this loss. Train on one device, "
-            "analyse the checkpoint in one process, or measure with `engine='krylov'`."
+            "analyse the checkpoint in one process, or measure with `solver=Krylov()`."
         )
-    if loss.products.method != "exact":
+    if loss.products.quality.method != "exact":
         raise RefusedError(
             "PyHessian differentiates the loss twice, but this loss has no exact second "
             "derivative: its products are differences of gradients. Measure with "
-            "`engine='krylov'`."
+            "`solver=Krylov()`."
         )
     devices = sorted({str(p.device) for p in loss.parameters.tensors})
     if len(devices) > 1:
         raise RefusedError(
             "PyHessian keeps its vectors on one device, but the selected parameters are on "
             f"{', '.join(devices)}. Select those of one device by `parameters=`, or measure with "
-            "`engine='krylov'`."
+            "`solver=Krylov()`."
         )
     return loss
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,10 +13,17 @@ from torch import nn
 from lightning_hessian.data import FrozenBatches, Loaders, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.hvp import ProductChoice
-from lightning_hessian.loss import ManualBackwardLoss, ParameterSelection, TrainingLoss, module_loss
+from lightning_hessian.hvp import ExactProducts, ProductChoice
+from lightning_hessian.loss import (
+    ManualBackwardLoss,
+    ParameterSelection,
+    Products,
+    TrainingLoss,
+    module_loss,
+)
 from lightning_hessian.options import LossOptions
 from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
+from lightning_hessian.records import Note
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
@@ -89,7 +97,7 @@ class FitLoss:
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
         self.has_products = options.products != "none"
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
         self.sample = FrozenSample(options, trainer, module, share)
@@ -168,7 +176,8 @@ class FitLoss:
             if self._options.products == "needed":
                 raise
             self.has_products = False
-            self.notes = (f"Nothing was measured of gradients and Hessians: {error}",)
+            text = f"Nothing was measured of gradients and Hessians: {error}"
+            self.notes = (Note("no-derivatives", text),)
 
     @contextmanager
     def _open(
@@ -176,15 +185,13 @@ class FitLoss:
         frozen: FrozenBatches,
         dtype: torch.dtype,
         *,
-        kind: type[TrainingLoss] = TrainingLoss,
+        products: Callable[[TrainingLoss], Products] | None = None,
         copies: bool = False,
     ) -> Iterator[TrainingLoss]:
         with self._entered(dtype, copies=copies) as sandbox:
-            loss = self._loss(frozen, sandbox, kind)
+            loss = self._loss(frozen, sandbox, products)
             if self._held_out is not None:
-                loss.held_out = self._loss(self._held_out, sandbox, kind)
-            if self._options.sweep_precision == "bfloat16" and kind is TrainingLoss:
-                loss.rough = self._loss(frozen, sandbox, kind, autocast=torch.bfloat16)
+                loss.held_out = self._loss(self._held_out, sandbox, products)
             yield loss
 
     @contextmanager
@@ -237,10 +244,13 @@ class FitLoss:
         self,
         frozen: FrozenBatches,
         sandbox: Sandbox,
-        kind: type[TrainingLoss],
-        autocast: torch.dtype | None = None,
+        products: Callable[[TrainingLoss], Products] | None,
     ) -> TrainingLoss:
-        options = self._options
+        options, low_precision = self._options, None
+        if products is None:
+            products = partial(ExactProducts, graph_memory=options.graph_memory)
+            if options.sweep_precision == "bfloat16":
+                low_precision = partial(products, autocast=torch.bfloat16)
         step = on_all_or_none(
             self.processes,
             lambda: module_loss(
@@ -257,17 +267,16 @@ class FitLoss:
             trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
 
         def build() -> TrainingLoss:
-            selection = ParameterSelection.of(self._module, options.parameters, trainable)
-            return kind(
+            return TrainingLoss(
                 step,
                 frozen,
-                selection,
+                ParameterSelection.of(self._module, options.parameters, trainable),
                 sandbox,
+                products=products,
+                low_precision=low_precision,
                 poll=self._poll,
                 processes=self.processes,
                 name=step.name,
-                graph_memory=options.graph_memory,
-                autocast=autocast,
             )
 
         return on_all_or_none(self.processes, build)

@@ -19,11 +19,11 @@ from lightning_hessian.records import (
     OrderStatistics,
 )
 from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
+from lightning_hessian.studies.derivatives import DerivativeStatistics, measure_derivatives
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
-from lightning_hessian.studies.spread import DerivativeSpread, measure_spread
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
 MANY_ROUNDINGS = 100
@@ -90,7 +90,7 @@ class _Measurement:
             block_size=options.block_size,
             generator=self._generator(0),
         )
-        spread = measure_spread(
+        spread = measure_derivatives(
             self._loss,
             options,
             self._samples.separability,
@@ -116,7 +116,7 @@ class _Measurement:
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
-            data=self._loss.batches.description,
+            data=self._loss.sample.description,
             loss_name=self._loss.name,
             num_hvps=spread.num_hvps,
             notes=tuple(self._notes),
@@ -167,7 +167,7 @@ class _Measurement:
         )
 
     def _neighbourhood(
-        self, losses: Tensor, spread: DerivativeSpread
+        self, losses: Tensor, spread: DerivativeStatistics
     ) -> tuple[NeighbourhoodVariance, ...]:
         """In all parameters, and in the leading eigenvectors where these are asked for."""
         moments, dimensions = spread.moments, self._options.subspace

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.hvp import ColumnScatter, HessianOperator, ScatterOperator
-from lightning_hessian.linalg import BlockOperator, align, leading_eigenvectors, measure_spectrum
+from lightning_hessian.hvp import AlongVectors, PerBatchOperator
+from lightning_hessian.linalg import (
+    BlockOperator,
+    SymmetricOperator,
+    align,
+    leading_eigenvectors,
+    measure_spectrum,
+)
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
 from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
@@ -84,14 +90,14 @@ class SpectrumStudy:
                 seed=self._seed,
                 on_products=on_products,
             )
-            return fields_of(spectrum, loss.products) | {"engine": "pyhessian"}
-        scatters = not loss.batches.is_whole and loss.products.method == "exact"
-        operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
+            return fields_of(spectrum, loss.products.quality) | {"engine": "pyhessian"}
+        scatters = not loss.sample.is_whole and loss.products.quality.method == "exact"
+        operator: SymmetricOperator = PerBatchOperator(loss) if scatters else loss.products
         blocks = loss.parameters.blocks(options.blocks) if options.blocks else {}
         spectrum = self._sweep(loss, operator, options, list(blocks.values()), on_products)
-        found = fields_of(spectrum, loss.products)
-        found["graph_bytes"] = loss.graphs.num_bytes
-        if isinstance(operator, ScatterOperator):
+        found = fields_of(spectrum, loss.products.quality)
+        found["graph_bytes"] = loss.products.graph_bytes
+        if isinstance(operator, PerBatchOperator):
             sampling = _sampling(loss, spectrum, operator.take())
             found["sampling"] = sampling
             if sampling is not None and not math.isfinite(sampling.largest_margin):
@@ -110,7 +116,7 @@ class SpectrumStudy:
     def _sweep(
         self,
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
+        operator: SymmetricOperator,
         options: SpectrumOptions,
         blocks: list[Tensor],
         on_products: Callable[[int], None],
@@ -131,17 +137,17 @@ class SpectrumStudy:
             block_size=options.block_size,
             generator=self._generator(0),
             on_products=on_products,
-            product_error=lambda: loss.products.error,
+            product_error=lambda: loss.products.quality.error,
             memory_limit=limit,
-            rough=None if loss.rough is None else HessianOperator(loss.rough),
+            rough=loss.low_precision,
             blocks=blocks,
-            vectors=isinstance(operator, ScatterOperator) or options.overlaps,
+            vectors=isinstance(operator, PerBatchOperator) or options.overlaps,
         )
 
     def _block_eigenvalues(
         self,
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
+        operator: SymmetricOperator,
         options: SpectrumOptions,
         blocks: dict[str, Tensor],
     ) -> dict[str, Any]:
@@ -156,7 +162,7 @@ class SpectrumStudy:
                 max_hvps=max(options.max_hvps, wanted + 1),  # whole blocks of two
                 block_size=2,
                 generator=self._generator(1 + row),
-                product_error=lambda: loss.products.error,
+                product_error=lambda: loss.products.quality.error,
             )
             count = len(pairs.eigenvalues.values)
             values[row, :count] = pairs.eigenvalues.values
@@ -197,7 +203,7 @@ def _block_traces(spectrum: Spectrum, blocks: dict[str, Tensor]) -> dict[str, An
 
 
 def _sampling(
-    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: ColumnScatter | None
+    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: AlongVectors | None
 ) -> SamplingError | None:
     """How far the full training set may be, from the scatter of the products made anyway."""
     vectors, num_largest = spectrum.vectors, len(spectrum.largest.values)
@@ -215,7 +221,7 @@ def _sampling(
         num_largest=num_largest,
         known=known,
         probes=probes,
-        population=loss.batches.population,
+        population=loss.sample.population,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import Eigenpairs, leading_eigenvectors
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
@@ -20,7 +19,7 @@ from lightning_hessian.studies.sample_moments import SampleMoments, gradient_mom
 
 
 @dataclass(slots=True, eq=False)
-class DerivativeSpread:
+class DerivativeStatistics:
     """What was measured with derivatives.
 
     Attributes:
@@ -38,14 +37,14 @@ class DerivativeSpread:
     num_hvps: int = 0
 
 
-def measure_spread(
+def measure_derivatives(
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     separability: Separability,
     *,
     has_products: bool,
     generator: Callable[[int], torch.Generator],
-) -> DerivativeSpread:
+) -> DerivativeStatistics:
     """Measure what the options ask for of gradients and Hessians; say what cannot be.
 
     Args:
@@ -58,7 +57,7 @@ def measure_spread(
     Returns:
         The measurements.
     """
-    spread = DerivativeSpread()
+    spread = DerivativeStatistics()
     if not options.needs_products or not has_products:
         return spread
     if options.num_eigenvectors:
@@ -71,7 +70,7 @@ def measure_spread(
             "batches, whose loss must be the mean over their samples."
         )
         return spread
-    is_exact = loss.products.method == "exact"
+    is_exact = loss.products.quality.method == "exact"
     if not is_exact:
         spread.notes.append(
             "How Hessians differ over samples was not measured, as products are differences of "
@@ -93,18 +92,18 @@ def measure_spread(
 
 
 def _find_eigenvectors(
-    spread: DerivativeSpread,
+    spread: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     generator: torch.Generator,
 ) -> None:
     count = min(options.num_eigenvectors, loss.size)
     found: Eigenpairs = leading_eigenvectors(
-        HessianOperator(loss),
+        loss.products,
         count=count,
         max_hvps=options.max_hvps,
         generator=generator,
-        product_error=lambda: loss.products.error,
+        product_error=lambda: loss.products.quality.error,
     )
     spread.num_hvps += found.num_hvps
     spread.eigenvectors = found.vectors
@@ -119,13 +118,13 @@ def _find_eigenvectors(
 
 
 def _measure_moments(
-    spread: DerivativeSpread,
+    spread: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     is_exact: bool,
     generator: torch.Generator,
 ) -> None:
-    if not loss.batches.are_drawn:
+    if not loss.sample.are_drawn:
         spread.notes.append(
             "Batches are taken as they come: should samples within a batch be alike, gradients and "
             "Hessians differ less from sample to sample than it seems."
