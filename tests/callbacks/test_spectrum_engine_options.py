@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian.hvp import PerBatchOperator
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 
