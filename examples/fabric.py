@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from lightning_hessian.data import FrozenBatches, fetch_batches
 from lightning_hessian.data.batches import TrainingData, plan_batches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
@@ -55,11 +55,11 @@ def measure(fabric: Fabric, network: nn.Module, frozen: FrozenBatches, step: int
 
     # the network itself, not what Fabric wraps around it: the wrapper adds autocast
     with Sandbox(network, mode="eval", seed=SEED, dtype=torch.float32) as sandbox:
-        loss = TrainingLoss(batch_loss, frozen, ParameterSelection.of(network), sandbox)
+        selection = ParameterSelection.of(network)
+        loss = TrainingLoss(batch_loss, frozen, selection, sandbox, products=ExactProducts)
         gradient = loss.gradient()
-        spectrum = measure_spectrum(
-            HessianOperator(loss), generator=torch.Generator().manual_seed(SEED)
-        )
+        generator = torch.Generator().manual_seed(SEED)
+        spectrum = measure_spectrum(loss.products, generator=generator)
     largest, smallest, trace = spectrum.largest, spectrum.smallest, spectrum.trace
     low, high = spectrum.negative_mass.bracket
     print(

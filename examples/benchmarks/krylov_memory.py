@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.linalg import SymmetricOperator, measure_spectrum
 from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
@@ -110,8 +110,9 @@ def measure(kind: str, size: int, method: str) -> dict[str, float]:
         return F.cross_entropy(network(batch[0]), batch[1])
 
     with Sandbox(network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-        objective = TrainingLoss(loss, batches, ParameterSelection.of(network), sandbox)
-        return spectrum_of(HessianOperator(objective), method)
+        selection = ParameterSelection.of(network)
+        whole = TrainingLoss(loss, batches, selection, sandbox, products=ExactProducts)
+        return spectrum_of(whole.products, method)
 
 
 def measured_apart(kind: str, size: int, method: str, threads: int) -> dict[str, float] | None:

@@ -166,7 +166,9 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
             )
 
 
-def attach(sweep: CheckpointSweep[Any], trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+def attach(
+    sweep: CheckpointSweep[Any], trainer: Trainer, module: LightningModule
+) -> dict[str, Any]:
     """Make the sweep the only thing that runs beside the module, and turn validation off.
 
     Args:

@@ -258,13 +258,11 @@ class MeasuringCallback(HostCallback, Generic[R]):
         self._pace.end_measurement(has_numbers=report.failure is None)
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
-        """The report of an event, with numbers or the reason why not; None if none is made.
-
-        From the decision to measure on the run is undisturbed, until ``quiet`` is left.
-        """
+        """The report of an event, with numbers or the reason why not; None if none is made."""
         try:
             if not self._pace.decide(event).measure:
                 return None
+            # from here on, until the report is written, the run is undisturbed
             quiet.enter_context(session.undisturbed())
             report = session.measure(self._study, self._pace.may_grow)
             return replace(report, notes=(*report.notes, *session.notes))

@@ -103,15 +103,15 @@ class AdaptedLoss:
             RefusedError: If training would skip all of them.
         """
         total_weight = 0.0
-        for index, batch in enumerate(self._loss.batches.batches):
-            value = self._loss.evaluate_batch(index)
+        for batch in self._loss.sample.batches:
+            value = self._loss.evaluate(batch)
             if value is not None:
                 total_weight += batch.weight
                 adapted = BatchLoss(value, batch.weight, self._loss.parameters.tensors)
                 yield adapted, adapted
         if total_weight == 0:
             raise RefusedError(
-                f"`training_step` returned None for each of the {len(self._loss.batches.batches)} "
+                f"`training_step` returned None for each of the {len(self._loss.sample.batches)} "
                 "frozen batches, so there is no loss to measure. Raise `num_samples`, or return a "
                 "loss."
             )

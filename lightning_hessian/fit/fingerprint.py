@@ -11,7 +11,6 @@ from torch import nn
 
 from lightning_hessian.sandbox import sum_of_bits
 
-
 Fingerprint = tuple[int, ...]
 """The step, and a sum of the bits of each tensor of a module."""
 

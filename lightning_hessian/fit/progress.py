@@ -10,6 +10,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from tqdm.auto import tqdm
 from typing_extensions import Self
 
+from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.records import Mode
+
+HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
+"""Gradients that a product takes, from and to."""
+
 
 class Progress:
     """A bar of its own beside Lightning's, only where that one is shown; the price once a fit.
@@ -38,17 +44,22 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def begin(self, max_hvps: int, price: str) -> None:
-        """A measurement of at most so many products begins."""
+    def begin(self, loss: TrainingLoss, mode: Mode, max_hvps: int, gradient_seconds: float) -> None:
+        """A gradient has been measured; at most so many products follow."""
         if not self._has_told:
             self._has_told = True
-            rank_zero_info(f"{self._name}: {price}")
+            units = HVP_UNITS[loss.products.quality.method]
+            low, high = (unit * max_hvps * gradient_seconds for unit in units)
+            rank_zero_info(
+                f"{self._name}: {loss.size:,} parameters, {loss.sample.description}, {mode} mode. "
+                f"A gradient over them takes {gradient_seconds:.3g} s; a report costs at most "
+                f"{max_hvps} Hessian-vector products, about {low:.3g} to {high:.3g} s, and fewer "
+                "when its tolerances are met earlier."
+            )
         host = self._trainer.progress_bar_callback
         has_host = host is not None and getattr(host, "is_enabled", False)
         shown = has_host and self._trainer.is_global_zero
-        self._bar = tqdm(
-            total=max_hvps, desc="Hessian", unit="HVP", leave=False, disable=not shown
-        )
+        self._bar = tqdm(total=max_hvps, desc="Hessian", unit="HVP", leave=False, disable=not shown)
 
     def advance(self, num_products: int) -> None:
         """So many more products were made."""

@@ -43,12 +43,12 @@ class Recorder(Generic[R]):
         self.reports: list[R] = []
         self._draw = draw
         self._settings = settings
-        self._writer: ReportWriter[R] = ReportWriter(prefix=name, custom_scalars=custom_scalars)
+        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
-        return table(reports, self.kind)
+        return table(self.kind, reports)
 
     @rank_zero_only
     def publish(self, trainer: Trainer) -> None:

@@ -61,6 +61,7 @@ class Session:
         self._present: tuple[Fingerprint, Fingerprint] | None = None
         self._trainer = trainer
         self._module = module
+        self._mode = setup.mode
         self._interruptions = Interruptions()
         self._loss = FitLoss(setup, trainer, module, poll=self._interruptions.poll)
         self._progress = Progress(trainer, name)
@@ -175,8 +176,15 @@ class Session:
         is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
 
         def once() -> R:
-            with self._loss.opened() as loss, self._progress:
-                measure = partial(study.measure, watcher=self._progress, is_trial=is_trial)
+            with self._loss.opened() as loss, self._progress as progress:
+                max_hvps = study.max_hvps(loss.size, is_trial=is_trial)
+                measure = partial(
+                    study.measure,
+                    has_products=self._loss.has_products,
+                    on_gradient=partial(progress.begin, loss, self._mode, max_hvps),
+                    on_products=progress.advance,
+                    is_trial=is_trial,
+                )
                 return measure_on_first(loss, self.processes, measure)
 
         return measure_until_precise(

@@ -153,8 +153,8 @@ class Probes:
                 f"{found / self.scale:.1e} of |D|, of which {allowed / self.scale:.0e} would pass. "
                 "What `backward()` gives is then not the gradient of the loss: it stops gradients "
                 "(detach, straight-through, a target network), or a custom function's backward is "
-                "wrong. Where every operation has a second derivative, `hvp='exact'` measures the "
-                "Hessian with the stopped parts held constant."
+                "wrong. Where every operation has a second derivative, `products='exact'` measures "
+                "the Hessian with the stopped parts held constant."
             )
 
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
-from unittest.mock import patch
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -67,15 +66,7 @@ class ManualBackwardLoss:
         self._number = number
 
     def __call__(self, batch: Any, index: int) -> Tensor | None:
-        """Loss of one batch.
-
-        Args:
-            batch: As collated; left unchanged.
-            index: Passed as ``batch_idx``.
-
-        Returns:
-            The loss with its graph, or None where the step does not get to it.
-        """
+        """Loss of one batch with its graph, or None where the step does not get to it."""
         return self._run(batch, index, wanted=self._number or 0).loss
 
     def parameters(
@@ -224,7 +215,7 @@ def _nothing_moves(
     with ExitStack() as stack:
 
         def shadow(owner: object, name: str, value: object) -> None:
-            stack.enter_context(patch.object(owner, name, value))
+            stack.enter_context(_shadowed(owner, name, value))
 
         shadow(trainer.strategy, "backward", recorder.backward)
         shadow(trainer.precision_plugin, "clip_gradients", _do_nothing)
@@ -239,6 +230,21 @@ def _nothing_moves(
         for config in trainer.lr_scheduler_configs:
             shadow(config.scheduler, "step", _do_nothing)
         yield
+
+
+@contextmanager
+def _shadowed(owner: object, name: str, value: object) -> Iterator[None]:
+    """Put a value in the place of an attribute; what the owner itself did not have, goes again."""
+    own = vars(owner)
+    has_own, before = name in own, own.get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if has_own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

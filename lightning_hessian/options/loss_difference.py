@@ -43,6 +43,8 @@ class Perturbations:
 
     def __post_init__(self) -> None:
         check_positive("sigmas", self.sigmas)
+        if not self.sigmas:
+            raise ValueError("`sigmas` must hold at least one standard deviation, got none.")
         check_whole("count", self.count, 4)
         check_whole("subspace", self.subspace, 0)
         if self.count % 2:

@@ -131,12 +131,12 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
     if held_out is None:
         return None
     try:
-        return _sample_losses(held_out), held_out.batches.description
+        return _sample_losses(held_out), held_out.sample.description
     except (InterruptedMeasurementError, RestorationError):
         raise
     except Exception as error:
         raise RefusedError(
-            f"the losses of {held_out.batches.description} could not be computed "
+            f"the losses of {held_out.sample.description} could not be computed "
             f"({type(error).__name__}: {error}). Give by `held_out` a loader of batches that the "
             "step takes, or False."
         ) from error
@@ -184,10 +184,10 @@ def _agrees(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -
     answers = [_agrees_on(loss, handful.batch, handful.rows, handful.alone)]
     # and on the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
-    last = {batch.num_samples: batch for batch in loss.batches.batches}
+    last = {batch.num_samples: batch for batch in loss.sample.batches}
     for size in sorted({size for size in sizes if size > 1}):
         # any other where there is none, so that all processes call the step equally often
-        batch = last.get(size, loss.batches.batches[0])
+        batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
         answers.append(_agrees_on(loss, batch, rows, alone))
@@ -219,7 +219,7 @@ def _values(
     count = positions.num_samples
 
     def add(total: Tensor, index: int) -> None:
-        batch = loss.batches.batches[index]
+        batch = loss.sample.batches[index]
         if method == "batched":
             losses = _read_off(loss, batch, separability)
         else:

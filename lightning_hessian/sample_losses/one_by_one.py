@@ -38,7 +38,7 @@ class Positions:
         Returns:
             The same on all.
         """
-        processes, own = loss.processes, loss.batches.batches
+        processes, own = loss.processes, loss.sample.batches
         sizes = on_all_or_none(
             processes, lambda: _sizes(own, len(own) * processes.size, loss.device)
         )

@@ -128,7 +128,7 @@ def some_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 def _source(loss: TrainingLoss) -> FrozenBatch:
     """A batch of several samples; where there are only batches of one, some of these joined."""
-    own = loss.batches.batches
+    own = loss.sample.batches
     largest = max(own, key=lambda batch: batch.num_samples)
     if largest.num_samples != 1:
         return largest

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import HessianOperator
 from lightning_hessian.linalg import Eigenpairs, leading_eigenvectors
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
@@ -28,7 +27,7 @@ from lightning_hessian.studies.sample_moments import (
 
 
 @dataclass(slots=True, eq=False)
-class Derivatives:
+class DerivativeStatistics:
     """What was measured with derivatives.
 
     Attributes:
@@ -57,7 +56,7 @@ def measure_derivatives(
     *,
     has_products: bool,
     generator: Callable[[int], torch.Generator],
-) -> Derivatives:
+) -> DerivativeStatistics:
     """Measure what the options ask for of gradients and Hessians; say what cannot be.
 
     Args:
@@ -70,7 +69,7 @@ def measure_derivatives(
     Returns:
         The measurements.
     """
-    found = Derivatives()
+    found = DerivativeStatistics()
     if not options.needs_products or not has_products:
         return found
     if options.num_eigenvectors:
@@ -86,7 +85,7 @@ def measure_derivatives(
             )
         )
         return found
-    is_exact = loss.products.method == "exact"
+    is_exact = loss.products.quality.method == "exact"
     if not is_exact:
         found.notes.append(
             Note(
@@ -101,7 +100,7 @@ def measure_derivatives(
         found.hessian_differences = hessian_differences(
             loss,
             num_samples=options.hessian_differences,
-            max_hvps=options.max_hvps,
+            max_hvps=options.solver.max_hvps,
             generator=generator(4),
         )
         found.num_hvps += found.hessian_differences.num_hvps
@@ -109,18 +108,18 @@ def measure_derivatives(
 
 
 def _find_eigenvectors(
-    found: Derivatives,
+    found: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     generator: torch.Generator,
 ) -> None:
     count = min(options.num_eigenvectors, loss.size)
     pairs: Eigenpairs = leading_eigenvectors(
-        HessianOperator(loss),
+        loss.products,
         count=count,
-        max_hvps=options.max_hvps,
+        max_hvps=options.solver.max_hvps,
         generator=generator,
-        product_error=lambda: loss.products.error,
+        product_error=lambda: loss.products.quality.error,
     )
     found.num_hvps += pairs.num_hvps
     found.eigenvectors = pairs.vectors
@@ -132,19 +131,19 @@ def _find_eigenvectors(
             Note(
                 "eigenvectors-not-converged",
                 f"{missing} of {len(wanted)} eigenvectors did not converge within "
-                f"`max_hvps={options.max_hvps}`.",
+                f"`max_hvps={options.solver.max_hvps}`.",
             )
         )
 
 
 def _measure_moments(
-    found: Derivatives,
+    found: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     is_exact: bool,
     generator: torch.Generator,
 ) -> None:
-    if not loss.batches.are_drawn:
+    if not loss.sample.are_drawn:
         found.notes.append(
             Note(
                 "batches-not-drawn",

@@ -49,7 +49,7 @@ def hessian_differences(
         raise ValueError(
             f"`num_samples` must be at least 1, got {num_samples}. Some 8 show how samples differ."
         )
-    order = torch.randperm(loss.batches.num_samples, generator=generator)
+    order = torch.randperm(loss.sample.num_samples, generator=generator)
     samples = order[:num_samples]
     found: list[SpectralNorm] = [
         spectral_norm(

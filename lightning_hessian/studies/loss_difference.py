@@ -21,7 +21,7 @@ from lightning_hessian.records import (
     Note,
 )
 from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
-from lightning_hessian.studies.derivatives import Derivatives, measure_derivatives
+from lightning_hessian.studies.derivatives import DerivativeStatistics, measure_derivatives
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import order_statistics
@@ -116,7 +116,7 @@ class _Parts:
             losses,
             sample_sizes=options.sample_sizes,
             num_orders=options.num_orders,
-            samples_per_step=options.block_size,
+            samples_per_step=options.samples_per_step,
             generator=self._generator(0),
         )
         derivatives = measure_derivatives(
@@ -149,7 +149,7 @@ class _Parts:
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
-            data=self._loss.batches.description,
+            data=self._loss.sample.description,
             loss_name=self._loss.name,
             num_hvps=derivatives.num_hvps,
             notes=tuple(self._notes),
@@ -202,23 +202,26 @@ class _Parts:
         )
 
     def _neighbourhood(
-        self, losses: Tensor, derivatives: Derivatives
+        self, losses: Tensor, derivatives: DerivativeStatistics
     ) -> tuple[NeighbourhoodVariance, ...]:
         """In all parameters, and in the leading eigenvectors where these are asked for."""
-        moments, dimensions = derivatives.moments, self._options.subspace
+        options = self._options.perturbations
+        if options is None:
+            return ()
+        moments, dimensions = derivatives.moments, options.subspace
         spaces: list[tuple[Tensor | None, SampleMoments | None]] = [(None, moments)]
         if dimensions and derivatives.eigenvectors is not None:
             within = None if moments is None else moments.subspace
             spaces.append((derivatives.eigenvectors[:, :dimensions], within))
         found = []
         for space, of_space in spaces:
-            for sigma in self._options.sigmas:
+            for sigma in options.sigmas:
                 try:
                     part = neighbourhood_variance(
                         self._loss,
                         losses,
                         sigma=sigma,
-                        num_perturbations=self._options.num_perturbations,
+                        num_perturbations=options.count,
                         method=self._samples.method,
                         generator=self._generator(5),
                         basis=space,
@@ -233,10 +236,10 @@ class _Parts:
         return tuple(found)
 
     def _surface(self, losses: Tensor, basis: Tensor | None) -> LossSurface | None:
-        options = self._options
-        if options.surface is None or (options.surface == "eigenvectors" and basis is None):
+        plane_options = self._options.surface
+        if plane_options is None or (plane_options.directions == "eigenvectors" and basis is None):
             return None
-        span = options.surface_span * parameter_norm(self._loss)
+        span = plane_options.span * parameter_norm(self._loss)
         if self._loss.size < 2 or span == 0:
             self._notes.append(
                 Note(
@@ -247,7 +250,7 @@ class _Parts:
             )
             return None
         directions, plane = "the two leading eigenvectors", basis
-        if options.surface == "random":
+        if plane_options.directions == "random":
             directions = "two random directions"
             plane = random_directions(
                 self._loss.size,
@@ -263,7 +266,7 @@ class _Parts:
             plane[:, 0],
             plane[:, 1],
             span=span,
-            num_points=options.surface_points,
+            num_points=plane_options.points,
             method=self._samples.method,
             directions=directions,
         )

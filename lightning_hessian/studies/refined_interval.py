@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import scattered_products
+from lightning_hessian.hvp import per_batch_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.studies.batch_spread import quantile, sampling_share, variance
+from lightning_hessian.studies.batch_statistics import quantile, sampling_share, variance
 from lightning_hessian.studies.directions import check_orthonormal
 
 ROUNDINGS = 64
@@ -64,8 +64,8 @@ def refined_interval(
         W. M. Kahan, H. F. Weinberger (1982), SIAM J. Numer. Anal. 19, 445-469.
     """
     check_orthonormal(vectors, loss.size, "`vectors`")
-    products, scatter = scattered_products(loss, vectors.to(loss.device, loss.dtype))
-    sizes = scatter.columns.sizes
+    products, table = per_batch_products(loss, vectors.to(loss.device, loss.dtype))
+    sizes = table.along.sizes
     share = sampling_share(round(float(sizes.sum())), population)
     basis, images = vectors.double().to(loss.device), products.double()
     inside = _symmetric(basis.T @ images)
@@ -76,7 +76,7 @@ def refined_interval(
     if share > 0 and len(sizes) < 3:
         return -math.inf, math.inf
     if share > 0:
-        quotients = _held_out_quotients(sizes, _symmetric(scatter.forms))
+        quotients = _held_out_quotients(sizes, _symmetric(table.forms))
         low = float(sizes @ quotients / sizes.sum())
         margin = quantile(len(sizes)) * math.sqrt(share * float(variance(sizes, quotients)))
     margin += ROUNDINGS * torch.finfo(loss.dtype).eps * abs(high)

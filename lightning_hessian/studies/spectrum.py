@@ -12,10 +12,16 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.hvp import ColumnScatter, HessianOperator, ScatterOperator
-from lightning_hessian.linalg import BlockOperator, align, leading_eigenvectors, measure_spectrum
+from lightning_hessian.hvp import AlongVectors, PerBatchOperator
+from lightning_hessian.linalg import (
+    BlockOperator,
+    SymmetricOperator,
+    align,
+    leading_eigenvectors,
+    measure_spectrum,
+)
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
-from lightning_hessian.options import SpectrumOptions
+from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
     Estimate,
@@ -44,36 +50,36 @@ class SpectrumStudy:
     Args:
         options: What is asked for.
         seed: Of the probes.
-        grows: Whether the sample is to grow until the sampling errors are within tolerance.
     """
 
     record: ClassVar[type[SpectrumReport]] = SpectrumReport
 
-    def __init__(self, options: SpectrumOptions, seed: int, *, grows: bool = False) -> None:
+    def __init__(self, options: SpectrumOptions, seed: int) -> None:
         self._options = options
         self._seed = seed
-        self._grows = grows
         self._earlier: tuple[tuple[str, ...], Tensor] | None = None
         self._latest: tuple[tuple[str, ...], Tensor] | None = None
 
     @property
     def expected_gradients(self) -> float:
         """About what a measurement costs, in gradients over the samples."""
-        if self._options.engine == "pyhessian":
-            return 1 + PYHESSIAN_UNITS * PYHESSIAN_HVPS
-        return 1 + KRYLOV_UNITS * min(self._options.max_hvps, EXPECTED_HVPS)
+        solver = self._options.solver
+        if isinstance(solver, Krylov):
+            return 1 + KRYLOV_UNITS * min(solver.max_hvps, EXPECTED_HVPS)
+        return 1 + PYHESSIAN_UNITS * PYHESSIAN_HVPS
 
     def max_hvps(self, size: int, *, is_trial: bool = False) -> int:
         """Bound on the products of the sweep and the trace."""
-        options = self._options.trial if is_trial else self._options
-        if options.engine == "pyhessian":
-            return options.pyhessian.max_hvps(
-                size,
-                num_eigenvalues=options.num_eigenvalues,
-                trace=options.trace,
-                density=options.density,
-            )
-        return options.max_hvps
+        options, solver = self._options, self._solver(is_trial=is_trial)
+        if isinstance(solver, Krylov):
+            return solver.max_hvps
+        assert isinstance(solver, PyHessian)
+        return solver.max_hvps(
+            size,
+            num_eigenvalues=options.num_eigenvalues,
+            trace=options.trace,
+            density=options.density,
+        )
 
     def settle(self) -> None:
         """Compare from now on with the eigenvectors measured last, as their report is recorded."""
@@ -81,10 +87,10 @@ class SpectrumStudy:
 
     def required_samples(self, report: SpectrumReport) -> int:
         """How many samples a report should have been on for its sampling errors."""
-        sampling = report.sampling
-        if not self._grows or sampling is None:
+        sampling, solver = report.sampling, self._options.solver
+        if not self._options.grows or sampling is None or not isinstance(solver, Krylov):
             return report.num_samples
-        rtol = self._options.sampling_rtol
+        rtol = solver.sampling_rtol
         trace = density = math.inf
         largest = _tolerance(rtol * abs(float(report.largest.values[0])))
         # without an error, more samples would not bring one, unless there are too few batches
@@ -119,12 +125,13 @@ class SpectrumStudy:
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
-        options = self._options.trial if is_trial else self._options
-        if options.engine == "pyhessian":
-            report = self._by_pyhessian(loss, options, on_products)
+        solver = self._solver(is_trial=is_trial)
+        if isinstance(solver, Krylov):
+            report = self._by_krylov(loss, solver, on_products)
         else:
-            report = self._by_krylov(loss, options, on_products)
-        if self._grows and not loss.batches.is_whole and report.sampling is None:
+            assert isinstance(solver, PyHessian)
+            report = self._by_pyhessian(loss, solver, on_products)
+        if self._options.grows and not loss.sample.is_whole and report.sampling is None:
             report = replace(report, notes=(*report.notes, _STAYS))
         return replace(
             report,
@@ -132,51 +139,58 @@ class SpectrumStudy:
             gradient_norm=float(gradient.vector.norm()),
             gradient_seconds=gradient_seconds,
             num_parameters=loss.size,
-            num_samples=loss.batches.num_samples,
-            data=loss.batches.description,
+            num_samples=loss.sample.num_samples,
+            data=loss.sample.description,
             loss_name=loss.name,
             unused_parameters=gradient.unused,
         )
 
+    def _solver(self, *, is_trial: bool) -> Solver:
+        return (self._options.trial if is_trial else self._options).solver
+
     def _by_pyhessian(
         self,
         loss: TrainingLoss | Conductor,
-        options: SpectrumOptions,
+        solver: PyHessian,
         on_products: Callable[[int], None],
     ) -> SpectrumReport:
+        options = self._options
         spectrum = pyhessian_spectrum(
             loss,
             num_eigenvalues=options.num_eigenvalues,
             trace=options.trace,
             density=options.density,
-            options=options.pyhessian,
+            solver=solver,
             seed=self._seed,
             on_products=on_products,
         )
-        return replace(report_of(spectrum, loss.products), engine="pyhessian")
+        return replace(report_of(spectrum, loss.products.quality), engine="pyhessian")
 
     def _by_krylov(
         self,
         loss: TrainingLoss | Conductor,
-        options: SpectrumOptions,
+        solver: Krylov,
         on_products: Callable[[int], None],
     ) -> SpectrumReport:
-        scatters = not loss.batches.is_whole and loss.products.method == "exact"
-        operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
-        parts = loss.parameters.blocks(options.blocks) if options.blocks else {}
-        spectrum = self._sweep(loss, operator, options, list(parts.values()), on_products)
-        report = replace(report_of(spectrum, loss.products), graph_bytes=loss.graphs.num_bytes)
+        options, patterns = self._options, self._options.parameter_blocks
+        is_sampled = not loss.sample.is_whole and loss.products.quality.method == "exact"
+        operator = PerBatchOperator(loss) if is_sampled else loss.products
+        parts = loss.parameters.blocks(patterns) if patterns else {}
+        spectrum = self._sweep(loss, operator, solver, list(parts.values()), on_products)
+        report = replace(
+            report_of(spectrum, loss.products.quality), graph_bytes=loss.products.graph_bytes
+        )
         num_hvps, notes = report.num_hvps, report.notes
         sampling: SamplingError | None = None
-        if isinstance(operator, ScatterOperator):
+        if isinstance(operator, PerBatchOperator):
             sampling = _sampling(loss, spectrum, operator.take())
         if sampling is not None:
             num_hvps += sampling.num_hvps
             if not math.isfinite(sampling.largest_margin):
                 notes += sampling.notes
         blocks = _blocks(spectrum, parts)
-        if options.block_eigenvalues:
-            blocks, spent = self._with_eigenvalues(blocks, parts, loss, operator, options)
+        if options.eigenvalues_per_block:
+            blocks, spent = self._with_eigenvalues(blocks, parts, loss, operator, solver)
             num_hvps += spent
         overlap = self._overlap(spectrum, loss.parameters.names) if options.overlaps else None
         return replace(
@@ -191,32 +205,31 @@ class SpectrumStudy:
     def _sweep(
         self,
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
-        options: SpectrumOptions,
+        operator: SymmetricOperator,
+        solver: Krylov,
         blocks: list[Tensor],
         on_products: Callable[[int], None],
     ) -> Spectrum:
-        limit = options.graph_memory
-        if limit is None:
-            limit = int(SHARE * free_memory(loss.device))
+        options, limit = self._options, solver.memory_share
         return measure_spectrum(
             operator,
             num_eigenvalues=options.num_eigenvalues,
             num_smallest=options.num_smallest,
             trace=options.trace,
             density=options.density,
-            rtol=options.rtol,
-            trace_rtol=options.trace_rtol,
-            density_rtol=options.density_rtol,
-            max_hvps=options.max_hvps,
-            block_size=options.block_size,
+            rtol=solver.rtol,
+            trace_rtol=solver.trace_rtol,
+            density_rtol=solver.density_rtol,
+            max_hvps=solver.max_hvps,
+            block_size=solver.probes_per_block,
             generator=self._generator(0),
             on_products=on_products,
-            product_error=lambda: loss.products.error,
-            memory_limit=limit,
-            rough=None if loss.rough is None else HessianOperator(loss.rough),
+            product_error=lambda: loss.products.quality.error,
+            basis=solver.basis,
+            memory_limit=int(SHARE * free_memory(loss.device)) if limit is None else limit,
+            rough=loss.low_precision,
             blocks=blocks,
-            vectors=isinstance(operator, ScatterOperator) or options.overlaps,
+            vectors=isinstance(operator, PerBatchOperator) or options.overlaps,
         )
 
     def _with_eigenvalues(
@@ -224,20 +237,20 @@ class SpectrumStudy:
         blocks: tuple[ParameterBlock, ...],
         parts: dict[str, Tensor],
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
-        options: SpectrumOptions,
+        operator: SymmetricOperator,
+        solver: Krylov,
     ) -> tuple[tuple[ParameterBlock, ...], int]:
         """The blocks with their largest eigenvalues, and the products these took."""
-        count, spent, found = options.block_eigenvalues, 0, []
+        count, spent, found = self._options.eigenvalues_per_block, 0, []
         for row, (block, positions) in enumerate(zip(blocks, parts.values(), strict=True)):
             pairs = leading_eigenvectors(
                 BlockOperator(operator, positions),
                 count=min(count, len(positions)),
-                rtol=options.rtol,
-                max_hvps=max(options.max_hvps, count + 1),  # whole blocks of two
+                rtol=solver.rtol,
+                max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
                 block_size=2,
                 generator=self._generator(1 + row),
-                product_error=lambda: loss.products.error,
+                product_error=lambda: loss.products.quality.error,
             )
             found.append(replace(block, largest=pairs.eigenvalues))
             spent += pairs.num_hvps
@@ -299,7 +312,7 @@ def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBloc
 
 
 def _sampling(
-    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: ColumnScatter | None
+    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: AlongVectors | None
 ) -> SamplingError | None:
     """How far the full training set may be, from the scatter of the products made anyway."""
     vectors, num_largest = spectrum.vectors, len(spectrum.largest.values)
@@ -317,7 +330,7 @@ def _sampling(
         num_largest=num_largest,
         known=known,
         probes=probes,
-        population=loss.batches.population,
+        population=loss.sample.population,
     )
 
 

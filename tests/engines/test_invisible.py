@@ -130,7 +130,7 @@ def test_several_processes_are_refused(is_conducted: bool) -> None:
     with opened(module, drawing_step(module)) as loss:
         loss.processes = two
         asked = Conductor(loss, two) if is_conducted else loss
-        with pytest.raises(RefusedError, match=r"one process only.*`engine='krylov'`"):
+        with pytest.raises(RefusedError, match=r"one process only.*`solver=Krylov\(\)`"):
             everything(asked)
 
 

@@ -50,7 +50,7 @@ def _ours(loss: TrainingLoss) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
     spectrum = pyhessian_spectrum(
         loss, num_eigenvalues=3, trace=True, density=True, options=SETTINGS, seed=11
     )
-    return spectrum, [(x.to(loss.dtype), y) for x, y in (b.data for b in loss.batches.batches)]
+    return spectrum, [(x.to(loss.dtype), y) for x, y in (b.data for b in loss.sample.batches)]
 
 
 @pytest.fixture(scope="module")

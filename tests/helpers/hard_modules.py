@@ -41,12 +41,12 @@ class DenseHessian(pl.Callback):
         with objective.opened() as loss:
             gradient = loss.gradient()
             eye = torch.eye(loss.size, dtype=loss.dtype)
-            self.matrix = loss.hessian_products(eye)
-            self.again = loss.hessian_products(eye[:, :4])
+            self.matrix = loss.products.matmat(eye)
+            self.again = loss.products.matmat(eye[:, :4])
         self.loss, self.gradient, self.unused = gradient.loss, gradient.vector, gradient.unused
         self.names = loss.parameters.names
-        self.batches = loss.batches.batches
-        self.description, self.num_samples = loss.batches.description, loss.batches.num_samples
+        self.batches = loss.sample.batches
+        self.description, self.num_samples = loss.sample.description, loss.sample.num_samples
         self.notes = objective.notes
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
+from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.records import Mode
 from lightning_hessian.sandbox import Sandbox
@@ -41,4 +42,6 @@ def opened(
     )
     with Sandbox(module, mode=mode, seed=1, dtype=dtype) as sandbox:
         selection = ParameterSelection.of(module, patterns)
-        yield TrainingLoss(lambda data, _: step(data), frozen, selection, sandbox)
+        yield TrainingLoss(
+            lambda data, _: step(data), frozen, selection, sandbox, products=ExactProducts
+        )

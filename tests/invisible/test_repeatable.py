@@ -37,7 +37,7 @@ class Products(pl.Callback):
         for _ in range(2):
             with objective.opened() as loss:
                 vectors = torch.ones(loss.size, 2, dtype=loss.dtype)
-                self.found += [loss.hessian_products(vectors) for _ in range(2)]
+                self.found += [loss.products.matmat(vectors) for _ in range(2)]
 
 
 def products(mode: str = "train") -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
-from lightning_hessian.hvp import Probes
+from lightning_hessian.hvp import DifferenceProducts, Probes
 from lightning_hessian.hvp.difference_error import Quotient, kinked_operations
 from lightning_hessian.loss import node_names
 from tests.helpers import hard_modules as hard
@@ -36,8 +36,8 @@ def products_of(module: Any, **options: Any) -> tuple[Tensor, Any]:
     data = options.pop("data", None) or classification_data()
 
     def question(loss: Any) -> tuple[Tensor, Any]:
-        matrix = loss.hessian_products(torch.eye(loss.size, dtype=loss.dtype)).double()
-        return matrix, loss.products
+        matrix = loss.products.matmat(torch.eye(loss.size, dtype=loss.dtype)).double()
+        return matrix, loss.products.quality
 
     defaults = {"hvp": "finite_difference", "precision": None}
     return ask(module, data, question, **(defaults | options))  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_float32_differences_say_by_how_much_they_are_off(
     module = Supervised(hard.seeded(lambda: mlp(8, 32, 24, 3, activation=activation)).network)
 
     def question(loss: Any) -> tuple[Tensor, Any]:
-        return loss.hessian_products(top[:, None]).double()[:, 0], loss.products
+        return loss.products.matmat(top[:, None]).double()[:, 0], loss.products.quality
 
     wanted = dense_hessian(module, data)
     values, vectors = torch.linalg.eigh(wanted)
@@ -182,7 +182,7 @@ def test_twice_the_same_vector_gives_twice_the_same_bits_and_nothing_gives_nothi
     def question(loss: Any) -> list[Tensor]:
         v = torch.linspace(-1, 1, loss.size, dtype=torch.float64)
         block = torch.stack([v, torch.zeros_like(v), -4 * v], dim=1)
-        return [loss.hessian_products(block), loss.hessian_products(v[:, None])]
+        return [loss.products.matmat(block), loss.products.matmat(v[:, None])]
 
     block, again = ask(
         hard.seeded(hard.mlp), classification_data(), question, hvp="finite_difference"
@@ -243,8 +243,8 @@ def test_a_kink_that_only_one_product_meets_is_stepped_around_too() -> None:
     def question(loss: Any) -> Tensor:
         axis = torch.zeros(400, 1, dtype=torch.float64)
         axis[7] = 1.0
-        assert loss.products.error < 1e-3
-        return loss.hessian_products(axis)[7, 0]  # type: ignore[no-any-return]
+        assert loss.products.quality.error < 1e-3
+        return loss.products.matmat(axis)[7, 0]  # type: ignore[no-any-return]
 
     product = ask(KinkAside(), classification_data(), question, hvp="finite_difference")
     assert abs(float(product) - 1) < 1e-3
@@ -328,7 +328,9 @@ def test_kinked_operations_are_found_by_name() -> None:
 
 def test_a_gradient_that_is_the_gradient_of_nothing_is_refused() -> None:
     module = hard.seeded(lambda: hard.mlp(StopsGradient()))
-    with pytest.raises(RefusedError, match=r"differences of .* are not symmetric.*hvp='exact'"):
+    with pytest.raises(
+        RefusedError, match=r"differences of .* are not symmetric.*products='exact'"
+    ):
         products_of(module)
 
 
@@ -354,7 +356,7 @@ def test_differences_that_are_asked_for_are_held_against_exact_products() -> Non
     measured = hard.measure(with_function(SquareDetached), hvp="finite_difference")
     (note,) = measured.notes
     assert "differences of gradients are" in note
-    assert "which `hvp='exact'` gives" in note
+    assert "which `products='exact'` gives" in note
     wanted = hard.hessian_by_differences(with_function(SquareDetached))
     assert hard.off_by(measured.matrix, wanted) < FINE
 
@@ -395,7 +397,7 @@ def test_gradients_of_the_run_are_not_touched(use_reentrant: bool, precision: An
 
 def test_products_before_any_calibration_have_no_known_error() -> None:
     def question(loss: Any) -> None:
-        type(loss)(loss._batch_loss, loss.batches, loss.parameters, loss._sandbox).products  # noqa: B018
+        DifferenceProducts(loss).quality  # noqa: B018
 
     with pytest.raises(RuntimeError, match="must be calibrated"):
         ask(hard.seeded(hard.mlp), classification_data(), question, hvp="finite_difference")

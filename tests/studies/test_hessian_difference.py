@@ -21,7 +21,7 @@ def _measured(num_samples: int, **options: float) -> tuple[HessianDifferences, T
     module, data = SAMPLES.module_and_data(WEIGHTS)
 
     def question(loss: TrainingLoss) -> tuple[HessianDifferences, Tensor]:
-        hessians = torch.cat([batch.data[2] for batch in loss.batches.batches])
+        hessians = torch.cat([batch.data[2] for batch in loss.sample.batches])
         differences = (hessians - hessians.mean(dim=0)) * COUNT / (COUNT - 1)
         found = hessian_differences(
             loss, num_samples=num_samples, generator=torch.Generator().manual_seed(0), **options

@@ -52,7 +52,7 @@ def test_products_are_those_of_curvlinops(
     def products(loss: TrainingLoss) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(1)
         vectors = torch.randn(loss.size, 3, generator=generator, dtype=dtype)
-        return vectors, loss.hessian_products(vectors)
+        return vectors, loss.products.matmat(vectors)
 
     vectors, ours = ask(trained, digits, products, batch_size=32, precision=precision)
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.hvp import ColumnScatter
+from lightning_hessian.hvp import AlongVectors
 from lightning_hessian.statistics import widening
 
 LEVEL = 0.95
@@ -64,7 +64,7 @@ def variance(sizes: Tensor, values: Tensor) -> Tensor:
     return squares / (len(sizes) - 1)
 
 
-def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
+def trace_variance(known: AlongVectors, probes: AlongVectors | None) -> float:
     """``S^2`` of the trace over samples, from above.
 
     The variance over batches of what all probes together estimate holds the probes' own noise,
@@ -87,7 +87,7 @@ def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
 
 
 def density_distance(
-    known: ColumnScatter, probes: ColumnScatter | None, share: float, size: int
+    known: AlongVectors, probes: AlongVectors | None, share: float, size: int
 ) -> float:
     r"""Bound the Wasserstein-1 distance of the spectra of ``H_N`` and ``H_M``.
 
