@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
@@ -13,7 +13,7 @@ def spectrum(**options: Any) -> HessianSpectrum:
         "num_eigenvalues": 1,
         "trace": False,
         "density": False,
-        "max_hvps": 8,
+        "solver": Krylov(max_hvps=8),
         "max_overhead": None,
         "on_error": "raise",
     }
