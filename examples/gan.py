@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 
 NOISE = 4
 
@@ -107,12 +107,11 @@ def main() -> None:
     names = ("generator", "discriminator")
     spectra = [
         HessianSpectrum(
-            loss=k,
             name=name,
             num_samples=1024,
-            batch_size=1024,
             every_n_epochs=3,
             max_overhead=None,
+            loss=Loss(which=k, batch_size=1024),
         )
         for k, name in enumerate(names)
     ]

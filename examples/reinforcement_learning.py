@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.show import spectrum_figure
 
 HORIZON = 12
@@ -222,7 +222,9 @@ def main() -> None:
 
     pl.seed_everything(0)
     count = options.episodes
-    hessian = HessianSpectrum(num_samples=count, batch_size=count, precision=64, max_overhead=None)
+    hessian = HessianSpectrum(
+        num_samples=count, max_overhead=None, loss=Loss(batch_size=count, precision=64)
+    )
     exact = Exact(count)
     pl.Trainer(
         accelerator="cpu",

@@ -32,7 +32,19 @@ RANKS = {
     "__main__": 15,
 }
 ONLY_IN = {
-    "lightning": {"analysis", "callbacks", "cli", "data", "fit", "hvp", "loss", "processes", "sample_losses", "sandbox", "show"},
+    "lightning": {
+        "analysis",
+        "callbacks",
+        "cli",
+        "data",
+        "fit",
+        "hvp",
+        "loss",
+        "processes",
+        "sample_losses",
+        "sandbox",
+        "show",
+    },
     "pytorch_lightning": {"callbacks"},
     "matplotlib": {"show"},
     "torch.utils.tensorboard": {"show"},

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from examples.data import HeldOutMnist
 from examples.networks import ReluMlp
 from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, NUM_ORDERS
-from lightning_hessian import LossDifference, LossDifferenceReport
+from lightning_hessian import Loss, LossDifference, LossDifferenceReport
 from lightning_hessian.statistics import simulate_orders
 
 SHOWN = (10, 100, 1000, 5000)
@@ -85,10 +85,10 @@ class Comparison(pl.Callback):
             between = time.perf_counter()
             ours = LossDifference(
                 num_samples="all",
-                batch_size=1000,
                 derivatives=False,
                 keep_losses=True,
                 on_error="raise",
+                loss=Loss(batch_size=1000),
             )
             ours.prepare(trainer, pl_module)
             ours.measure_now(trainer, pl_module)

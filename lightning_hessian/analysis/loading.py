@@ -97,7 +97,8 @@ def load_checkpoint(
         f"The checkpoint holds {num_held} of the {len(own)} entries of the module's state; the "
         "others are as they were given."
     )
-    return Loaded(digest=digest, notes=(Note("partial-checkpoint", partial),) if num_held < len(own) else ())
+    notes = (Note("partial-checkpoint", partial),) if num_held < len(own) else ()
+    return Loaded(digest=digest, notes=notes)
 
 
 def set_progress(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, analyze
+from lightning_hessian import HessianSpectrum, Krylov, analyze
 from lightning_hessian.errors import RefusedError, UnreadableCheckpointError
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.events import Events
@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
 
 def test_points_in_tensorboard_are_at_the_steps_of_the_files(folder: Path, tmp_path: Path) -> None:
     logger = TensorBoardLogger(str(tmp_path), name=None, version="run")
-    full = HessianSpectrum(num_samples=8, max_hvps=8, custom_scalars=False)
+    full = HessianSpectrum(num_samples=8, custom_scalars=False, solver=Krylov(max_hvps=8))
     reports = analyzed(ByEpochAndStep(), folder, callback=full, trainer=trainer(logger=logger))
     events = Events(tmp_path / "run")
     points = events.scalars("hessian/")

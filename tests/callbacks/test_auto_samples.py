@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from lightning_hessian import HessianSpectrum, LossDifference, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, LossDifference, SpectrumReport
 from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
 from lightning_hessian.fit import frozen_sample
 from lightning_hessian.records import SamplingError
@@ -126,7 +126,7 @@ def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
         report = SpectrumReport(
             eigenvalues=torch.tensor([10.0]), trace=20.0, num_samples=100, sampling=sampling
         )
-        return HessianSpectrum(sampling_rtol=0.05, **options).wanted_samples(report)
+        return HessianSpectrum(**options, solver=Krylov(sampling_rtol=0.05)).wanted_samples(report)
 
     # an error of twice the tolerance, 0.5, needs four times as many, and 5 % more
     assert of(1.0, num_samples="auto") == round(4 * MARGIN * 100)
@@ -142,7 +142,7 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
 def test_a_stream_is_measured_on_what_was_captured() -> None:
     callback = HessianSpectrum(
-        num_samples="auto", sampling_rtol=1e-3, max_overhead=None, on_error="raise"
+        num_samples="auto", max_overhead=None, on_error="raise", solver=Krylov(sampling_rtol=1e-3)
     )
     trainer(callback, max_epochs=1).fit(network(), loader(Stream()))
     assert [report.num_samples for report in callback.reports] == [START]

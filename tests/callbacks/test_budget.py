@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from lightning_hessian import HessianSpectrum, LossDifference, analyze
+from lightning_hessian import HessianSpectrum, Loss, LossDifference, analyze
 from lightning_hessian.fit import FitLoss, OverheadBudget, planned_batches
 from lightning_hessian.records import SpectrumReport
 from tests.helpers.difference import difference
@@ -324,7 +324,7 @@ def test_checkpoints_are_measured_in_any_case_and_their_time_counts(tmp_path: An
 
 
 def test_what_cannot_be_measured_is_said_at_the_start_of_the_fit() -> None:
-    callback = spectrum(max_overhead=0.01, parameters=["nothing"], on_error="warn")
+    callback = spectrum(max_overhead=0.01, on_error="warn", loss=Loss(parameters=["nothing"]))
     with pytest.warns(UserWarning, match="no numbers at step 0.*`parameters` must match"):
         trainer(callback, max_epochs=2).fit(Classifier(), loader())
     assert steps(callback) == [0]

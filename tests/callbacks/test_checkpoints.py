@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
 from lightning_hessian.show import read_sidecar
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -36,7 +36,7 @@ class Validated(Classifier):
 
 
 def at_saves(**options: Any) -> HessianSpectrum:
-    return spectrum(every_n_epochs=None, at_checkpoints=True, max_hvps=51, **options)
+    return spectrum(every_n_epochs=None, at_checkpoints=True, **options, solver=Krylov(max_hvps=51))
 
 
 def fit(*callbacks: pl.Callback, epochs: int = 2, **options: Any) -> pl.Trainer:

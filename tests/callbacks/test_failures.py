@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_hessian import Loss
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
@@ -81,7 +82,7 @@ def test_a_refusal_ends_the_fit_where_asked(name: str) -> None:
 
 
 def test_a_refused_fit_says_nothing_about_the_next_one() -> None:
-    callback = spectrum(on_error="warn", parameters=["second.*"])
+    callback = spectrum(on_error="warn", loss=Loss(parameters=["second.*"]))
     with pytest.warns(UserWarning, match="matches none"):
         trainer(callback).fit(Classifier(), loader())
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from lightning_hessian import SpectrumReport
+from lightning_hessian import Krylov, Loss, SpectrumReport
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
@@ -76,7 +76,7 @@ def reentrant() -> Classifier:
 
 
 def test_a_report_says_how_its_products_were_made_and_keeps_it_in_primitives() -> None:
-    callback = spectrum(trace=True, max_hvps=24)
+    callback = spectrum(trace=True, solver=Krylov(max_hvps=24))
     trainer(callback, max_steps=1).fit(reentrant(), loader())
     first, last = callback.reports
     for report in (first, last):
@@ -121,7 +121,7 @@ def test_the_traces_interval_holds_the_trace_of_the_products_error() -> None:
 def test_differences_in_float32_are_held_against_float64_in_every_report() -> None:
     """Or their error would be a lower bound only, as kinks are not seen from within float32."""
     module, data = trained(nn.ReLU, 0)
-    callback = spectrum(hvp="finite_difference", precision=32)
+    callback = spectrum(loss=Loss(products="finite_difference", precision=32))
     trainer(callback).fit(module, loader(data, batch_size=192))
     for report in callback.reports:
         assert any("(roundings of float32), off by about" in note for note in report.notes)
@@ -136,7 +136,7 @@ def test_exact_products_have_no_error() -> None:
 
 def test_the_announced_cost_is_that_of_differences(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
-        trainer(spectrum(hvp="finite_difference")).fit(Classifier(), loader())
+        trainer(spectrum(loss=Loss(products="finite_difference"))).fit(Classifier(), loader())
     (line,) = [r.getMessage() for r in caplog.records if "A gradient over them" in r.getMessage()]
     words = line.split()
     seconds = float(words[words.index("takes") + 1])

@@ -11,7 +11,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
 from lightning_hessian.show.scalars import spectrum_scalars
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
@@ -41,7 +41,9 @@ class Recording(Logger):
 
 
 def fit(*loggers: Logger, with_callback: bool = True, **options: Any) -> HessianSpectrum:
-    callback = HessianSpectrum(max_hvps=24, max_overhead=None, on_error="raise", **options)
+    callback = HessianSpectrum(
+        max_overhead=None, on_error="raise", **options, solver=Krylov(max_hvps=24)
+    )
     module = hard.seeded(lambda: hard.mlp())
     callbacks = [callback] if with_callback else []
     trainer(*callbacks, max_epochs=2, logger=list(loggers) or False, log_every_n_steps=1).fit(

@@ -13,7 +13,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian import HessianSpectrum, LossDifferenceReport
+from lightning_hessian import (
+    HessianSpectrum,
+    Krylov,
+    Loss,
+    LossDifferenceReport,
+    Perturbations,
+    Surface,
+)
 from lightning_hessian.show import read_sidecar
 from tests.helpers.difference import LossesAlone, difference, losses_alone
 from tests.helpers.events import Events
@@ -56,7 +63,10 @@ def test_a_subset_is_drawn_and_the_order_is_its_own() -> None:
 
 
 def test_beside_the_spectrum_both_measure_the_same_weights() -> None:
-    ours, theirs = difference(), HessianSpectrum(max_hvps=8, max_overhead=None, on_error="raise")
+    ours, theirs = (
+        difference(),
+        HessianSpectrum(max_overhead=None, on_error="raise", solver=Krylov(max_hvps=8)),
+    )
     trainer(theirs, ours, max_epochs=1).fit(Classifier(), loader())
     for mine, other in zip(ours.reports, theirs.reports, strict=True):
         assert mine.global_step == other.global_step
@@ -66,7 +76,9 @@ def test_beside_the_spectrum_both_measure_the_same_weights() -> None:
 def test_spread_of_gradients_and_hessians_is_that_of_single_samples() -> None:
     # in batches of one every batch is a sample: then the spread of gradients is exact
     module = seeded(lambda: nn.Sequential(nn.Linear(4, 3)))
-    callback = difference(num_samples="all", batch_size=1, derivatives=True, num_probes=32)
+    callback = difference(
+        num_samples="all", derivatives=True, num_probes=32, loss=Loss(batch_size=1)
+    )
     trainer(callback, max_steps=1).fit(module, loader())
     report = callback.reports[0]
     inputs, targets = classification_data().tensors
@@ -178,10 +190,7 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
 
 
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
-    callback = difference(
-        at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,),
-        surface="random", surface_points=3, keep_losses=True, held_out=loader(),
-    )  # fmt: skip
+    callback = difference(at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), keep_losses=True, held_out=loader(), perturbations=Perturbations(sigmas=(0.1,)), surface=Surface(directions="random", points=3))  # fmt: skip
     saver = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1)
     trainer(callback, saver, enable_checkpointing=True, max_epochs=1).fit(Classifier(), loader())
     (path,) = tmp_path.glob("*.ckpt")
@@ -202,11 +211,7 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
 
 
 def test_everything_asked_for_is_logged(tmp_path: Path) -> None:
-    callback = difference(
-        num_samples="all", batch_size=4, derivatives=True, thresholds=(0.01,), sigmas=(0.05,),
-        subspace=2, hessian_differences=2, surface="eigenvectors", surface_points=3, num_orders=5,
-        held_out=loader(), block_size=2, max_hvps=40,
-    )  # fmt: skip
+    callback = difference(num_samples="all", derivatives=True, thresholds=(0.01,), hessian_differences=2, num_orders=5, held_out=loader(), samples_per_step=2, loss=Loss(batch_size=4), solver=Krylov(max_hvps=40), perturbations=Perturbations(sigmas=(0.05,), subspace=2), surface=Surface(directions="eigenvectors", points=3))  # fmt: skip
     logger = pl.loggers.TensorBoardLogger(tmp_path)
     trainer(callback, logger=logger, log_every_n_steps=1, max_steps=1).fit(Classifier(), loader())
     report = callback.reports[-1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian import LossDifference
+from lightning_hessian import Loss, LossDifference, Surface
 from tests.helpers.difference import LossesAlone, difference
 from tests.helpers.fitting import Classifier, loader, trainer
 
@@ -75,7 +75,7 @@ class OneWeight(Classifier):
 
 @pytest.mark.parametrize("surface", ["random", "eigenvectors"])
 def test_a_plane_that_there_is_not_costs_nothing_else(surface: Any) -> None:
-    callback = difference(surface=surface, surface_points=3)
+    callback = difference(surface=Surface(directions=surface, points=3))
     trainer(callback, max_steps=1).fit(OneWeight(), loader())
     assert callback.reports[0].surface is None
     assert callback.reports[0].variance > 0
@@ -100,7 +100,7 @@ def test_losses_that_rounding_rules_are_noted(scale: float, shift: float, note: 
     trainer(callback, max_steps=1).fit(Scaled(scale, shift), loader())
     (found,) = callback.reports[0].notes if note else ("",)
     assert note in found
-    precise = difference(precision=64)
+    precise = difference(loss=Loss(precision=64))
     trainer(precise, max_steps=1).fit(Scaled(scale, shift), loader())
     assert precise.reports[0].notes == ()
 

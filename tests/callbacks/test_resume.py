@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
 from lightning_hessian.fit import load_history
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
@@ -131,7 +131,7 @@ def test_a_history_of_an_unknown_version_is_left_out_with_a_warning() -> None:
 
 
 def test_a_history_is_primitives_and_comes_back() -> None:
-    callback = spectrum(density=True, trace=True, max_hvps=51)
+    callback = spectrum(density=True, trace=True, solver=Krylov(max_hvps=51))
     trainer(callback).fit(Classifier(), loader())
     state = callback.state_dict()
     assert primitive(state)

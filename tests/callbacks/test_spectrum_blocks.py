@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
 from lightning_hessian.show.scalars import spectrum_scalars
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
@@ -85,7 +85,7 @@ def test_blocks_of_patterns_overlap_and_small_ones_have_fewer_eigenvalues(
 
 
 def test_a_block_that_matches_nothing_is_a_failure_with_its_reason(module: Supervised) -> None:
-    callback = HessianSpectrum(blocks=["head.*"], max_overhead=None)
+    callback = HessianSpectrum(parameter_blocks=["head.*"], max_overhead=None)
     with pytest.warns(UserWarning, match="`blocks` must match selected parameters"):
         trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
     assert "'head.*' matches none. Names look like network.0.weight" in callback.reports[0].failure
@@ -116,12 +116,11 @@ def test_overlaps_are_those_of_the_dense_eigenvectors(
     callback = HessianSpectrum(
         num_eigenvalues=3,
         overlaps=True,
-        precision=64,
-        rtol=1e-6 if sweep_precision == "full" else 1e-2,
         max_overhead=None,
         num_samples="all",
-        sweep_precision=sweep_precision,  # type: ignore[arg-type]
         on_error="raise",
+        loss=Loss(precision=64),
+        solver=Krylov(rtol=1e-6 if sweep_precision == "full" else 1e-2, precision=sweep_precision),
     )
     trainer(callback, dense, max_epochs=3).fit(copy.deepcopy(module), loader(DATA))
     first, *later = callback.reports

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
 from lightning_hessian.hvp import PerBatchOperator
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
@@ -126,7 +126,7 @@ def test_few_parameters_on_a_part_of_the_samples_have_all_numbers() -> None:
     tiny = Supervised(nn.Linear(4, 3, bias=False))
     options: dict[str, Any] = {"num_eigenvalues": 8, "num_smallest": 6, "overlaps": True}
     callback = HessianSpectrum(
-        num_samples=16, batch_size=4, max_overhead=None, on_error="raise", **options
+        num_samples=16, max_overhead=None, on_error="raise", **options, loss=Loss(batch_size=4)
     )
     trainer(callback, max_epochs=1).fit(tiny, loader(DATA))
     report = callback.reports[-1]
@@ -148,13 +148,13 @@ def test_all_products_are_counted(module: Supervised, monkeypatch: pytest.Monkey
     monkeypatch.setattr(PerBatchOperator, "matmat", matmat)
     callback = HessianSpectrum(
         num_samples=16,
-        batch_size=4,
-        blocks="modules",
-        block_eigenvalues=2,
+        parameter_blocks="modules",
+        eigenvalues_per_block=2,
         max_overhead=None,
         on_error="raise",
-        max_hvps=30,
         every_n_epochs=None,
+        loss=Loss(batch_size=4),
+        solver=Krylov(max_hvps=30),
     )
     trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
     sampling = sum(r.sampling.num_hvps for r in callback.reports)
@@ -168,13 +168,13 @@ def test_a_report_with_everything_comes_back_from_its_primitives_and_from_json(
 ) -> None:
     callback = HessianSpectrum(
         num_samples=16,
-        batch_size=4,
         num_smallest=0,
-        blocks=["*.bias", "network.2.bias"],
-        block_eigenvalues=4,
+        parameter_blocks=["*.bias", "network.2.bias"],
+        eigenvalues_per_block=4,
         overlaps=True,
         max_overhead=None,
         on_error="raise",
+        loss=Loss(batch_size=4),
     )
     trainer(callback, max_epochs=2).fit(copy.deepcopy(module), loader(DATA))
     for report in callback.reports:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import nn
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov, Loss
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
@@ -102,7 +102,7 @@ def test_the_cost_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     logger.addHandler(caplog.handler)
     try:
         with caplog.at_level(logging.INFO):
-            trainer(spectrum(max_hvps=12), max_epochs=2).fit(Classifier(), loader())
+            trainer(spectrum(solver=Krylov(max_hvps=12)), max_epochs=2).fit(Classifier(), loader())
     finally:
         logger.removeHandler(caplog.handler)
     lines = {r.getMessage() for r in caplog.records if r.getMessage().startswith("HessianSp")}
@@ -196,7 +196,7 @@ def test_a_report_as_a_dictionary_survives_json_and_a_safe_load() -> None:
 
 
 def test_a_failed_report_as_a_dictionary_has_no_numbers() -> None:
-    callback = spectrum(parameters=["nothing"], on_error="warn")
+    callback = spectrum(on_error="warn", loss=Loss(parameters=["nothing"]))
     with pytest.warns(UserWarning, match="matches none"):
         trainer(callback, max_steps=1).fit(Classifier(), loader())
     plain = callback.reports[0].to_dict()
@@ -216,7 +216,9 @@ def test_the_same_seed_gives_the_same_report_and_another_one_other_probes() -> N
 
 def test_a_bfloat16_default_type_reaches_no_figure_and_no_number() -> None:
     module, data = Classifier(), loader()
-    wanted, callback = (spectrum(trace=True, density=True, max_hvps=51) for _ in range(2))
+    wanted, callback = (
+        spectrum(trace=True, density=True, solver=Krylov(max_hvps=51)) for _ in range(2)
+    )
     trainer(wanted, max_steps=1).fit(module, data)
     torch.set_default_dtype(torch.bfloat16)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov, Loss
 from tests.helpers.adversarial import Accumulates
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -18,7 +18,11 @@ def seeded() -> Accumulates:
 
 def spectrum() -> HessianSpectrum:
     return HessianSpectrum(
-        loss=1, every_n_epochs=None, max_hvps=16, max_overhead=None, on_error="raise"
+        every_n_epochs=None,
+        max_overhead=None,
+        on_error="raise",
+        loss=Loss(which=1),
+        solver=Krylov(max_hvps=16),
     )
 
 
