@@ -41,17 +41,8 @@ class SelfCheck:
 def refuse_silent_errors(loss: TrainingLoss) -> int | None:
     """Search the loss's graph for constructions whose second derivative is silently missing.
 
-    Costs one gradient of the first batch that has a loss.
-
-    Args:
-        loss: Inside its sandbox.
-
-    Returns:
-        The index of that batch, or None if no batch has a loss with a graph.
-
-    Raises:
-        NoExactProductsError: If the graph holds reentrant checkpointing, or a function that is
-            differentiable once only.
+    Those are reentrant checkpointing, and functions that are differentiable once only. Costs one
+    gradient of the first batch that has a loss; gives its index, None where no batch has one.
     """
     index, scalar = _first_loss(loss)
     if index is None or scalar is None:
@@ -80,20 +71,14 @@ def refuse_silent_errors(loss: TrainingLoss) -> int | None:
 def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfCheck:
     """Compare products with their own transpose and with differences of gradients.
 
-    Meant for a float64 loss of one batch, in a sandbox of copies: then rounding is far below
-    the limits, and the difference's step crosses next to no kink of a ReLU. In float32 a wrong
-    symmetry is still seen, but rounding explains almost any difference. Costs two products and two
-    gradients of the batch, or four. Several processes check the mean over a batch of each.
+    Meant for a float64 loss of one batch (no other has a loss), in a sandbox of copies: then
+    rounding is far below the limits, and the difference's step crosses next to no kink of a ReLU.
+    In float32 a wrong symmetry is still seen, but rounding explains almost any difference. Costs
+    two products and two gradients of the batch, or four. Several processes check the mean over a
+    batch of each.
 
     A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
-
-    Args:
-        loss: Inside its sandbox; one of its batches, and no other, has a loss.
-        generator: Source of the two test vectors.
-
-    Returns:
-        The two figures and what to say of them.
 
     Raises:
         NoExactProductsError: If the products are not symmetric.

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_hessian.linalg import Eigenpairs, leading_eigenvectors
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
-from lightning_hessian.records import Separability
+from lightning_hessian.records import Note, Separability
 from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.sample_moments import SampleMoments, gradient_moment, sample_moments
 
@@ -33,7 +33,7 @@ class DerivativeStatistics:
     eigenvectors: Tensor | None = None
     moments: SampleMoments | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     num_hvps: int = 0
 
 
@@ -45,39 +45,30 @@ def measure_derivatives(
     has_products: bool,
     generator: Callable[[int], torch.Generator],
 ) -> DerivativeStatistics:
-    """Measure what the options ask for of gradients and Hessians; say what cannot be.
-
-    Args:
-        loss: At the present parameters.
-        options: What to measure.
-        separability: How the losses of samples make up a batch's.
-        has_products: Whether the loss can be differentiated.
-        generator: Gives a source of randomness for each part.
-
-    Returns:
-        The measurements.
-    """
-    spread = DerivativeStatistics()
+    """Measure what the options ask for of gradients and Hessians; say what cannot be."""
+    statistics = DerivativeStatistics()
     if not options.needs_products or not has_products:
-        return spread
+        return statistics
     if options.num_eigenvectors:
-        _find_eigenvectors(spread, loss, options, generator(2))
+        _find_eigenvectors(statistics, loss, options, generator(2))
     if not options.derivatives and not options.hessian_differences:
-        return spread
+        return statistics
     if separability != "mean":
-        spread.notes.append(
+        text = (
             "How gradients and Hessians differ over samples was not measured: it is read off "
             "batches, whose loss must be the mean over their samples."
         )
-        return spread
+        statistics.notes.append(Note("no-moments-of-derivatives", text))
+        return statistics
     is_exact = loss.products.quality.method == "exact"
     if not is_exact:
-        spread.notes.append(
+        text = (
             "How Hessians differ over samples was not measured, as products are differences of "
             "gradients."
         )
+        statistics.notes.append(Note("no-moments-of-hessians", text))
     if options.derivatives:
-        _measure_moments(spread, loss, options, is_exact, generator(3))
+        _measure_moments(statistics, loss, options, is_exact, generator(3))
     if options.hessian_differences and is_exact:
         found = hessian_differences(
             loss,
@@ -85,14 +76,14 @@ def measure_derivatives(
             max_hvps=options.max_hvps,
             generator=generator(4),
         )
-        spread.num_hvps += found.num_hvps
-        spread.fields["hessian_difference_norms"] = found.norms
-        spread.fields["hessian_difference_bounds"] = found.residual_bounds
-    return spread
+        statistics.num_hvps += found.num_hvps
+        statistics.fields["hessian_difference_norms"] = found.norms
+        statistics.fields["hessian_difference_bounds"] = found.residual_bounds
+    return statistics
 
 
 def _find_eigenvectors(
-    spread: DerivativeStatistics,
+    statistics: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     generator: torch.Generator,
@@ -105,33 +96,35 @@ def _find_eigenvectors(
         generator=generator,
         product_error=lambda: loss.products.quality.error,
     )
-    spread.num_hvps += found.num_hvps
-    spread.eigenvectors = found.vectors
+    statistics.num_hvps += found.num_hvps
+    statistics.eigenvectors = found.vectors
     # those of the deflation alone need not be exact
-    wanted = found.eigenvalues.converged[: options.num_shown_eigenvectors]
-    missing = int((~wanted).sum())
+    shown = found.eigenvalues.converged[: options.num_shown_eigenvectors]
+    missing = int((~shown).sum())
     if missing:
-        spread.notes.append(
-            f"{missing} of {len(wanted)} eigenvectors did not converge within "
+        text = (
+            f"{missing} of {len(shown)} eigenvectors did not converge within "
             f"`max_hvps={options.max_hvps}`."
         )
+        statistics.notes.append(Note("eigenvectors-not-converged", text))
 
 
 def _measure_moments(
-    spread: DerivativeStatistics,
+    statistics: DerivativeStatistics,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     is_exact: bool,
     generator: torch.Generator,
 ) -> None:
     if not loss.sample.are_drawn:
-        spread.notes.append(
+        text = (
             "Batches are taken as they come: should samples within a batch be alike, gradients and "
             "Hessians differ less from sample to sample than it seems."
         )
+        statistics.notes.append(Note("batches-as-they-come", text))
     if not is_exact:
         gradient, norm = gradient_moment(loss)
-        spread.fields |= {
+        statistics.fields |= {
             "gradient_norm": norm,
             "gradient_variance": gradient.value,
             "gradient_variance_standard_error": gradient.standard_error,
@@ -139,15 +132,15 @@ def _measure_moments(
         return
     moments = sample_moments(
         loss,
-        basis=spread.eigenvectors,
+        basis=statistics.eigenvectors,
         dimensions=options.subspace or None,
         num_probes=options.num_probes,
         generator=generator,
     )
-    spread.moments = moments
-    spread.num_hvps += moments.num_hvps
-    spread.notes += moments.notes
-    spread.fields |= {
+    statistics.moments = moments
+    statistics.num_hvps += moments.num_hvps
+    statistics.notes += moments.notes
+    statistics.fields |= {
         "gradient_norm": math.sqrt(moments.gradient_norm_squared),
         "gradient_variance": moments.gradient_variance.value,
         "gradient_variance_standard_error": moments.gradient_variance.standard_error,

@@ -109,15 +109,7 @@ def neighbourhood_variance(
 
 
 def check_losses(losses: Tensor) -> None:
-    """Refuse what has no variance over samples.
-
-    Args:
-        losses: Of single samples.
-
-    Raises:
-        ValueError: If they are not a vector of at least two.
-        NonFiniteError: If one is NaN or infinite.
-    """
+    """Refuse what has no variance over samples: fewer than two, or not finite."""
     if losses.dim() != 1 or len(losses) < 2:
         raise ValueError(
             "`losses` must hold the loss of each of at least 2 samples, shape (N,), got "

@@ -171,7 +171,7 @@ def _bias_from_beyond(
 
 
 def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
-    """By how much two levels that a coupling ``x`` mixes repel: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
+    """By how much two levels repel that a coupling ``x`` mixes: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
 
     Args:
         gap: ``g``, not negative.
