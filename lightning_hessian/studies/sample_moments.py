@@ -223,17 +223,21 @@ def _moments(
 def _notes(count: int) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples; 30 batches or more give useful errors."
     if count < 2:
-        text = (
-            "how gradients and Hessians differ between samples is read off the scatter of at least "
-            f"2 batches, but the frozen samples make {count}. {advice}"
+        return (
+            Note(
+                "derivatives-not-measured",
+                "how gradients and Hessians differ between samples is read off the scatter of at "
+                f"least 2 batches, but the frozen samples make {count}. {advice}",
+            ),
         )
-        return (Note("too-few-batches", text),)
     if count < 3:
-        text = (
-            "how gradients and Hessians differ between samples comes without an error from 2 "
-            f"batches. {advice}"
+        return (
+            Note(
+                "derivatives-without-error",
+                "how gradients and Hessians differ between samples comes without an error from 2 "
+                f"batches. {advice}",
+            ),
         )
-        return (Note("no-error-from-two-batches", text),)
     return ()
 
 

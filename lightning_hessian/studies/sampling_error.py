@@ -190,21 +190,28 @@ def _notes(count: int, share: float, are_drawn: bool) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples."
     notes = []
     if count < 3:
-        text = (
-            "how far the full training set may be is read off the scatter of at least 3 batches, "
-            f"but the frozen samples make {count}. {advice}"
+        notes.append(
+            Note(
+                "sampling-errors-unknown",
+                "how far the full training set may be is read off the scatter of at least 3 "
+                f"batches, but the frozen samples make {count}. {advice}",
+            )
         )
-        notes.append(Note("no-sampling-error", text))
     elif count < USEFUL_BATCHES:
-        text = (
-            f"sampling errors from {count} batches are themselves uncertain by "
-            f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}"
+        notes.append(
+            Note(
+                "sampling-errors-uncertain",
+                f"sampling errors from {count} batches are themselves uncertain by "
+                f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}",
+            )
         )
-        notes.append(Note("uncertain-sampling-error", text))
     if not are_drawn:
-        text = (
-            "the frozen batches were not drawn at random, so that sampling errors read off their "
-            "scatter are not those of the full training set. Give a training set with a length."
+        notes.append(
+            Note(
+                "batches-not-drawn",
+                "the frozen batches were not drawn at random, so that sampling errors read off "
+                "their scatter are not those of the full training set. Give a training set with a "
+                "length.",
+            )
         )
-        notes.append(Note("batches-not-drawn", text))
     return tuple(notes)
