@@ -122,6 +122,18 @@ def sample_moments(
     Raises:
         ValueError: If there are fewer than 3 probes, or the basis is not orthonormal.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     moments = sample_moments(loss, basis=torch.eye(2), generator=generator)
+        >>> moments.hessian_variance.value > moments.hessian_variance.standard_error > 0
+        True
+        >>> moments.num_batches, moments.num_hvps  # both for two vectors and four probes
+        (60, 12)
+
     References:
         M. F. Hutchinson (1989), Commun. Stat. Simul. Comput. 18, 1059-1076 (the probes); B. Efron,
         C. Stein (1981), Ann. Statist. 9, 586-596 (the jackknife).

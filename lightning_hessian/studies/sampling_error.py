@@ -78,6 +78,17 @@ def sampling_error(
             population is smaller than the sample.
         RefusedError: If products are differences of gradients.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     error = sampling_error(loss, torch.eye(2), num_largest=1)
+        >>> low, high = error.largest_interval
+        >>> low < 2 * 3.0**2 < high  # of infinitely many samples
+        True
+
     References:
         B. Efron, C. Stein (1981), Ann. Statist. 9, 586-596 (batches left out); G. W. Stewart, J.-G.
         Sun (1990), "Matrix perturbation theory", theorem V.2.3 (the expansion).
