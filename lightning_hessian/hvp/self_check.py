@@ -96,8 +96,21 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     probes = rademacher(
         loss.size, 2, generator=generator, device=loss.device, dtype=torch.float64
     ) / (loss.size**0.5)
-    u, v = probes.unbind(dim=1)
-    hu, hv = loss.products.matmat(probes).double().unbind(dim=1)
+    products = loss.products.matmat(probes).double()
+    asymmetry = _refuse_asymmetry(probes, products, limit)
+    difference = math.inf
+    for step in STEPS:
+        # a step over kinks of a ReLU disagrees, and less so the shorter it is
+        if difference > DIFFERENCE_LIMIT:
+            nearer = _relative_difference(loss, probes[:, 1], products[:, 1], eps, step)
+            difference = min(difference, nearer)
+    notes = (_note_on(difference),) if difference > DIFFERENCE_LIMIT else ()
+    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+
+
+def _refuse_asymmetry(probes: Tensor, products: Tensor, limit: float) -> float:
+    """``|u.Hv - v.Hu|`` relative to ``|Hu| + |Hv|``, refused above the limit."""
+    (u, v), (hu, hv) = probes.unbind(dim=1), products.unbind(dim=1)
     scale = float(hu.norm() + hv.norm())
     if not math.isfinite(scale):
         raise NonFiniteError(
@@ -112,22 +125,18 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = math.inf
-    for step in STEPS:
-        # a step over kinks of a ReLU disagrees, and less so the shorter it is
-        if difference > DIFFERENCE_LIMIT:
-            difference = min(difference, _relative_difference(loss, v, hv, eps, step))
-    notes: tuple[Note, ...] = ()
-    if difference > DIFFERENCE_LIMIT:
-        text = (
-            f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
-            "if the loss stops gradients on purpose (detach, straight-through, a target network) "
-            "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
-            "otherwise a custom autograd function saves detached values, and "
-            "`products='finite_difference'` measures what its gradient says."
-        )
-        notes = (Note("products-differ-from-differences", text),)
-    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+    return asymmetry
+
+
+def _note_on(difference: float) -> Note:
+    return Note(
+        "products-differ-from-differences",
+        f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
+        "if the loss stops gradients on purpose (detach, straight-through, a target network) "
+        "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
+        "otherwise a custom autograd function saves detached values, and "
+        "`products='finite_difference'` measures what its gradient says.",
+    )
 
 
 def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:
