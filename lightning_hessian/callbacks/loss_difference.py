@@ -15,16 +15,8 @@ from lightning_hessian.fit import Schedule
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions, LossOptions, Plane
 from lightning_hessian.records import LossDifferenceReport
-from lightning_hessian.show import (
-    LossDifferenceWriter,
-    loss_difference_figure,
-    loss_difference_history_figure,
-    loss_difference_table,
-    neighbourhood_figure,
-    rasterize,
-    surface_figure,
-)
-from lightning_hessian.studies import measure_loss_difference
+from lightning_hessian.show import ReportWriter, loss_difference_figures, rasterize, table
+from lightning_hessian.studies import LossDifferenceStudy
 
 
 class LossDifference(MeasurementCallback):
@@ -168,31 +160,24 @@ class LossDifference(MeasurementCallback):
             settings=f"{self._wanted} of {objective}",
         )
         self.reports: list[LossDifferenceReport] = []
-        self._writer = LossDifferenceWriter(prefix=name, custom_scalars=custom_scalars)
+        self._study = LossDifferenceStudy(self._wanted, seed)
+        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
 
     @property
     @override
     def expected_gradients(self) -> float:
-        return self._wanted.expected_gradients
+        return self._study.expected_gradients
 
     @override
     def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> LossDifferenceReport:
-        return measure_loss_difference(
-            loss, self._wanted, seed=self._options.seed, has_products=self.has_products
-        )
+        return self._study.measure(loss, has_products=self.has_products)
 
     @override
     def publish(self, trainer: Trainer, report: LossDifferenceReport) -> None:
-        figures = {}
-        if trainer.loggers and report.failure is None:
-            figures["difference"] = rasterize(loss_difference_figure(report))
-            figures["history"] = rasterize(loss_difference_history_figure(self.reports))
-            if report.neighbourhood:
-                figures["neighbourhood"] = rasterize(neighbourhood_figure(report))
-            if report.surface is not None:
-                figures["surface"] = rasterize(surface_figure(report.surface))
-        self._writer.write(trainer.loggers, report, figures)
+        figures = loss_difference_figures(self.reports) if trainer.loggers else {}
+        images = {name: rasterize(figure) for name, figure in figures.items()}
+        self._writer.write(trainer.loggers, report, images)
 
     @override
     def table(self, reports: Sequence[LossDifferenceReport]) -> str:
-        return loss_difference_table(reports)
+        return table(LossDifferenceReport, reports)

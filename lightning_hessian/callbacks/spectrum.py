@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -22,14 +21,10 @@ from lightning_hessian.options import (
     SpectrumOptions,
     SweepPrecision,
 )
-from lightning_hessian.records import Engine, Mode, SamplingError, SpectrumReport
-from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure, spectrum_table
+from lightning_hessian.records import Engine, Mode, SpectrumReport
+from lightning_hessian.show import ReportWriter, rasterize, spectrum_figures, table
 from lightning_hessian.studies import SpectrumStudy
 
-EXPECTED_HVPS = 48
-PYHESSIAN_HVPS = 300
-MARGIN = 1.05
-GROWTH = 8
 HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
@@ -190,73 +185,44 @@ class HessianSpectrum(MeasurementCallback):
         )
         self.reports: list[SpectrumReport] = []
         self._spectrum = spectrum
-        self._measurement = SpectrumStudy(spectrum, seed)
-        self._writer = SpectrumWriter(prefix=name, custom_scalars=custom_scalars)
+        self._study = SpectrumStudy(spectrum, seed, grows=num_samples == "auto")
+        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._has_told_cost = False
 
     @property
     @override
     def expected_gradients(self) -> float:
-        if self._spectrum.engine == "pyhessian":
-            return 1 + HVP_UNITS["exact"][1] * PYHESSIAN_HVPS
-        return 1 + HVP_UNITS["exact"][0] * min(self._spectrum.max_hvps, EXPECTED_HVPS)
+        return self._study.expected_gradients
 
     @override
     def wanted_samples(self, report: SpectrumReport) -> int:
-        sampling = report.sampling
-        if self._options.num_samples != "auto" or sampling is None:
-            return report.num_samples
-        rtol = self._spectrum.sampling_rtol
-        # without an error, more samples would not bring one, unless there are too few batches
-        has_trace = math.isfinite(report.trace) and math.isfinite(sampling.trace_error)
-        has_density = report.density is not None and math.isfinite(sampling.density_distance)
-        wanted = sampling.required_samples(
-            largest=_tolerance(rtol * abs(float(report.eigenvalues[0]))),
-            trace=_tolerance(rtol * abs(report.trace)) if has_trace else math.inf,
-            density=_tolerance(rtol * _extent(report)) if has_density else math.inf,
-        )
-        if wanted <= report.num_samples:
-            return wanted
-        # by the law with some room, but not by far at once: it is itself an estimate
-        return min(math.ceil(MARGIN * wanted), GROWTH * report.num_samples)
+        return self._study.required_samples(report)
 
     @override
     def measure(self, loss: TrainingLoss | Conductor, trainer: Trainer) -> SpectrumReport:
-        start = time.perf_counter()
-        gradient = loss.gradient()
-        gradient_seconds = time.perf_counter() - start
         is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        max_hvps = self._measurement.max_hvps(loss.size, is_trial=is_trial)
-        self._tell_cost(loss, gradient_seconds, max_hvps)
+        max_hvps = self._study.max_hvps(loss.size, is_trial=is_trial)
         with progress(trainer, max_hvps) as bar:
-            fields = self._measurement.fields(loss, bar.update, is_trial=is_trial)
-        if self._options.num_samples == "auto" and not loss.sample.is_whole:
-            fields["notes"] += _notes_on_auto(fields.get("sampling"))
-        return SpectrumReport(
-            **fields,
-            loss=gradient.loss,
-            gradient_norm=float(gradient.vector.norm()),
-            gradient_seconds=gradient_seconds,
-            num_parameters=loss.size,
-            num_samples=loss.sample.num_samples,
-            data=loss.sample.description,
-            loss_name=loss.name,
-            unused_parameters=gradient.unused,
-        )
+            return self._study.measure(
+                loss,
+                on_gradient=partial(self._tell_cost, loss, max_hvps),
+                on_products=bar.update,
+                is_trial=is_trial,
+            )
 
     @override
     def publish(self, trainer: Trainer, report: SpectrumReport) -> None:
-        self._measurement.settle()
-        is_drawn = report.density is not None and trainer.loggers
-        figures = {"spectrum": rasterize(spectrum_figure(report))} if is_drawn else {}
-        self._writer.write(trainer.loggers, report, figures)
+        self._study.settle()
+        figures = spectrum_figures(self.reports) if trainer.loggers else {}
+        images = {name: rasterize(figure) for name, figure in figures.items()}
+        self._writer.write(trainer.loggers, report, images)
 
     @override
     def table(self, reports: Sequence[SpectrumReport]) -> str:
-        return spectrum_table(reports)
+        return table(SpectrumReport, reports)
 
     def _tell_cost(
-        self, loss: TrainingLoss | Conductor, gradient_seconds: float, max_hvps: int
+        self, loss: TrainingLoss | Conductor, max_hvps: int, gradient_seconds: float
     ) -> None:
         if self._has_told_cost:
             return
@@ -269,23 +235,3 @@ class HessianSpectrum(MeasurementCallback):
             f"report costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
             f"{high:.3g} s, and fewer when its tolerances are met earlier."
         )
-
-
-def _notes_on_auto(sampling: SamplingError | None) -> tuple[str, ...]:
-    if sampling is not None:
-        return ()
-    return (
-        "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
-        "package's engine, and at least one of the largest eigenvalues.",
-    )
-
-
-def _tolerance(value: float) -> float:
-    """Of a number of zero any error is too large, which no number of samples would change."""
-    return value if value > 0 else math.inf
-
-
-def _extent(report: SpectrumReport) -> float:
-    """From the smallest eigenvalue to the largest, as far as the density shows them."""
-    assert report.density is not None
-    return float(report.density.nodes.max() - report.density.nodes.min())

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lightning_hessian.hvp import SampleDifferenceOperator
 from lightning_hessian.linalg import SpectralNorm, spectral_norm
 from lightning_hessian.loss import Conductor, TrainingLoss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HessianDifferences:
-    """Spectral norms of ``H_i - H_others`` for some samples, ``H_others`` the mean of the others.
-
-    Attributes:
-        samples: ``(m,)`` positions among the frozen samples, in random order.
-        norms: ``(m,)`` float64, approximated from below.
-        residual_bounds: ``(m,)`` within which of each lies the magnitude of an eigenvalue.
-        converged: ``(m,)`` bool, whether the bound meets the tolerance asked for.
-        num_hvps: Products spent over all samples; as many were spent over a single one.
-    """
-
-    samples: Tensor
-    norms: Tensor
-    residual_bounds: Tensor
-    converged: Tensor
-    num_hvps: int
+from lightning_hessian.records import HessianDifferences
 
 
 def hessian_differences(

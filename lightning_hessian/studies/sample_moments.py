@@ -11,26 +11,13 @@ from torch import Tensor
 from lightning_hessian.hvp import per_batch_around
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.records import Note
+from lightning_hessian.records import Estimate, Note
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.batch_moments import MOMENTS, BatchMoments, MomentCovariance
 from lightning_hessian.studies.directions import check_orthonormal
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """An unbiased estimate.
-
-    Attributes:
-        value: May be negative where the true value is small.
-        standard_error: Of it; ``nan`` if there is too little to tell.
-    """
-
-    value: float
-    standard_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,15 +43,15 @@ class SampleMoments:
     """
 
     dimensions: int | None
-    gradient_variance: Moment
-    hessian_variance: Moment
-    loss_trace_covariance: Moment
-    trace_variance: Moment
-    linear: Moment
-    quadratic: Moment
+    gradient_variance: Estimate
+    hessian_variance: Estimate
+    loss_trace_covariance: Estimate
+    trace_variance: Estimate
+    linear: Estimate
+    quadratic: Estimate
     covariance: MomentCovariance
     gradient_norm_squared: float
-    hessian_norm_squared: Moment
+    hessian_norm_squared: Estimate
     num_batches: int
     num_hvps: int
     notes: tuple[Note, ...] = ()
@@ -173,15 +160,16 @@ def sample_moments(
             BatchMoments.within(table, within),
             dimensions=within,
             gradient_norm_squared=float((inside @ gradient.double()).square().sum()),
-            hessian_norm_squared=Moment(
-                float((inside @ products[:, :within].double()).square().sum()), 0.0
+            hessian_norm_squared=Estimate(
+                value=float((inside @ products[:, :within].double()).square().sum()),
+                standard_error=0.0,
             ),
             num_hvps=moments.num_hvps,
         ),
     )
 
 
-def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Moment, float]:
+def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Estimate, float]:
     """Estimate ``S_g^2`` alone, where there are no exact products.
 
     Costs two gradients.
@@ -194,7 +182,8 @@ def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Moment, float]:
     batches = BatchMoments.of(per_batch_around(loss, gradient, none, none), 0)
     unit = torch.eye(len(MOMENTS), dtype=torch.float64)[0]
     value = math.nan if len(batches.num_samples) < 2 else float(batches.moments()[0])
-    return Moment(value, batches.covariance().standard_error(unit)), float(gradient.norm())
+    error = batches.covariance().standard_error(unit)
+    return Estimate(value=value, standard_error=error), float(gradient.norm())
 
 
 def _moments(
@@ -202,7 +191,7 @@ def _moments(
     *,
     dimensions: int | None,
     gradient_norm_squared: float,
-    hessian_norm_squared: Moment,
+    hessian_norm_squared: Estimate,
     num_hvps: int,
 ) -> SampleMoments:
     count = len(batches.num_samples)
@@ -211,8 +200,10 @@ def _moments(
         values = batches.moments()
     covariance = batches.covariance()
 
-    def combined(weights: Tensor) -> Moment:
-        return Moment(float(weights @ values), covariance.standard_error(weights))
+    def combined(weights: Tensor) -> Estimate:
+        return Estimate(
+            value=float(weights @ values), standard_error=covariance.standard_error(weights)
+        )
 
     units = dict(zip(MOMENTS, torch.eye(len(MOMENTS), dtype=torch.float64), strict=True))
     return SampleMoments(
@@ -253,7 +244,7 @@ def _notes(count: int) -> tuple[Note, ...]:
     return ()
 
 
-def _norm_squared(known: Tensor, probes: Tensor) -> Moment:
+def _norm_squared(known: Tensor, probes: Tensor) -> Estimate:
     """``||H||_F^2`` from products with a basis and with probes outside of its span."""
     error = widening(len(probes)) * float(probes.std()) / math.sqrt(len(probes))
-    return Moment(float(known.sum() + probes.mean()), error)
+    return Estimate(value=float(known.sum() + probes.mean()), standard_error=error)
