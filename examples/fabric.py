@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from lightning_hessian.data import FrozenBatches, fetch_batches
 from lightning_hessian.data.batches import TrainingData, plan_batches
-from lightning_hessian.hvp import ExactProducts
+from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
 
 SEED = 0
@@ -54,9 +53,7 @@ def measure(fabric: Fabric, network: nn.Module, frozen: FrozenBatches, step: int
         return F.cross_entropy(network(images), labels)
 
     # the network itself, not what Fabric wraps around it: the wrapper adds autocast
-    with Sandbox(network, mode="eval", seed=SEED, dtype=torch.float32) as sandbox:
-        selection = ParameterSelection.of(network)
-        loss = TrainingLoss(batch_loss, frozen, selection, sandbox, products=ExactProducts)
+    with open_loss(network, batch_loss, frozen, seed=SEED) as loss:
         gradient = loss.gradient()
         generator = torch.Generator().manual_seed(SEED)
         spectrum = measure_spectrum(loss.products, generator=generator)

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from examples.data import images_and_labels
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import ExactProducts, PerBatchOperator
+from lightning_hessian.hvp import PerBatchOperator, open_loss
 from lightning_hessian.linalg import (
     KrylovSpace,
     RitzPairs,
@@ -41,9 +41,8 @@ from lightning_hessian.linalg import (
     rademacher,
     spectral_density,
 )
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.records import SamplingError, SpectralDensity, TraceEstimate
-from lightning_hessian.sandbox import Sandbox
 from lightning_hessian.studies import refined_interval, sampling_error
 
 BLOCK = 2
@@ -117,9 +116,8 @@ class Images:
             for i, part in enumerate(parts)
         ]
         batches = FrozenBatches(tuple(frozen), len(chosen), "images", are_drawn=True)
-        with Sandbox(self.network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-            selection = ParameterSelection.of(self.network)
-            yield TrainingLoss(self.loss_of, batches, selection, sandbox, products=ExactProducts)
+        with open_loss(self.network, self.loss_of, batches) as loss:
+            yield loss
 
     def _train(self) -> None:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)

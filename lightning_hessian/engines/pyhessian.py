@@ -16,7 +16,7 @@ from lightning_hessian.engines.known_differences import KNOWN_DIFFERENCES
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import PyHessian
-from lightning_hessian.records import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
+from lightning_hessian.records import Eigenvalues, Note, SpectralDensity, Spectrum, TraceEstimate
 from lightning_hessian.sandbox import global_generator_state, seed_global_generators
 
 OVERHEAD = 0.01
@@ -75,7 +75,8 @@ def pyhessian_spectrum(
             "False. Ask for at least one; smallest eigenvalues alone it does not give."
         )
     engine = AdaptedHessian(_refuse(loss), on_products)
-    notes = [f"Measured by PyHessian {version('pyhessian')}, with its own stopping rules."]
+    text = f"Measured by PyHessian {version('pyhessian')}, with its own stopping rules."
+    notes = [Note("measured-by-pyhessian", text)]
     found = torch.empty(0, dtype=torch.float64)
     estimate, distribution = None, None
     put_back = global_generator_state()

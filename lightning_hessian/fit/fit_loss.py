@@ -30,12 +30,9 @@ SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFS
 
 
 def _refuse_sharded(trainer: Trainer) -> None:
-    """To autograd sharded parameters look unused: their curvature would be zero in silence.
+    """Refuse parameters in parts: to autograd their curvature would be zero in silence.
 
     Those of FSDP2 are made whole; but where a layer computes in parts, its code expects parts.
-
-    Raises:
-        RefusedError: If the strategy shards otherwise.
     """
     for base in type(trainer.strategy).__mro__:
         if base.__name__ in SHARDING:
@@ -123,14 +120,7 @@ class FitLoss:
             self._train_flags = _training_flags(self._module)
 
     def grow(self, num_samples: int) -> bool:
-        """Measure on more samples from now on.
-
-        Args:
-            num_samples: How many in all.
-
-        Returns:
-            False where there are no more.
-        """
+        """Measure on so many samples in all from now on; False where there are no more."""
         frozen = self._frozen
         if frozen is None or frozen.population is None or not frozen.are_drawn:
             return False
@@ -169,7 +159,7 @@ class FitLoss:
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         try:
-            self._products = ProductChoice(self._setup, self._open, self._dtype, frozen)
+            self._products = ProductChoice.made(self._setup, self._open, self._dtype, frozen)
             self.notes = self._products.notes
         except RefusedError as error:
             if self._setup.derivatives == "required":
@@ -229,12 +219,11 @@ class FitLoss:
                 *schedules,
             ],
             copies=copies,
-            fast_float32=self._is_fast,
+            fast_float32=self._settle_fast_float32(),
         )
 
-    @property
-    def _is_fast(self) -> bool:
-        """Whether the faster float32 products were asked for and lose nothing here."""
+    def _settle_fast_float32(self) -> bool:
+        """Find out whether faster float32 products, where asked for, lose nothing here."""
         if self._setup.sweep_precision != "fast_float32":
             return False
         return fast_float32_is_exact(next(self._module.parameters()).device)

@@ -4,6 +4,7 @@ from lightning_hessian.hvp.choice import ProductChoice
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferenceProducts
 from lightning_hessian.hvp.exact import ExactProducts
+from lightning_hessian.hvp.open_loss import open_loss
 from lightning_hessian.hvp.per_batch import (
     AlongVectors,
     BatchGradients,
@@ -34,6 +35,7 @@ __all__ = [
     "SampleDifferenceOperator",
     "SelfCheck",
     "compare_products",
+    "open_loss",
     "per_batch_around",
     "per_batch_products",
     "refuse_silent_errors",

@@ -65,8 +65,8 @@ class ProductChoice:
         dtype: Type of exact products.
         frozen: What to measure on.
 
-    Raises:
-        NoExactProductsError: If exact products are insisted on, and there are none.
+    Attributes:
+        notes: What to say of the choice in each report.
     """
 
     def __init__(
@@ -83,26 +83,38 @@ class ProductChoice:
         self._has_double = True
         self._reason: str | None = None
         self.notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def made(
+        cls,
+        setup: LossSetup,
+        open_loss: Opener,
+        dtype: torch.dtype,
+        frozen: FrozenBatches,
+    ) -> ProductChoice:
+        """Choose, by a self-check on all processes.
+
+        Raises:
+            NoExactProductsError: If exact products are insisted on, and there are none.
+        """
+        choice = cls(setup, open_loss, dtype, frozen)
         try:
-            check = self._self_check()
+            check = choice._self_check()
         except NoExactProductsError as error:
             if setup.loss.products == "exact":
                 raise
-            check, self._reason = _UNCHECKED, str(error)
+            check, choice._reason = _UNCHECKED, str(error)
         if setup.loss.products == "finite_difference":
-            self._reason = self._reason or "`products='finite_difference'` was asked for."
-        if self._reason is None:
-            self.notes = check.notes
+            choice._reason = choice._reason or "`products='finite_difference'` was asked for."
+        if choice._reason is None:
+            choice.notes = check.notes
         else:
-            self.notes = (*_note_on_stopped_gradients(check), *self._settle_precision())
+            choice.notes = (*_note_on_stopped_gradients(check), *choice._settle_precision())
+        return choice
 
     @contextmanager
     def opened(self) -> Iterator[TrainingLoss]:
-        """The loss at the present parameters.
-
-        Yields:
-            The loss; not to be used after the block.
-        """
+        """The loss at the present parameters; not to be used after the block."""
         if self._reason is None:
             with self._open(self._frozen, self._dtype) as loss:
                 yield loss

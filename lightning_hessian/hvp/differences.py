@@ -130,11 +130,7 @@ class DifferenceProducts:
         return probes
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors ``(n, b)``; two gradients each.
-
-        Raises:
-            ValueError: If the shape does not fit.
-        """
+        """Multiply a block ``(n, b)``; two gradients each, and two more for each further step."""
         check_block(vectors, self.size)
         columns = []
         for vector in vectors.T.contiguous().double():

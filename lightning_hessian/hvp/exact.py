@@ -122,17 +122,9 @@ class ExactProducts:
     def sum_over_batches(
         self, columns: list[list[Tensor]], length: int, add: Callable[[Tensor, int], None]
     ) -> Tensor:
-        """Sum over the frozen batches what :meth:`of_batch` gives of them.
+        """Sum a vector ``(length,)`` over the batches, of what :meth:`of_batch` gives of them.
 
         Where kept graphs turn out not to serve, all is computed once more with fresh ones.
-
-        Args:
-            columns: Vectors in pieces.
-            length: Of the sum.
-            add: As for :meth:`TrainingLoss.sum_over_batches`.
-
-        Returns:
-            ``(length,)`` float64, the same on all processes.
         """
         loss = self._loss
         try:
@@ -146,11 +138,7 @@ class ExactProducts:
     def of_batch(
         self, index: int, columns: Sequence[Sequence[Tensor]]
     ) -> Iterator[tuple[Tensor | None, ...]]:
-        """Multiply vectors by the Hessian of one batch's weighted loss.
-
-        Args:
-            index: Position among the frozen batches.
-            columns: Vectors, each in pieces of the parameters' shapes.
+        """Multiply vectors, in pieces of the parameters' shapes, by one batch's weighted Hessian.
 
         Yields:
             For each vector a piece for each parameter, None where there is no dependence; nothing
@@ -158,7 +146,6 @@ class ExactProducts:
 
         Raises:
             StaleGraphError: If memory runs out while graphs are kept, or a kept one does not serve.
-            RuntimeError: Of the step or of autograd, while no graph is kept.
         """
         loss = self._loss
         tensors, first = loss.parameters.tensors, self.graphs.get(index)
@@ -210,9 +197,6 @@ class ExactProducts:
         """Compare what the first batch's kept graph gives with what a fresh one does, once.
 
         A step that changes in place, past autograd's notice, what the graph has saved is so found.
-
-        Raises:
-            StaleGraphError: If they differ by more than roundings, or memory runs out.
         """
         self._is_checked = True
         parameters = self._loss.parameters

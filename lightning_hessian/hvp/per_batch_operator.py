@@ -25,11 +25,7 @@ class PerBatchOperator:
         self._kept: list[AlongVectors] = []
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block ``(n, b)``; costs ``b`` HVPs.
-
-        Raises:
-            ValueError: If the shape does not fit.
-        """
+        """Multiply a block ``(n, b)``; costs ``b`` HVPs."""
         check_block(vectors, self.size)
         products, table = per_batch_products(self._loss, vectors)
         self._kept.append(table.along)

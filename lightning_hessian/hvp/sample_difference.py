@@ -44,11 +44,7 @@ class SampleDifferenceOperator:
         self._factor = count / (count - 1)
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block ``(n, b)``; costs ``b`` HVPs over all samples and ``b`` over one.
-
-        Raises:
-            ValueError: If the shape does not fit.
-        """
+        """Multiply a block ``(n, b)``; costs ``b`` HVPs over all samples and ``b`` over one."""
         check_block(vectors, self.size)  # before the costly part
         alone = sample_products(self._loss, self._sample, vectors)
         return self._factor * (alone - self._loss.products.matmat(vectors))

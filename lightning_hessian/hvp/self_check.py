@@ -41,17 +41,8 @@ class SelfCheck:
 def refuse_silent_errors(loss: TrainingLoss) -> int | None:
     """Search the loss's graph for constructions whose second derivative is silently missing.
 
-    Costs one gradient of the first batch that has a loss.
-
-    Args:
-        loss: Inside its sandbox.
-
-    Returns:
-        The index of that batch, or None if no batch has a loss with a graph.
-
-    Raises:
-        NoExactProductsError: If the graph holds reentrant checkpointing, or a function that is
-            differentiable once only.
+    Those are reentrant checkpointing, and functions that are differentiable once only. Costs one
+    gradient of the first batch that has a loss; gives its index, None where no batch has one.
     """
     index, scalar = _first_loss(loss)
     if index is None or scalar is None:
@@ -80,20 +71,14 @@ def refuse_silent_errors(loss: TrainingLoss) -> int | None:
 def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfCheck:
     """Compare products with their own transpose and with differences of gradients.
 
-    Meant for a float64 loss of one batch, in a sandbox of copies: then rounding is far below
-    the limits, and the difference's step crosses next to no kink of a ReLU. In float32 a wrong
-    symmetry is still seen, but rounding explains almost any difference. Costs two products and two
-    gradients of the batch, or four. Several processes check the mean over a batch of each.
+    Meant for a float64 loss of one batch (no other has a loss), in a sandbox of copies: then
+    rounding is far below the limits, and the difference's step crosses next to no kink of a ReLU.
+    In float32 a wrong symmetry is still seen, but rounding explains almost any difference. Costs
+    two products and two gradients of the batch, or four. Several processes check the mean over a
+    batch of each.
 
     A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
-
-    Args:
-        loss: Inside its sandbox; one of its batches, and no other, has a loss.
-        generator: Source of the two test vectors.
-
-    Returns:
-        The two figures and what to say of them.
 
     Raises:
         NoExactProductsError: If the products are not symmetric.
@@ -111,8 +96,21 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     probes = rademacher(
         loss.size, 2, generator=generator, device=loss.device, dtype=torch.float64
     ) / (loss.size**0.5)
-    u, v = probes.unbind(dim=1)
-    hu, hv = loss.products.matmat(probes).double().unbind(dim=1)
+    products = loss.products.matmat(probes).double()
+    asymmetry = _refuse_asymmetry(probes, products, limit)
+    difference = math.inf
+    for step in STEPS:
+        # a step over kinks of a ReLU disagrees, and less so the shorter it is
+        if difference > DIFFERENCE_LIMIT:
+            nearer = _relative_difference(loss, probes[:, 1], products[:, 1], eps, step)
+            difference = min(difference, nearer)
+    notes = (_note_on(difference),) if difference > DIFFERENCE_LIMIT else ()
+    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+
+
+def _refuse_asymmetry(probes: Tensor, products: Tensor, limit: float) -> float:
+    """``|u.Hv - v.Hu|`` relative to ``|Hu| + |Hv|``, refused above the limit."""
+    (u, v), (hu, hv) = probes.unbind(dim=1), products.unbind(dim=1)
     scale = float(hu.norm() + hv.norm())
     if not math.isfinite(scale):
         raise NonFiniteError(
@@ -127,22 +125,18 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = math.inf
-    for step in STEPS:
-        # a step over kinks of a ReLU disagrees, and less so the shorter it is
-        if difference > DIFFERENCE_LIMIT:
-            difference = min(difference, _relative_difference(loss, v, hv, eps, step))
-    notes: tuple[Note, ...] = ()
-    if difference > DIFFERENCE_LIMIT:
-        text = (
-            f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
-            "if the loss stops gradients on purpose (detach, straight-through, a target network) "
-            "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
-            "otherwise a custom autograd function saves detached values, and "
-            "`products='finite_difference'` measures what its gradient says."
-        )
-        notes = (Note("products-differ-from-differences", text),)
-    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+    return asymmetry
+
+
+def _note_on(difference: float) -> Note:
+    return Note(
+        "products-differ-from-differences",
+        f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
+        "if the loss stops gradients on purpose (detach, straight-through, a target network) "
+        "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
+        "otherwise a custom autograd function saves detached values, and "
+        "`products='finite_difference'` measures what its gradient says.",
+    )
 
 
 def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:

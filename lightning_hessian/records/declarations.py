@@ -26,7 +26,7 @@ class Declared(NamedTuple):
 
 def declared(kind: type) -> tuple[Declared, ...]:
     """What a kind of record declares: its own fields, then its properties, then its bases'."""
-    return _declared(kind)  # type: ignore[arg-type]  # a class is hashable
+    return _declared(kind)
 
 
 @cache

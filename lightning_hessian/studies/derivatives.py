@@ -27,7 +27,7 @@ from lightning_hessian.studies.sample_moments import (
 
 
 @dataclass(slots=True, eq=False)
-class DerivativeStatistics:
+class Derivatives:
     """What was measured with derivatives.
 
     Attributes:
@@ -56,7 +56,7 @@ def measure_derivatives(
     *,
     has_products: bool,
     generator: Callable[[int], torch.Generator],
-) -> DerivativeStatistics:
+) -> Derivatives:
     """Measure what the options ask for of gradients and Hessians; say what cannot be.
 
     Args:
@@ -69,7 +69,7 @@ def measure_derivatives(
     Returns:
         The measurements.
     """
-    found = DerivativeStatistics()
+    found = Derivatives()
     if not options.needs_products or not has_products:
         return found
     if options.num_eigenvectors:
@@ -108,7 +108,7 @@ def measure_derivatives(
 
 
 def _find_eigenvectors(
-    found: DerivativeStatistics,
+    found: Derivatives,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     generator: torch.Generator,
@@ -137,7 +137,7 @@ def _find_eigenvectors(
 
 
 def _measure_moments(
-    found: DerivativeStatistics,
+    found: Derivatives,
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     is_exact: bool,

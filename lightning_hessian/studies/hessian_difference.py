@@ -44,6 +44,16 @@ def hessian_differences(
 
     Raises:
         ValueError: If no sample is asked for, or ``max_hvps`` leaves no room for a block.
+
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     found = hessian_differences(loss, num_samples=3, generator=generator)
+        >>> found.norms.shape, bool(found.converged.all())
+        (torch.Size([3]), True)
     """
     if num_samples < 1:
         raise ValueError(

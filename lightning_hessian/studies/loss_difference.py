@@ -21,7 +21,7 @@ from lightning_hessian.records import (
     Note,
 )
 from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
-from lightning_hessian.studies.derivatives import DerivativeStatistics, measure_derivatives
+from lightning_hessian.studies.derivatives import Derivatives, measure_derivatives
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import order_statistics
@@ -202,7 +202,7 @@ class _Parts:
         )
 
     def _neighbourhood(
-        self, losses: Tensor, derivatives: DerivativeStatistics
+        self, losses: Tensor, derivatives: Derivatives
     ) -> tuple[NeighbourhoodVariance, ...]:
         """In all parameters, and in the leading eigenvectors where these are asked for."""
         options = self._options.perturbations

@@ -59,6 +59,16 @@ def refined_interval(
             population has.
         RefusedError: If products are differences of gradients.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     low, high = refined_interval(loss, torch.eye(2)[:, :1], above=3.0)
+        >>> low < 2 * 3.0**2 < high  # of infinitely many samples
+        True
+
     References:
         B. N. Parlett (1998), "The symmetric eigenvalue problem", sections 10.1 and 10.5; C. Davis,
         W. M. Kahan, H. F. Weinberger (1982), SIAM J. Numer. Anal. 19, 445-469.

@@ -109,6 +109,18 @@ def sample_moments(
     Raises:
         ValueError: If there are fewer than 3 probes, or the basis is not orthonormal.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     moments = sample_moments(loss, basis=torch.eye(2), generator=generator)
+        >>> moments.hessian_variance.value > moments.hessian_variance.standard_error > 0
+        True
+        >>> moments.num_batches, moments.num_hvps  # both for two vectors and four probes
+        (60, 12)
+
     References:
         M. F. Hutchinson (1989), Commun. Stat. Simul. Comput. 18, 1059-1076 (the probes); B. Efron,
         C. Stein (1981), Ann. Statist. 9, 586-596 (the jackknife).
@@ -170,9 +182,8 @@ def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Estimate, float]:
     batches = BatchMoments.of(per_batch_around(loss, gradient, none, none), 0)
     unit = torch.eye(len(MOMENTS), dtype=torch.float64)[0]
     value = math.nan if len(batches.num_samples) < 2 else float(batches.moments()[0])
-    return Estimate(value=value, standard_error=batches.covariance().standard_error(unit)), float(
-        gradient.norm()
-    )
+    error = batches.covariance().standard_error(unit)
+    return Estimate(value=value, standard_error=error), float(gradient.norm())
 
 
 def _moments(
@@ -215,17 +226,21 @@ def _moments(
 def _notes(count: int) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples; 30 batches or more give useful errors."
     if count < 2:
-        text = (
-            "how gradients and Hessians differ between samples is read off the scatter of at least "
-            f"2 batches, but the frozen samples make {count}. {advice}"
+        return (
+            Note(
+                "derivatives-not-measured",
+                "how gradients and Hessians differ between samples is read off the scatter of at "
+                f"least 2 batches, but the frozen samples make {count}. {advice}",
+            ),
         )
-        return (Note("too-few-batches", text),)
     if count < 3:
-        text = (
-            "how gradients and Hessians differ between samples comes without an error from 2 "
-            f"batches. {advice}"
+        return (
+            Note(
+                "derivatives-without-error",
+                "how gradients and Hessians differ between samples comes without an error from 2 "
+                f"batches. {advice}",
+            ),
         )
-        return (Note("no-error-from-two-batches", text),)
     return ()
 
 

@@ -78,6 +78,17 @@ def sampling_error(
             population is smaller than the sample.
         RefusedError: If products are differences of gradients.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     error = sampling_error(loss, torch.eye(2), num_largest=1)
+        >>> low, high = error.largest_interval
+        >>> low < 2 * 3.0**2 < high  # of infinitely many samples
+        True
+
     References:
         B. Efron, C. Stein (1981), Ann. Statist. 9, 586-596 (batches left out); G. W. Stewart, J.-G.
         Sun (1990), "Matrix perturbation theory", theorem V.2.3 (the expansion).
@@ -171,7 +182,7 @@ def _bias_from_beyond(
 
 
 def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
-    """By how much two levels that a coupling ``x`` mixes repel: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
+    """By how much two levels repel that a coupling ``x`` mixes: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
 
     Args:
         gap: ``g``, not negative.
@@ -190,21 +201,28 @@ def _notes(count: int, share: float, are_drawn: bool) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples."
     notes = []
     if count < 3:
-        text = (
-            "how far the full training set may be is read off the scatter of at least 3 batches, "
-            f"but the frozen samples make {count}. {advice}"
+        notes.append(
+            Note(
+                "sampling-errors-unknown",
+                "how far the full training set may be is read off the scatter of at least 3 "
+                f"batches, but the frozen samples make {count}. {advice}",
+            )
         )
-        notes.append(Note("no-sampling-error", text))
     elif count < USEFUL_BATCHES:
-        text = (
-            f"sampling errors from {count} batches are themselves uncertain by "
-            f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}"
+        notes.append(
+            Note(
+                "sampling-errors-uncertain",
+                f"sampling errors from {count} batches are themselves uncertain by "
+                f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}",
+            )
         )
-        notes.append(Note("uncertain-sampling-error", text))
     if not are_drawn:
-        text = (
-            "the frozen batches were not drawn at random, so that sampling errors read off their "
-            "scatter are not those of the full training set. Give a training set with a length."
+        notes.append(
+            Note(
+                "batches-not-drawn",
+                "the frozen batches were not drawn at random, so that sampling errors read off "
+                "their scatter are not those of the full training set. Give a training set with a "
+                "length.",
+            )
         )
-        notes.append(Note("batches-not-drawn", text))
     return tuple(notes)

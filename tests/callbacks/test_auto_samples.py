@@ -63,8 +63,8 @@ def within(sampling: SamplingError, report: SpectrumReport, rtol: float) -> bool
     assert report.density is not None
     extent = float(report.density.nodes.max() - report.density.nodes.min())
     return (
-        sampling.largest_margin <= rtol * float(report.eigenvalues[0])
-        and sampling.trace_error <= rtol * abs(report.trace)
+        sampling.largest_margin <= rtol * float(report.largest.values[0])
+        and sampling.trace_error <= rtol * abs(report.trace.value)
         and sampling.density_distance <= rtol * extent
     )
 
@@ -84,7 +84,7 @@ def test_the_sample_grows_until_all_sampling_errors_are_within_the_tolerance() -
     low, high = first.sampling.largest_interval
     assert low <= float(truth[-1]) <= high
     assert abs(first.trace - float(truth.sum())) < 4 * first.sampling.trace_error + (
-        4 * first.trace_standard_error
+        4 * first.trace.standard_error
     )
 
 
@@ -152,10 +152,10 @@ def test_a_stream_is_measured_on_what_was_captured() -> None:
 def test_overlaps_are_with_the_report_before_and_not_with_a_smaller_sample() -> None:
     _, (first, last) = grown(sampling_rtol=0.25, overlaps=True)
     assert len(growths(first)) > 1
-    assert len(first.eigenvector_overlaps) == 0
-    assert len(last.eigenvector_overlaps) == 2
+    assert len(first.overlap.cosines) == 0
+    assert len(last.overlap.cosines) == 2
     # one small step later
-    assert last.subspace_overlap > 0.9
+    assert last.overlap.subspace > 0.9
 
 
 def test_loss_differences_have_no_sampling_error_to_go_by() -> None:
@@ -190,4 +190,4 @@ def test_sampling_errors_are_read_off_the_products_that_make_up_the_trace(
         shares = known.sizes / known.sizes.sum()
         # exact along the sweep's basis, plus the mean over the probes on its complement
         trace = float((shares @ known.forms).sum() + (shares @ probes.forms).mean())
-        assert trace == pytest.approx(report.trace, rel=1e-10)
+        assert trace == pytest.approx(report.trace.value, rel=1e-10)

@@ -61,7 +61,7 @@ def test_held_out_samples_that_cannot_be_measured_cost_nothing_else(
     trainer(callback, max_steps=1).fit(Classifier(), loader())
     for report in callback.reports:
         assert report.held_out is None
-        assert report.variance > 0
+        assert report.spread.variance.value > 0
         assert any(re.search(f"Held-out samples were not .*{reason}", n) for n in report.notes)
 
 
@@ -78,7 +78,7 @@ def test_a_plane_that_there_is_not_costs_nothing_else(surface: Any) -> None:
     callback = difference(surface=Surface(directions=surface, points=3))
     trainer(callback, max_steps=1).fit(OneWeight(), loader())
     assert callback.reports[0].surface is None
-    assert callback.reports[0].variance > 0
+    assert callback.reports[0].spread.variance.value > 0
     assert any("`surface` was left out: a plane" in note for note in callback.reports[0].notes)
 
 

@@ -92,7 +92,7 @@ trainer:
     here = [*QUIET, *SMALL, f"--trainer.default_root_dir={tmp_path}"]
     made = LightningCLI(args=["fit", f"--config={config}", *here])
     (callback,) = (c for c in made.trainer.callbacks if isinstance(c, LossDifference))
-    assert callback.reports[0].sample_sizes.tolist() == [1, 5, 19]
+    assert callback.reports[0].differences.sample_sizes.tolist() == [1, 5, 19]
     assert callback.reports[0].thresholds == (0.01,)
     (ckpt,) = (tmp_path / "saved").glob("*.ckpt")
     beside = Path(f"{ckpt}.loss_difference.json")

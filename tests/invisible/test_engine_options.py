@@ -80,4 +80,4 @@ def test_run_with_callback_is_bit_identical(
         assert callback.reports[0].num_samples == 16
         assert any("The sample was made larger" in note for note in callback.reports[0].notes)
         assert all(len(report.block_eigenvalues) for report in callback.reports)
-        assert len(callback.reports[-1].eigenvector_overlaps) == 2
+        assert len(callback.reports[-1].overlap.cosines) == 2

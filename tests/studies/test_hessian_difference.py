@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.studies import HessianDifferences, hessian_differences
+from lightning_hessian.records import HessianDifferences
+from lightning_hessian.studies import hessian_differences
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics
 

@@ -64,26 +64,26 @@ def _check(report: SpectrumReport, dense: Tensor) -> None:
     exact = torch.linalg.eigvalsh(dense)
     extent = float(exact[-1] - exact[0])
     top, bottom = (
-        exact.flip(0)[: len(report.eigenvalues)],
-        exact[: len(report.smallest_eigenvalues)],
+        exact.flip(0)[: len(report.largest.values)],
+        exact[: len(report.smallest.values)],
     )
     for found, true, bounds in (
-        (report.eigenvalues, top, report.residual_bounds),
-        (report.smallest_eigenvalues, bottom, report.smallest_residual_bounds),
+        (report.largest.values, top, report.largest.residual_bounds),
+        (report.smallest.values, bottom, report.smallest.residual_bounds),
     ):
         error = (found - true).abs()
         assert bool((error <= bounds).all())
         assert float((error / true.abs()).max()) < 1e-5
-    assert bool(report.converged.all() & report.smallest_converged.all())
+    assert bool(report.largest.converged.all() & report.smallest.converged.all())
     trace = float(dense.trace())
     # an exact trace has an error bar of rounding only, which float32 products may pass slightly
-    assert abs(report.trace - trace) < 3 * report.trace_standard_error + 1e-6 * extent
+    assert abs(report.trace.value - trace) < 3 * report.trace.standard_error + 1e-6 * extent
     assert report.density is not None
     nodes, weights = report.density.nodes, report.density.weights
     moved = stats.wasserstein_distance(nodes, exact, weights)
     assert moved < 2 * _probe_error(exact) + DENSITY_RTOL * extent
-    below = float((exact < -report.negative_threshold).double().mean())
-    lower, upper = report.negative_fraction_bracket
+    below = float((exact < -report.negative_mass.threshold).double().mean())
+    lower, upper = report.negative_mass.bracket
     assert lower <= below <= upper
 
 
@@ -151,13 +151,9 @@ def test_negative_curvature_larger_than_positive_is_not_called_largest(
             measured(module, data, num_eigenvalues=2, num_smallest=2, precision=64, rtol=1e-6)
         )
     plain, reflected = reports
-    assert float(plain.eigenvalues[0]) > -2 * float(plain.smallest_eigenvalues[0])
-    torch.testing.assert_close(
-        reflected.smallest_eigenvalues, -plain.eigenvalues, rtol=1e-8, atol=0
-    )
-    torch.testing.assert_close(
-        reflected.eigenvalues, -plain.smallest_eigenvalues, rtol=1e-8, atol=0
-    )
+    assert float(plain.largest.values[0]) > -2 * float(plain.smallest.values[0])
+    torch.testing.assert_close(reflected.smallest.values, -plain.largest.values, rtol=1e-8, atol=0)
+    torch.testing.assert_close(reflected.largest.values, -plain.smallest.values, rtol=1e-8, atol=0)
 
 
 def test_unused_and_frozen_parameters_add_zeros_or_nothing(digits: TensorDataset) -> None:
