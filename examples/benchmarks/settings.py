@@ -14,7 +14,7 @@ import torch
 from examples.benchmarks.ours import OurSettings
 
 OURS: dict[str, OurSettings] = {
-    name: OurSettings(estimator={"rtol": 0.01, "block_size": 1, "max_hvps": 400})
+    name: OurSettings(estimator={"rtol": 0.01, "probes_per_block": 1, "max_hvps": 400})
     for name in ("W1", "W2", "W3", "W4")
 }
 """Residual bounds of 1 % are reached when the values are right to a thousandth and better."""
@@ -30,7 +30,7 @@ PRODUCTS: dict[str, OurSettings] = {
 
 OURS_LONG: dict[str, OurSettings] = {
     name: OurSettings(
-        estimator={"rtol": 1e-12, "trace_rtol": 0.5, "max_hvps": 80 + 8, "block_size": 1}
+        estimator={"rtol": 1e-12, "trace_rtol": 0.5, "max_hvps": 80 + 8, "probes_per_block": 1}
     )
     for name in OURS
 }

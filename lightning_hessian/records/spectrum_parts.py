@@ -239,8 +239,8 @@ class Spectrum:
         num_hvps: Products spent, over all of the above.
         notes: What was not reached, and why, in sentences.
         dimension: Orthonormal vectors that were multiplied first (by the exact operator, if there
-            is a rough one): the trace's probes, multiplied next, are on their complement. 0 where
-            it is not so.
+            is one of few digits): the trace's probes, multiplied next, are on their complement. 0
+            where it is not so.
         vectors: ``(n, k + k')`` eigenvectors of the largest, then of the smallest, on the
             operator's device; each once, so fewer where both ends meet. None if not asked for.
     """

@@ -18,7 +18,7 @@ def hessian_differences(
     num_samples: int,
     rtol: float = 1e-2,
     max_hvps: int = 60,
-    block_size: int = 2,
+    probes_per_block: int = 2,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
 ) -> HessianDifferences:
@@ -35,7 +35,7 @@ def hessian_differences(
         num_samples: How many to draw without replacement; all, where there are not so many.
         rtol: Tolerance of the residual bound, relative to the norm.
         max_hvps: Bound on the products for each sample.
-        block_size: Probes in a block.
+        probes_per_block: Probes in a block.
         generator: Source of the draw and of the probes, on the CPU.
         product_error: Norm of what the products are off by; part of every bound.
 
@@ -66,7 +66,7 @@ def hessian_differences(
             SampleDifferenceOperator(loss, sample),
             rtol=rtol,
             max_hvps=max_hvps,
-            block_size=block_size,
+            probes_per_block=probes_per_block,
             generator=generator,
             product_error=product_error,
         )

@@ -221,13 +221,13 @@ class SpectrumStudy:
             trace_rtol=solver.trace_rtol,
             density_rtol=solver.density_rtol,
             max_hvps=solver.max_hvps,
-            block_size=solver.probes_per_block,
+            probes_per_block=solver.probes_per_block,
             generator=self._generator(0),
             on_products=on_products,
             product_error=lambda: loss.products.quality.error,
             basis=solver.basis,
             memory_limit=int(SHARE * free_memory(loss.device)) if limit is None else limit,
-            rough=loss.low_precision,
+            low_precision=loss.low_precision,
             blocks=blocks,
             vectors=isinstance(operator, PerBatchOperator) or options.overlaps,
         )
@@ -248,7 +248,7 @@ class SpectrumStudy:
                 count=min(count, len(positions)),
                 rtol=solver.rtol,
                 max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
-                block_size=2,
+                probes_per_block=2,
                 generator=self._generator(1 + row),
                 product_error=lambda: loss.products.quality.error,
             )

@@ -122,7 +122,7 @@ def test_notes_on_the_samples_are_in_the_report() -> None:
         ({"sample_sizes": 0}, "`sample_sizes` must be a whole number of at least 1, or a list"),
         ({"sample_sizes": [5, 0]}, "`sample_sizes` must be a whole number of at least 1, got 0"),
         ({"num_orders": 1}, "`num_orders` must be 0 or at least 2, got 1"),
-        ({"block_size": 0}, "`block_size` must be a whole number of at least 1, got 0"),
+        ({"probes_per_block": 0}, "`probes_per_block` must be a whole number of at least 1, got 0"),
         ({"num_probes": 1}, "`num_probes` must be a whole number of at least 3, got 1"),
         ({"num_perturbations": 5}, "`num_perturbations` must be even, .* got 5"),
         ({"subspace": -1}, "`subspace` must be a whole number of at least 0, got -1"),

@@ -36,12 +36,16 @@ def hessian(module: Supervised) -> Tensor:
 
 
 @pytest.mark.parametrize("sweep_precision", ["full", "fast_float32", "bfloat16"])
-@pytest.mark.parametrize("block_size", [None, 1, 3])
+@pytest.mark.parametrize("probes_per_block", [None, 1, 3])
 def test_eigenvalues_and_trace_are_right_for_every_sweep(
-    module: Supervised, hessian: Tensor, sweep_precision: str, block_size: int | None
+    module: Supervised, hessian: Tensor, sweep_precision: str, probes_per_block: int | None
 ) -> None:
     report = measured(
-        module, DATA, sweep_precision=sweep_precision, block_size=block_size, max_hvps=40
+        module,
+        DATA,
+        sweep_precision=sweep_precision,
+        probes_per_block=probes_per_block,
+        max_hvps=40,
     )
     exact = torch.linalg.eigvalsh(hessian)
     for values, bounds in (
@@ -98,12 +102,17 @@ def test_pyhessian_measures_the_same_loss(module: Supervised, hessian: Tensor) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"block_size": 10},
+        {"probes_per_block": 10},
         {"sweep_precision": "bfloat16"},
         {"blocks": "modules", "block_eigenvalues": 2},
         {"overlaps": True},
         {"engine": "pyhessian"},
-        {"sweep_precision": "bfloat16", "block_size": 20, "blocks": "modules", "overlaps": True},
+        {
+            "sweep_precision": "bfloat16",
+            "probes_per_block": 20,
+            "blocks": "modules",
+            "overlaps": True,
+        },
         {"num_samples": "auto"},
     ],
     ids=str,

@@ -57,9 +57,15 @@ from tests.helpers.spectrum import spectrum
         ({"density_rtol": 0.0}, "`density_rtol` must lie between 0 and 1, got 0.0"),
         ({"density_rtol": math.nan}, "`density_rtol` must lie between 0 and 1, got nan"),
         ({"sampling_rtol": 1.0}, "`sampling_rtol` must lie between 0 and 1, got 1.0"),
-        ({"block_size": 0}, "`block_size` must be a whole number from 1 to half .* got 0"),
-        ({"block_size": 101}, "`block_size` must be a whole number from 1 to half .* got 101"),
-        ({"block_size": 2.0}, "`block_size` must be a whole number .* got 2.0"),
+        (
+            {"probes_per_block": 0},
+            "`probes_per_block` must be a whole number from 1 to half .* got 0",
+        ),
+        (
+            {"probes_per_block": 101},
+            "`probes_per_block` must be a whole number from 1 to half .* got 101",
+        ),
+        ({"probes_per_block": 2.0}, "`probes_per_block` must be a whole number .* got 2.0"),
         ({"sweep_precision": "half"}, "`sweep_precision` must be 'full', 'fast_f.* got 'half'"),
         (
             {"sweep_precision": "bfloat16", "max_hvps": 19},
