@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.studies import spectrum as spectrum_measurement
+from lightning_hessian.studies import spectrum as spectrum_study
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 
@@ -140,13 +140,13 @@ def test_few_parameters_on_a_part_of_the_samples_have_all_numbers() -> None:
 def test_all_products_are_counted(module: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
     for name in ("HessianOperator", "ScatterOperator"):
-        kind = getattr(spectrum_measurement, name)
+        kind = getattr(spectrum_study, name)
 
         def matmat(self: Any, vectors: Tensor, base: Any = kind.matmat) -> Tensor:
             counted.append(vectors.shape[1])
             return base(self, vectors)
 
-        monkeypatch.setattr(spectrum_measurement, name, type(name, (kind,), {"matmat": matmat}))
+        monkeypatch.setattr(spectrum_study, name, type(name, (kind,), {"matmat": matmat}))
     callback = HessianSpectrum(
         num_samples=16,
         batch_size=4,
