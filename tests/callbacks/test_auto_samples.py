@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, Krylov, LossDifference, SpectrumReport
-from lightning_hessian.callbacks.spectrum import GROWTH, MARGIN
 from lightning_hessian.fit import frozen_sample
+from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import SamplingError
-from lightning_hessian.studies import spectrum as spectrum_measurement
+from lightning_hessian.studies import SpectrumStudy
+from lightning_hessian.studies import spectrum as spectrum_study
+from lightning_hessian.studies.spectrum import GROWTH, MARGIN
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, mlp
+from tests.helpers.reports import eigenvalues_at, trace_at
 
 START = 32
 POPULATION = 300
@@ -83,7 +86,7 @@ def test_the_sample_grows_until_all_sampling_errors_are_within_the_tolerance() -
     truth = torch.linalg.eigvalsh(dense_hessian(network(), DATA))
     low, high = first.sampling.largest_interval
     assert low <= float(truth[-1]) <= high
-    assert abs(first.trace - float(truth.sum())) < 4 * first.sampling.trace_error + (
+    assert abs(first.trace.value - float(truth.sum())) < 4 * first.sampling.trace_error + (
         4 * first.trace.standard_error
     )
 
@@ -108,7 +111,7 @@ def test_it_grows_by_no_more_than_a_factor_at_once() -> None:
 
 
 def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
-    def of(largest_margin: float, **options: Any) -> int:
+    def of(largest_margin: float, *, grows: bool) -> int:
         none = torch.zeros(1, dtype=torch.float64)
         sampling = SamplingError(
             population=None,
@@ -124,15 +127,19 @@ def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
             num_hvps=0,
         )
         report = SpectrumReport(
-            eigenvalues=torch.tensor([10.0]), trace=20.0, num_samples=100, sampling=sampling
+            largest=eigenvalues_at([10.0], [0.0]),
+            trace=trace_at(20.0),
+            num_samples=100,
+            sampling=sampling,
         )
-        return HessianSpectrum(**options, solver=Krylov(sampling_rtol=0.05)).wanted_samples(report)
+        study = SpectrumStudy(SpectrumOptions(solver=Krylov(sampling_rtol=0.05), grows=grows), 0)
+        return study.required_samples(report)
 
     # an error of twice the tolerance, 0.5, needs four times as many, and 5 % more
-    assert of(1.0, num_samples="auto") == round(4 * MARGIN * 100)
-    assert of(0.5, num_samples="auto") == 100
-    assert of(50.0, num_samples="auto") == GROWTH * 100
-    assert of(1.0, num_samples=100) == 100
+    assert of(1.0, grows=True) == round(4 * MARGIN * 100)
+    assert of(0.5, grows=True) == 100
+    assert of(50.0, grows=True) == GROWTH * 100
+    assert of(1.0, grows=False) == 100
 
 
 class Stream(IterableDataset[tuple[Tensor, Tensor]]):
@@ -152,7 +159,7 @@ def test_a_stream_is_measured_on_what_was_captured() -> None:
 def test_overlaps_are_with_the_report_before_and_not_with_a_smaller_sample() -> None:
     _, (first, last) = grown(sampling_rtol=0.25, overlaps=True)
     assert len(growths(first)) > 1
-    assert len(first.overlap.cosines) == 0
+    assert first.overlap is None
     assert len(last.overlap.cosines) == 2
     # one small step later
     assert last.overlap.subspace > 0.9
@@ -175,13 +182,13 @@ def test_sampling_errors_are_read_off_the_products_that_make_up_the_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[dict[str, Any]] = []
-    original = spectrum_measurement.sampling_error
+    original = spectrum_study.sampling_error
 
     def keep(*arguments: Any, **options: Any) -> SamplingError:
         seen.append(options)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(spectrum_measurement, "sampling_error", keep)
+    monkeypatch.setattr(spectrum_study, "sampling_error", keep)
     # fewer products than parameters, so that probes are left
     _, reports = grown(num_samples=40, max_hvps=24, precision=64)
     for report, options in zip(reports, seen, strict=True):

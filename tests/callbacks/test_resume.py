@@ -127,10 +127,12 @@ def test_a_second_fit_measures_its_own_start_and_data() -> None:
     assert callback.reports[1].loss != callback.reports[2].loss
 
 
-def test_a_history_of_an_unknown_version_is_left_out_with_a_warning() -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_history_of_an_unknown_version_is_left_out_with_a_warning(version: int) -> None:
     callback = spectrum()
-    state = callback.state_dict() | {"version": 99}
-    with pytest.warns(UserWarning, match="in version 99, and only version 1 is known.*anew"):
+    state = callback.state_dict() | {"version": version}
+    warned = f"in version {version}, and only version 2 is known.*anew"
+    with pytest.warns(UserWarning, match=warned):
         callback.load_state_dict(state)
     assert callback.reports == []
 
