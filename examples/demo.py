@@ -21,13 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum, LossDifference
+from lightning_hessian import (
+    HessianSpectrum,
+    LossDifference,
+    LossDifferenceReport,
+    SpectrumReport,
+)
 from lightning_hessian.show import (
     history_figure,
     loss_difference_figure,
-    loss_difference_table,
     spectrum_figure,
-    spectrum_table,
+    table,
 )
 
 
@@ -87,8 +91,8 @@ def main() -> None:
 
     last = hessian.reports[-1]
     print(f"\n{last.num_parameters:,} parameters, {last.data}, {last.mode} mode")
-    print(f"\n{spectrum_table(hessian.reports)}")
-    print(f"\n{loss_difference_table(difference.reports)}")
+    print(f"\n{table(SpectrumReport, hessian.reports)}")
+    print(f"\n{table(LossDifferenceReport, difference.reports)}")
     for sentence in difference.reports[-1].sentences:
         print(f"\n{sentence}")
     spent = [sum(r.seconds for r in each.reports) for each in (hessian, difference)]

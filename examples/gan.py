@@ -85,10 +85,10 @@ def print_table(name: str, hessian: HessianSpectrum) -> None:
     print(f"\n{name}: {last.loss_name}, {last.num_parameters:,} parameters")
     print(f"{'step':>6} {'loss':>8} {'largest':>10} {'smallest':>10} {'trace':>9} {'negative':>15}")
     for report in hessian.reports:
-        low, high = report.negative_fraction_bracket
+        low, high = report.negative_mass.bracket
         print(
-            f"{report.global_step:>6} {report.loss:>8.4f} {report.eigenvalues[0]:>10.4f} "
-            f"{report.smallest_eigenvalues[0]:>10.4f} {report.trace:>9.3f} "
+            f"{report.global_step:>6} {report.loss:>8.4f} {report.largest.values[0]:>10.4f} "
+            f"{report.smallest.values[0]:>10.4f} {report.trace.value:>9.3f} "
             f"{low:>6.2f} to {high:.2f}"
         )
 

@@ -200,12 +200,12 @@ def print_table(hessian: HessianSpectrum, exact: Exact) -> None:
         f"{'exact':>8} {'measured':>8} {'exact':>8} {'measured':>8} {'share':>13}"
     )
     for report, (returned, values, error) in zip(hessian.reports, exact.rows, strict=True):
-        low, high = report.negative_fraction_bracket
+        low, high = report.negative_mass.bracket
         print(
             f"{report.global_step:>5} {returned:>8.3f} {-report.loss:>7.3f} "
-            f"{values[-1]:>9.3f} {report.eigenvalues[0]:>7.3f} +- {error:.3f} "
-            f"{values[0]:>8.3f} {report.smallest_eigenvalues[0]:>8.3f} "
-            f"{values.sum():>8.3f} {report.trace:>8.3f} {low:>5.2f} to {high:.2f}"
+            f"{values[-1]:>9.3f} {report.largest.values[0]:>7.3f} +- {error:.3f} "
+            f"{values[0]:>8.3f} {report.smallest.values[0]:>8.3f} "
+            f"{values.sum():>8.3f} {report.trace.value:>8.3f} {low:>5.2f} to {high:.2f}"
         )
 
 

@@ -67,7 +67,7 @@ class Run:
     @property
     def is_dead(self) -> bool:
         """Whether a layer gives zero for every sample, so that all have the same loss."""
-        return self.report.mean_absolute_deviation < 1e-6
+        return self.report.spread.mean_absolute_deviation.value < 1e-6
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the loss of every sample."""
@@ -85,7 +85,9 @@ class Run:
             "course": {
                 "global_step": [r.global_step for r in self.course],
                 "loss": [r.loss for r in self.course],
-                "mean_absolute_deviation": [r.mean_absolute_deviation for r in self.course],
+                "mean_absolute_deviation": [
+                    r.spread.mean_absolute_deviation.value for r in self.course
+                ],
             },
             "report": report,
         }
@@ -93,7 +95,7 @@ class Run:
 
 def at_largest(report: LossDifferenceReport) -> float:
     """Mean absolute ``L_N - L_{N-1}`` over all orders, which is ``MAD / (N - 1)`` exactly."""
-    return report.mean_absolute_deviation / (report.num_samples - 1)
+    return report.spread.mean_absolute_deviation.value / (report.num_samples - 1)
 
 
 def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, epochs: int) -> Run:

@@ -72,14 +72,14 @@ def table(family: Family, threshold: float) -> str:
         return float(run.report.required_sample_size(threshold).size)
 
     def gap(run: Run) -> float:
-        return run.report.held_out.gap if run.report.held_out else float("nan")
+        return run.report.held_out.gap.value if run.report.held_out else float("nan")
 
     columns: list[tuple[str, str, Callable[[Run], float]]] = [
         ("training loss", ".3f", lambda run: run.report.loss),
         ("accuracy", ".3f", lambda run: run.train_accuracy),
         ("test accuracy", ".3f", lambda run: run.test_accuracy),
-        ("S", ".2f", lambda run: run.report.variance**0.5),
-        ("MAD", ".3f", lambda run: run.report.mean_absolute_deviation),
+        ("S", ".2f", lambda run: run.report.spread.variance.value**0.5),
+        ("MAD", ".3f", lambda run: run.report.spread.mean_absolute_deviation.value),
         ("difference at N", ".1e", lambda run: run.difference),
         ("difference / loss", ".1e", lambda run: run.difference / run.report.loss),
         (f"below {threshold:g} from", ",.0f", needed),
