@@ -46,7 +46,7 @@ def fit(directory: Path) -> HessianSpectrum:
 
 
 def numbers(callback: HessianSpectrum) -> list[tuple[int, float, list[float]]]:
-    return [(r.global_step, r.loss, r.eigenvalues.tolist()) for r in callback.reports]
+    return [(r.global_step, r.loss, r.largest.values.tolist()) for r in callback.reports]
 
 
 def in_child(directory: str) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
-from lightning_hessian.fit import load_history
+from lightning_hessian.fit.history import load_history
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
 
@@ -39,7 +39,12 @@ def fit(
 
 def numbers(callback: HessianSpectrum) -> list[tuple[int, int, float, float]]:
     return [
-        (r.global_step, r.epoch, r.loss, float(r.eigenvalues[0]) if len(r.eigenvalues) else 0.0)
+        (
+            r.global_step,
+            r.epoch,
+            r.loss,
+            float(r.largest.values[0]) if len(r.largest.values) else 0.0,
+        )
         for r in callback.reports
     ]
 
@@ -82,7 +87,7 @@ def test_changed_options_keep_the_history_and_measure_anew(tmp_path: Path) -> No
     fit(tmp_path, first, steps=3)
     fit(tmp_path, second, steps=4, ckpt_path=tmp_path / "epoch=0-step=3.ckpt")
     assert steps(second) == [0, 2, 3, 3, 4]
-    assert [len(report.eigenvalues) for report in second.reports] == [1, 1, 1, 2, 2]
+    assert [len(report.largest.values) for report in second.reports] == [1, 1, 1, 2, 2]
 
 
 def test_a_callback_added_later_begins_its_history_there(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_a_second_fit_measures_its_own_start_and_data() -> None:
 def test_a_history_of_an_unknown_version_is_left_out_with_a_warning() -> None:
     callback = spectrum()
     state = callback.state_dict() | {"version": 99}
-    with pytest.warns(UserWarning, match="in version 99, and only version 1 is known.*anew"):
+    with pytest.warns(UserWarning, match="in version 99, and only version 2 is known.*anew"):
         callback.load_state_dict(state)
     assert callback.reports == []
 

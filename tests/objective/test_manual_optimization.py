@@ -250,8 +250,8 @@ def test_two_callbacks_measure_one_network_each_and_say_which() -> None:
         assert report.num_parameters == len(dense)
         largest = float(torch.linalg.eigvalsh(dense)[-1])
         # beside the bound, the rounding of float32
-        bound = float(report.residual_bounds[0]) + 1e-5
-        assert abs(float(report.eigenvalues[0]) - largest) <= bound
+        bound = float(report.largest.residual_bounds[0]) + 1e-5
+        assert abs(float(report.largest.values[0]) - largest) <= bound
 
 
 class OwnLoss(Adversarial):
