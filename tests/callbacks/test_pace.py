@@ -78,7 +78,7 @@ def begun(
     *,
     every_n_epochs: int | None = 1,
     every_n_train_steps: int | None = 1,
-    is_trial: bool = False,
+    has_limit: bool = True,
     at: int = 0,
     **answers: object,
 ) -> tuple[Pace, Fit, Clock]:
@@ -91,7 +91,7 @@ def begun(
     pace = Pace(schedule, limit, EXPECTED_GRADIENTS)
     pace.budget = OverheadBudget(limit, clock=clock)
     fit = Fit(clock, **answers)  # type: ignore[arg-type]
-    pace.begin(fit, at, is_trial=is_trial)
+    pace.begin(fit, at, has_limit=has_limit)
     return pace, fit, clock
 
 
@@ -165,6 +165,36 @@ def test_a_hindrance_is_the_reason_and_nothing_else_is_asked(moment: Moment) -> 
     # nor does it count as left out for its price
     pace.budget.count_made(9)
     assert pace.budget.count_skipped() == 0
+
+
+def test_weights_are_not_read_where_measuring_is_too_dear_anyway() -> None:
+    pace, fit, clock = begun()
+    measure(pace, clock, 1, seconds=1.0)
+    train(pace, clock, 1.0)
+    fit.asked.clear()
+    assert decide(pace, "step", 2) == Decision(False, TOO_DEAR)
+    assert "is_new" not in fit.asked
+    train(pace, clock, 100.0)
+    fit.are_new = False
+    assert decide(pace, "step", 3) == Decision(False, "these weights were measured last")
+
+
+def test_what_is_asked_while_a_measurement_runs_does_not_make_it_cheaper() -> None:
+    pace, fit, clock = begun(0.5)
+    train(pace, clock, 20.0)
+    with pace.budget:
+        assert pace.decide(Event("step", 1, 0)).measure
+        clock.now += 6.0
+        fit.obstacle = "a measurement is running"
+        assert not pace.decide(Event("checkpoint", 1, 0)).measure
+        pace.account(Event("step", 1, 0))
+        pace.end_measurement(has_numbers=True)
+    fit.obstacle = None
+    # a gradient's 0.25 s with it: 6.25 + 2 * 6.25 <= 18.75
+    train(pace, clock, 17.0)
+    assert not decide(pace, "step", 2).measure
+    train(pace, clock, 0.5)
+    assert decide(pace, "step", 3).measure
 
 
 @pytest.mark.parametrize("moment", DUE)
@@ -241,8 +271,8 @@ def test_the_first_process_decides_for_all(is_first: bool) -> None:
 
 
 @pytest.mark.parametrize("moment", DUE)
-def test_a_trial_run_has_no_limit(moment: Moment) -> None:
-    pace, _, _ = begun(1e-9, is_trial=True)
+def test_without_regard_to_the_limit_nothing_is_left_out(moment: Moment) -> None:
+    pace, _, _ = begun(1e-9, has_limit=False)
     assert decide(pace, moment) == Decision(True, DUE[moment])
     assert pace.may_grow(1e9)
     assert pace.summary() is None
