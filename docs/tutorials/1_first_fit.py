@@ -6,6 +6,10 @@ An ordinary Lightning module on scikit-learn's digits, trained as always, with o
 what was measured.
 """
 
+# sphinx_gallery_start_ignore
+import logging
+import warnings
+
 import lightning.pytorch as pl
 import torch
 from sklearn.datasets import load_digits
@@ -14,10 +18,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum
-
-# sphinx_gallery_start_ignore
-import logging
-import warnings
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)

@@ -7,6 +7,10 @@ stuck. Each leaves a picture of its own. In TensorBoard these are ``hessian/spec
 scalars; here the package's own figures draw them.
 """
 
+# sphinx_gallery_start_ignore
+import logging
+import warnings
+
 import lightning.pytorch as pl
 import torch
 from sklearn.datasets import load_digits
@@ -16,10 +20,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum, Loss, SpectrumReport
 from lightning_hessian.show import history_figure, spectrum_figure, table
-
-# sphinx_gallery_start_ignore
-import logging
-import warnings
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)

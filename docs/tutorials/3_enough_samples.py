@@ -5,16 +5,16 @@ How many samples are enough?
 One more line tells how much the training loss still moves when a sample is added.
 """
 
+# sphinx_gallery_start_ignore
+import logging
+import warnings
+
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from examples.demo import DigitsClassifier, digits
 from lightning_hessian import LossDifference
 from lightning_hessian.show import loss_difference_figure
-
-# sphinx_gallery_start_ignore
-import logging
-import warnings
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
@@ -33,7 +33,11 @@ validation = DataLoader(Subset(data, range(1400, 1797)), batch_size=100)
 
 pl.seed_everything(0)
 difference = LossDifference(
-    num_samples="all", thresholds=[2e-4, 1e-4], held_out=validation, every_n_epochs=4, max_overhead=None
+    num_samples="all",
+    thresholds=[2e-4, 1e-4],
+    held_out=validation,
+    every_n_epochs=4,
+    max_overhead=None,
 )
 trainer = pl.Trainer(
     max_epochs=8,

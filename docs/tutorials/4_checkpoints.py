@@ -6,7 +6,11 @@ A report beside every checkpoint while training, and the same numbers for checkp
 """
 
 import json
+
+# sphinx_gallery_start_ignore
+import logging
 import tempfile
+import warnings
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,10 +19,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from examples.demo import DigitsClassifier, digits
 from lightning_hessian import HessianSpectrum, SpectrumReport, analyze
 from lightning_hessian.show import read_sidecar, table
-
-# sphinx_gallery_start_ignore
-import logging
-import warnings
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
