@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import lightning_hessian  # noqa: E402
+import lightning_hessian
 
 project = "lightning_hessian"
 author = "the authors of lightning_hessian"
