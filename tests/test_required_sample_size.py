@@ -18,9 +18,8 @@ from lightning_hessian.records import (
     SampleSizeRule,
 )
 from lightning_hessian.show import read_sidecar, write_sidecar
+from lightning_hessian.statistics import rms_difference, sample_size_uniform
 from lightning_hessian.studies import OrderStatistics, order_statistics
-from lightning_hessian.theory import sample_size_uniform
-from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 RULES: list[SampleSizeRule] = ["rms", "mean_abs", "uniform"]

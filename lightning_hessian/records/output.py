@@ -118,16 +118,15 @@ def shown(
 
     Example:
         >>> from dataclasses import dataclass, field
-        >>> @dataclass(frozen=True)
-        ... class Norm:
-        ...     value: float = field(metadata=shown("", doc="Frobenius norm"))
-        ...     standard_error: float = field(metadata=shown("_error", error_of="value"))
-        >>> @dataclass(frozen=True)
-        ... class MyReport:
-        ...     norm: Norm = field(metadata=shown("norm", columns=(Column("norm", 12),)))
         >>> from lightning_hessian.show import scalars
-        >>> scalars(MyReport(norm=Norm(2.0, 0.5)))
-        {'norm': 2.0, 'norm_error': 0.5}
+        >>> @dataclass(frozen=True)
+        ... class Sizes:
+        ...     norm: float = field(metadata=shown("norm", doc="Frobenius norm"))
+        ...     ends: tuple[float, float] = field(
+        ...         metadata=shown("norm_lower", "norm_upper", error_of="norm", doc="95 % interval")
+        ...     )
+        >>> scalars(Sizes(norm=2.0, ends=(1.5, 2.5)))
+        {'norm': 2.0, 'norm_lower': 1.5, 'norm_upper': 2.5}
     """
     declaration = Shown(
         tags=tags,

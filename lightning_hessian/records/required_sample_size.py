@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_hessian.records.estimate import Estimate
 from lightning_hessian.records.output import shown
-from lightning_hessian.theory import (
+from lightning_hessian.statistics import (
     sample_size_by_mean_abs,
     sample_size_by_rms,
     sample_size_uniform,
