@@ -36,11 +36,6 @@ class BatchWeights:
     dimension. Tensors that disagree, a number among them, or no tensor at all say nothing certain;
     nor do batches of changing length, unless a shorter one ends an epoch: time may come first, or a
     list may hold one tensor for each sample.
-
-    Args:
-        weight_fn: Of the user's, or None.
-        batch_size: That the loader declares, if it does.
-        description: Of the source, for error messages.
     """
 
     def __init__(
@@ -62,18 +57,9 @@ class BatchWeights:
         return f"weighted by `weight_fn`, {count if self._has_counted else 'which counts them'}"
 
     def weigh(self, batch: Any, *, ends_epoch: bool) -> float:
-        """Weigh the next batch.
+        """Weigh the next batch; refused if its weight is unknown.
 
-        Args:
-            batch: As made by the loader.
-            ends_epoch: Whether no batch follows it in its epoch.
-
-        Returns:
-            Its weight. Where ``weight_fn`` gives it and the number of samples is unknown, the
-            weight counts for that.
-
-        Raises:
-            RefusedError: If the weight is unknown.
+        Where ``weight_fn`` gives it and the number of samples is unknown, the weight counts for it.
         """
         tensors = [leaf for leaf in leaves_of(batch) if isinstance(leaf, Tensor)]
         lengths = [tensor.shape[0] if tensor.ndim else None for tensor in tensors]

@@ -135,20 +135,7 @@ def plan_batches(
 ) -> BatchPlan:
     """Draw samples of one data set without replacement and group them into batches.
 
-    The choice depends on ``seed`` and the data's length only.
-
-    Args:
-        data: Where to draw from.
-        num_samples: How many; all when there are fewer, or with ``"all"``.
-        batch_size: Samples per batch; the training loader's when None. The last may be smaller.
-        seed: Of the choice.
-        build: Makes the batch of a step from the list of the one collated batch.
-
-    Returns:
-        At least one batch.
-
-    Raises:
-        RefusedError: If the data set is empty.
+    The choice depends on ``seed`` and the data's length only. The last batch may be smaller.
     """
     population = refuse_empty(data)
     count = population if num_samples == "all" else min(num_samples, population)
@@ -184,9 +171,6 @@ def fetch_batches(
             fetched; sets every random source.
         share: Rank and number of processes; batch ``b`` belongs to rank ``b % number``.
         weight_fn: Weight of a batch instead of its number of samples.
-
-    Returns:
-        The batches of the share, at least one.
     """
     rank, size = share
     own = plan.batches[rank::size]
@@ -228,18 +212,7 @@ def _collated(
 
 
 def weight_by(weight_fn: WeightFunction, batch: Any) -> float:
-    """Ask the user's function.
-
-    Args:
-        weight_fn: Of the user's.
-        batch: To be weighed.
-
-    Returns:
-        Its weight.
-
-    Raises:
-        RefusedError: If the weight is not a positive number.
-    """
+    """Ask the user's function, whose answer must be a positive number."""
     weight = float(weight_fn(batch))
     if not (math.isfinite(weight) and weight > 0):
         raise RefusedError(
@@ -250,17 +223,7 @@ def weight_by(weight_fn: WeightFunction, batch: Any) -> float:
 
 
 def refuse_empty(data: TrainingData) -> int:
-    """Number of positions that training draws from.
-
-    Args:
-        data: Of one loader.
-
-    Returns:
-        At least one.
-
-    Raises:
-        RefusedError: If there is none.
-    """
+    """Number of positions that training draws from, at least one."""
     if not len(data.indices):
         raise RefusedError(
             f"{data.description} is empty, so there is no training loss to measure. Give the "

@@ -22,31 +22,13 @@ _END = object()
 
 
 def hook_owner(trainer: Trainer, module: LightningModule) -> object | None:
-    """Who defines the hook; a data module comes first, as with Lightning's own.
-
-    Args:
-        trainer: Running a fit.
-        module: Attached to it.
-
-    Returns:
-        The data module, the module, or None.
-    """
+    """Who defines the hook; a data module comes first, as with Lightning's own."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     return next((owner for owner in (datamodule, module) if hasattr(owner, HOOK)), None)
 
 
 def validation_source(trainer: Trainer) -> Callable[[], Any]:
-    """Where a fit gets its validation set from: a hook, or what ``fit`` was given.
-
-    Args:
-        trainer: Running a fit.
-
-    Returns:
-        A function that makes the loader; of several the first.
-
-    Raises:
-        RefusedError: If the fit has no validation set.
-    """
+    """Where a fit gets its validation set from: a hook, or what ``fit`` was given; the first."""
     source = trainer.fit_loop.epoch_loop.val_loop._data_source
     if source.instance is None or not source.is_defined():
         raise RefusedError(
@@ -72,20 +54,7 @@ def take_batches(
 
     Meant for a sandbox just reset, so that the same batches come each time. A ``DataLoader`` is
     iterated through a copy of its own: its persistent workers, if it has some, belong to whoever
-    else uses it.
-
-    Args:
-        loaders: Given by the user, not the ones that training draws from.
-        num_samples: At least so many; ``"all"`` until the loaders are exhausted.
-        weight_fn: Weight of a batch instead of its number of samples.
-        share: The rank of this process, and how many share the batches; one for which none is left
-            gets the last one, without weight.
-
-    Returns:
-        The batches of this process, at least one.
-
-    Raises:
-        RefusedError: If there is none, they cannot be iterated twice, or their weight is unknown.
+    else uses it. A process for which no batch is left gets the last one, without weight.
     """
     source = f"{loaders.name} ({_kind(loaders)})"
     weights = BatchWeights(weight_fn, _declared_batch_size(loaders), source)

@@ -48,13 +48,7 @@ class Loaders:
     def of(cls, structure: Any, *, name: str, mode: str = DEFAULT_MODE) -> Loaders:
         """Take a loader, a collection of loaders, or a ``CombinedLoader`` apart.
 
-        Args:
-            structure: As a user gives it.
-            name: Of a data set, for the description.
-            mode: Of a plain collection.
-
-        Returns:
-            The loaders; a structure without any ``DataLoader`` is one iterable of batches.
+        A structure without any ``DataLoader`` is one iterable of batches.
         """
         if hasattr(structure, "iterables") and hasattr(structure, "flattened"):
             mode = getattr(structure, "_mode", mode)
@@ -68,14 +62,7 @@ class Loaders:
 
     @classmethod
     def of_training(cls, trainer: Trainer) -> Loaders:
-        """The loaders of a running fit.
-
-        Args:
-            trainer: With its training loaders set up.
-
-        Returns:
-            The loaders as Lightning changed them.
-        """
+        """The loaders of a running fit, as Lightning changed them."""
         structure = trainer.train_dataloader
         # the mode has no public name; without it, what Lightning gives to a plain collection
         combined = getattr(trainer.fit_loop, "_combined_loader", None)
@@ -89,14 +76,7 @@ class Loaders:
         return self.mode != "sequential" and all(map(is_indexable, self.leaves))
 
     def draw_on(self, other: Loaders) -> bool:
-        """Whether iterating these would advance the others.
-
-        Args:
-            other: In use.
-
-        Returns:
-            True if they share a loader, or the data set of a stream.
-        """
+        """Whether these share a loader, or the data set of a stream, with others in use."""
         return any(
             mine is theirs or (_stream(mine) is not None and _stream(mine) is _stream(theirs))
             for mine in self.leaves
@@ -120,18 +100,6 @@ class Loaders:
         their order stay aligned, the others are shuffled each for itself. All steps count alike in
         training; here a step weighs as many samples as it takes from the loader that sets the
         length of the epoch, as a single loader's batch does.
-
-        Args:
-            num_samples: At least so many, of the loader that sets the length of the epoch.
-            batch_size: Samples per batch; the loader's when None.
-            seed: Of the choice.
-
-        Returns:
-            The plan.
-
-        Raises:
-            RefusedError: If a data set is empty, a batch size unknown, or ``batch_size`` given for
-                several loaders.
         """
         if batch_size is not None and len(self.leaves) > 1:
             raise RefusedError(

@@ -23,17 +23,8 @@ class StreamedSample:
     """Copies the first batches that training sees in a fit, until there are enough samples.
 
     They went through the transfer hooks already. Nothing of the run changes: they are copied before
-    any hook of the module sees them, and what fails is kept for the measurement to report.
-
-    Args:
-        trainer: Running the fit.
-        description: Of the training stream.
-        num_samples: At least so many; ``"all"`` for those of one epoch.
-        weight_fn: Weight of a batch instead of its number of samples.
-        batch_size: That the loader declares, if it does.
-        share: The rank of this process, and how many capture batches of their own: each captures
-            its part of the samples.
-        refusal: Why no batch can be captured, if it is known from the start.
+    any hook of the module sees them, and what fails is kept for the measurement to report. Of
+    several processes each captures its part of the samples.
     """
 
     def __init__(
@@ -70,11 +61,7 @@ class StreamedSample:
         return self._error is not None or (self._is_closed and bool(self._batches))
 
     def add(self, batch: Any) -> None:
-        """Copy a batch, if it is still wanted.
-
-        Args:
-            batch: As it goes into the training step.
-        """
+        """Copy a batch as it goes into the training step, if it is still wanted."""
         if self._is_closed or self._error is not None:
             return
         put_back = global_generator_state()  # the batch's objects copy themselves as they like
@@ -99,15 +86,7 @@ class StreamedSample:
         self._is_closed = True
 
     def frozen(self) -> FrozenBatches:
-        """The captured sample. After an error that may pass, capturing begins anew.
-
-        Returns:
-            The batches.
-
-        Raises:
-            RefusedError: If none was captured.
-            Exception: Whatever went wrong in copying or weighing a batch.
-        """
+        """The captured sample. After an error that may pass, capturing begins anew."""
         if (error := self._error) is not None:
             if not isinstance(error, RefusedError):
                 self._begin()

@@ -15,14 +15,8 @@ def share_state(sandbox: Sandbox, processes: Processes) -> None:
     """Give the module the first process's parameters and buffers, until the sandbox is left.
 
     Running statistics differ between data-parallel processes, and weights do under local SGD. A
-    checkpoint holds those of the first process, and so does the loss that is measured.
-
-    Args:
-        sandbox: Entered.
-        processes: Each calls this at the same time.
-
-    Raises:
-        RefusedError: If the processes' modules have other tensors than the first one's.
+    checkpoint holds those of the first process, and so does the loss that is measured. All
+    processes call this at the same time.
     """
     if processes.size == 1:
         return

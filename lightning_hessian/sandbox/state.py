@@ -119,11 +119,7 @@ class StateSnapshot:
                 torch._foreach_copy_(ordinary, copies)
 
     def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put other objects wherever these are held; :meth:`restore` puts the old ones back.
-
-        Args:
-            replacements: By the identity of what they stand in for.
-        """
+        """Put other objects wherever these are held; :meth:`restore` puts the old ones back."""
         for holder in self.holders.values() if replacements else ():
             if len(holder.values) <= MAX_ELEMENTS:
                 holder.replace(replacements)
@@ -223,14 +219,7 @@ def _parts(thing: Any) -> Collection[Any] | None:
 
 
 def has_visible_attributes(thing: object) -> bool:
-    """Whether an object's attributes are the user's state, to be walked.
-
-    Args:
-        thing: Neither a container nor a number.
-
-    Returns:
-        False for objects of torch, Lightning and other libraries that keep their own house.
-    """
+    """Whether an object's attributes are the user's state, not those of a library's own house."""
     if isinstance(thing, _TRANSPARENT):
         return True
     return not _is_of_opaque_package(type(thing).__module__) and not _is_of_the_host(thing)
