@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from lightning_hessian.data.batches import FrozenBatches
+from lightning_hessian.data.frozen import FrozenBatches
 from lightning_hessian.processes import Processes
 
 

@@ -11,10 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader
 
-from lightning_hessian.data.batch_weights import BatchWeights
-from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
 from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
 from lightning_hessian.data.loaders import Loaders
+from lightning_hessian.data.weights import BatchWeights, WeightFunction
 from lightning_hessian.errors import RefusedError
 
 HOOK = "hessian_dataloader"
@@ -64,10 +64,7 @@ def take_batches(
     while batch is not _END and (num_samples == "all" or weights.num_samples < num_samples):
         own = detached_copy(batch)
         batch = next(iterator, _END)
-        before = weights.num_samples
-        weight = weights.weigh(own, ends_epoch=batch is _END)
-        count = weights.num_samples - before
-        batches.append(FrozenBatch(own, weight, len(batches), count))
+        batches.append(weights.freeze(own, len(batches), ends_epoch=batch is _END))
     if not batches:
         raise RefusedError(
             f"{source} is empty, so there is no loss to measure. It must give at least one batch."
@@ -79,7 +76,7 @@ def take_batches(
         tuple(mine),
         sum(batch.num_samples for batch in mine if not batch.is_repeat),
         f"{extent} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
-        f"{weights.notes}",
+        f"{weights.origin}",
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
-from lightning_hessian.data.batch_weights import BatchWeights
-from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
 from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
+from lightning_hessian.data.weights import BatchWeights, WeightFunction
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.sandbox import global_generator_state
 
@@ -68,14 +68,13 @@ class StreamedSample:
         try:
             own = detached_copy(batch)
             is_last = self._trainer.is_last_batch
-            before = self._weights.num_samples
-            weight = self._weights.weigh(own, ends_epoch=is_last)
             index = self._rank + self._num_processes * len(self._batches)
-            count = self._weights.num_samples - before
-            self._batches.append(FrozenBatch(own, weight, index, count))
+            self._batches.append(self._weights.freeze(own, index, ends_epoch=is_last))
             self._steps.append(self._trainer.global_step)
-            wanted = self._num_samples
-            self._is_closed = is_last if wanted == "all" else self._weights.num_samples >= wanted
+            required = self._num_samples
+            self._is_closed = (
+                is_last if required == "all" else self._weights.num_samples >= required
+            )
         except Exception as error:
             self._error = error
         finally:
@@ -85,7 +84,7 @@ class StreamedSample:
         """Make do with what there is: the fit ends."""
         self._is_closed = True
 
-    def frozen(self) -> FrozenBatches:
+    def take(self) -> FrozenBatches:
         """The captured sample. After an error that may pass, capturing begins anew."""
         if (error := self._error) is not None:
             if not isinstance(error, RefusedError):
@@ -97,8 +96,9 @@ class StreamedSample:
                 f"yet. {WAY_OUT}"
             )
         count = self._weights.num_samples
-        wanted = self._num_samples
-        lack = "" if wanted == "all" or count >= wanted else f" of the {wanted:,} wanted"
+        required = self._num_samples
+        is_enough = required == "all" or count >= required
+        lack = "" if is_enough else f" of the {required:,} wanted"
         each = "" if self._num_processes == 1 else f", on each of {self._num_processes} processes"
         anew = "; captured anew after a resume" if self._trainer.ckpt_path else ""
         return FrozenBatches(
@@ -106,6 +106,6 @@ class StreamedSample:
             count,
             f"the first {len(self._batches):,} batches ({count:,} samples{lack}) of "
             f"{self.description} in this fit, captured as training saw them at steps "
-            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.notes}{each}{anew}",
+            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.origin}{each}{anew}",
             are_transferred=True,
         )

@@ -19,7 +19,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from lightning_hessian.data.batches import TrainingData
+from lightning_hessian.data.plan import TrainingData
 from lightning_hessian.errors import RefusedError
 
 _UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSampler)

@@ -51,10 +51,10 @@ def _differences(
     first: dict[str, tuple[torch.Size, torch.dtype, int]],
 ) -> list[bool]:
     kinds = {name: signature[:2] for name, signature in own.items()}
-    wanted = {name: signature[:2] for name, signature in first.items()}
-    if kinds != wanted:
+    expected = {name: signature[:2] for name, signature in first.items()}
+    if kinds != expected:
         other = sorted(
-            name for name in kinds.keys() | wanted.keys() if kinds.get(name) != wanted.get(name)
+            name for name in kinds.keys() | expected.keys() if kinds.get(name) != expected.get(name)
         )
         raise RefusedError(
             "parameters and buffers must have the same names, shapes and types on all processes, "

@@ -112,7 +112,6 @@ class Sandbox:
                 parameter._backward_hooks = None
         self.reseed(index)
 
-    @property
     def is_unchanged(self) -> bool:
         """Whether the last evaluation has left the state as :meth:`reset` had put it."""
         return self._state.is_unchanged()
@@ -126,21 +125,21 @@ class Sandbox:
     @contextmanager
     def displaced(self, tensors: Sequence[Tensor], deltas: Sequence[Tensor]) -> Iterator[None]:
         """Move some tensors away from their values, for all evaluations inside."""
-        records = self._state.tensors
-        before = {id(t): records[id(t)] for t in tensors}
+        saved = self._state.tensors
+        before = {id(t): saved[id(t)] for t in tensors}
         try:
             for tensor, delta in zip(tensors, deltas, strict=True):
-                records[id(tensor)] = before[id(tensor)].moved(delta)
+                saved[id(tensor)] = before[id(tensor)].moved(delta)
             yield
         finally:
-            records.update(before)
+            saved.update(before)
             self._state.restore_tensors()
 
     def hold(self, bits: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Give tensors of the module other bits, from any device, until the sandbox is left."""
-        records = self._state.tensors
+        saved = self._state.tensors
         for tensor, other in bits:
-            records[id(tensor)] = records[id(tensor)].holding(other.to(tensor.device, copy=True))
+            saved[id(tensor)] = saved[id(tensor)].holding(other.to(tensor.device, copy=True))
         self._state.restore_tensors()
 
     @property
@@ -206,9 +205,9 @@ def _preserve_versions(stack: ExitStack, snapshot: StateSnapshot) -> None:
 
     The bits are put back; so a graph that the user keeps across steps is as valid as before.
     """
-    for record in snapshot.tensors.values():
-        if not record.tensor.is_inference():
-            stack.enter_context(_unsafe_preserve_version_counter(record.tensor))
+    for saved in snapshot.tensors.values():
+        if not saved.tensor.is_inference():
+            stack.enter_context(_unsafe_preserve_version_counter(saved.tensor))
 
 
 def _set_gradient_hooks_aside(stack: ExitStack, module: nn.Module) -> None:

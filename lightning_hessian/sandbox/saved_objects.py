@@ -1,4 +1,4 @@
-"""One record for each kind of thing that user code changes: what it was, and how to put it back."""
+"""What user code changes, one class a kind of thing: what it was, and how to put it back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 _ABSENT = object()
 
 
-class TensorRecord:
+class SavedTensor:
     """One dense tensor: its storage, a copy of its bits, its flags and its gradient."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -25,15 +25,15 @@ class TensorRecord:
         self.requires_grad = tensor.requires_grad
         self.grad = tensor.grad if tensor.is_leaf else None
 
-    def moved(self, delta: Tensor) -> TensorRecord:
-        """The same record with ``delta`` added to the bits that it puts back."""
+    def moved(self, delta: Tensor) -> SavedTensor:
+        """The same with ``delta`` added to the bits that it puts back."""
         return self.holding(self.copy + delta)
 
-    def holding(self, bits: Tensor) -> TensorRecord:
-        """The same record with other bits to put back."""
-        record = TensorRecord.__new__(TensorRecord)
-        record.__dict__.update(self.__dict__, copy=bits)
-        return record
+    def holding(self, bits: Tensor) -> SavedTensor:
+        """The same with other bits to put back."""
+        other = SavedTensor.__new__(SavedTensor)
+        other.__dict__.update(self.__dict__, copy=bits)
+        return other
 
     def put_back_handles(self) -> None:
         """Undo ``t.data = other``, ``t.grad = other``, ``t.requires_grad_()`` and a graph on it."""
@@ -73,7 +73,7 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     )
 
 
-class ContainerRecord:
+class SavedContainer:
     """One dict, list, set or deque: its elements by identity, in their order.
 
     Methods of the base types are called on purpose: ``Counter.update`` adds instead of setting, and
@@ -125,7 +125,7 @@ class ContainerRecord:
         return list(self._kind.values(container) if isinstance(container, dict) else container)
 
 
-class SlotsRecord:
+class SavedSlots:
     """The attributes of one object that live in ``__slots__``."""
 
     def __init__(self, thing: object) -> None:
@@ -176,7 +176,7 @@ def _is_set(slot: MemberDescriptorType, thing: object) -> bool:
     return True
 
 
-class CellRecord:
+class SavedCell:
     """A variable of a closure, as of a hook that counts by ``nonlocal``."""
 
     def __init__(self, cell: CellType) -> None:
@@ -205,7 +205,7 @@ def is_assigned(cell: CellType) -> bool:
     return True
 
 
-HolderRecord = ContainerRecord | SlotsRecord | CellRecord
+SavedHolder = SavedContainer | SavedSlots | SavedCell
 
 
 def replaced(value: Any, replacements: Mapping[int, object]) -> Any:
@@ -220,7 +220,7 @@ def replaced(value: Any, replacements: Mapping[int, object]) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
 
 
-def put_back_all(holders: Iterable[HolderRecord]) -> None:
+def put_back_all(holders: Iterable[SavedHolder]) -> None:
     """Put back all containers, attributes and variables."""
     for holder in holders:
         holder.put_back()
