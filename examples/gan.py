@@ -1,8 +1,8 @@
 """Two networks trained against each other by hand, each with the spectrum of its own loss.
 
-``loss=0`` and ``loss=1`` count the calls of ``manual_backward`` in the step. Each loss is measured
-over the parameters of the optimiser that steps on it, both at the same weights. A solution of such
-a game need not be a minimum of either loss: watch the negative eigenvalues.
+``Loss(which=0)`` and ``Loss(which=1)`` count the calls of ``manual_backward`` in the step. Each
+loss is measured over the parameters of the optimiser that steps on it, both at the same weights. A
+solution of such a game need not be a minimum of either loss: watch the negative eigenvalues.
 
 Run it from the repository: ``python examples/gan.py --out runs/gan``.
 """

@@ -117,9 +117,10 @@ def print_times(seconds: Sequence[tuple[float, float, float]]) -> None:
 def print_errors(report: LossDifferenceReport, num_reference: int) -> None:
     """Errors of the mean over all orders of these samples, and ours against very many orders."""
     wanted = [k for k in SHOWN if k < report.num_samples - 1]
-    nearest = [int((report.differences.sample_sizes - k).abs().argmin()) for k in wanted]
-    places = torch.tensor([*dict.fromkeys(nearest), len(report.differences.sample_sizes) - 1])
-    sizes = report.differences.sample_sizes[places]
+    curves = report.differences
+    nearest = [int((curves.sample_sizes - k).abs().argmin()) for k in wanted]
+    places = torch.tensor([*dict.fromkeys(nearest), len(curves.sample_sizes) - 1])
+    sizes = curves.sample_sizes[places]
     orders = simulate_orders(
         report.sample_losses,
         num_orders=num_reference,
@@ -130,19 +131,15 @@ def print_errors(report: LossDifferenceReport, num_reference: int) -> None:
     squares = orders.square()
     rms_error = squares.std(dim=0) / squares.mean(dim=0) / 2 / NUM_ORDERS**0.5
     script = spread / mean / NUM_ORDERS**0.5
-    ours = report.differences.mean_abs_estimate_error[places]
-    off = (report.differences.mean_abs[places] - mean) / torch.hypot(
-        ours, spread / num_reference**0.5
-    )
+    value, ours = curves.mean_abs[places], curves.mean_abs_estimate_error[places]
+    off = (value - mean) / torch.hypot(ours, spread / num_reference**0.5)
     print(f"\n{'':>6} {'root mean square':>26} {'mean absolute difference':>48}")
     print(
         f"{'k':>6} {f'{NUM_ORDERS} orders':>13} {'ours':>12} {f'{NUM_ORDERS} orders':>13} "
         f"{'ours':>12} {'ratio':>9} {f'ours - {num_reference:,} orders':>26}"
     )
-    for row in zip(
-        sizes, rms_error, script, ours / report.differences.mean_abs[places], off, strict=True
-    ):
-        k, of_rms, of_script, of_ours, distance = (float(value) for value in row)
+    for row in zip(sizes, rms_error, script, ours / value, off, strict=True):
+        k, of_rms, of_script, of_ours, distance = map(float, row)
         ratio = f"{of_script / of_ours:.0f}" if of_ours > 0 else "inf"
         print(
             f"{k:>6.0f} {of_rms:>13.2%} {'exact':>12} {of_script:>13.2%} "

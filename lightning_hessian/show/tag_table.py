@@ -30,8 +30,7 @@ class TagRow:
     def names(self, tag: str) -> bool:
         """Whether a logged tag, without the prefix, is one of this row's, errors included."""
         known = [*self.tags, *(each for tags, _ in self.errors for each in tags)]
-        patterns = (re.sub(r"<\w+>", ".+", re.escape(each)) for each in known)
-        return any(re.fullmatch(pattern, tag) for pattern in patterns)
+        return any(re.fullmatch(_pattern(each), tag) for each in known)
 
 
 def tag_rows(kind: type) -> list[TagRow]:
@@ -86,6 +85,10 @@ def tag_table(kind: type, *, prefix: str) -> str:
         )
         lines.append(f"| {tags} | {what} | {errors} | {row.unit} |")
     return "\n".join(lines)
+
+
+def _pattern(tag: str) -> str:
+    return re.sub(r"<\w+>", ".+", re.escape(tag).replace("<i>", r"\d+"))
 
 
 def _tags(leaf: Leaf) -> tuple[str, ...]:

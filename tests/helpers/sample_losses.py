@@ -27,11 +27,11 @@ class AtStart(DenseHessian):
     """Computes something from the loss at the start of a fit."""
 
     def __init__(self, compute: Callable[[TrainingLoss], Any], **options: Any) -> None:
-        super().__init__(**{"products": "none", **options})
+        super().__init__(**{"derivatives": "none", **options})
         self.compute = compute
 
-    def take(self, objective: FitLoss) -> None:
-        with objective.opened() as loss:
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
             self.found = self.compute(loss)
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_hessian.callbacks import measuring
+from lightning_hessian.fit import session
 from lightning_hessian.sandbox import (
     Sandbox,
     StateSnapshot,
@@ -140,7 +140,7 @@ def in_validation(directory: Path) -> dict[str, Any]:
 
 def forget_global_generators(patch: pytest.MonkeyPatch) -> None:
     # the callback holds them once more than the sandbox, for the sake of loggers
-    for owner in (sandbox, measuring):
+    for owner in (sandbox, session):
         patch.setattr(owner, "global_generator_state", lambda: nothing)
 
 
@@ -159,7 +159,7 @@ RUNS: list[Any] = [
         ("global generators", forget_global_generators, {}),
         (
             "global generators of loggers",
-            without(measuring, "global_generator_state", lambda: nothing),
+            without(session, "global_generator_state", lambda: nothing),
             drawing_logger,
         ),
         ("owned generators", forget_generators, {}),

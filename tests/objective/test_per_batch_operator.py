@@ -106,6 +106,6 @@ def test_differences_of_gradients_are_refused() -> None:
         at_start(
             linear(),
             lambda loss: per_batch_products(loss, VECTORS),
-            hvp="finite_difference",
-            products="needed",
+            products="finite_difference",
+            derivatives="required",
         )
