@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.sample_losses import SampleLosses, sample_losses

@@ -14,8 +14,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_hessian.fit import session
-from lightning_hessian.sandbox import Sandbox, StateSnapshot, generators, sandbox, silence, state
-from lightning_hessian.sandbox import saved_objects as records
+from lightning_hessian.sandbox import (
+    Sandbox,
+    StateSnapshot,
+    generators,
+    sandbox,
+    saved_objects,
+    silence,
+    state,
+)
 from tests.helpers.hostile import HostileModule
 from tests.helpers.recording import Run, differences, run, spectrum
 from tests.invisible.test_settings import AnnealedInStep
@@ -156,13 +163,17 @@ RUNS: list[Any] = [
             drawing_logger,
         ),
         ("owned generators", forget_generators, {}),
-        ("containers and attributes", without(records.ContainerRecord, "put_back"), {}),
-        ("slots", without(records.SlotsRecord, "put_back"), {}),
-        ("closures", without(records.CellRecord, "put_back"), {}),
+        ("containers and attributes", without(saved_objects.SavedContainer, "put_back"), {}),
+        ("slots", without(saved_objects.SavedSlots, "put_back"), {}),
+        ("closures", without(saved_objects.SavedCell, "put_back"), {}),
         ("bits of tensors", without(StateSnapshot, "restore_tensors"), {}),
-        ("storage", without(records.TensorRecord, "_put_back_storage"), {}),
-        ("requires_grad", without(records.TensorRecord, "_put_back_requires_grad"), {}),
-        ("grad", without(records.TensorRecord, "_put_back_grad"), {"accumulate_grad_batches": 3}),
+        ("storage", without(saved_objects.SavedTensor, "_put_back_storage"), {}),
+        ("requires_grad", without(saved_objects.SavedTensor, "_put_back_requires_grad"), {}),
+        (
+            "grad",
+            without(saved_objects.SavedTensor, "_put_back_grad"),
+            {"accumulate_grad_batches": 3},
+        ),
         ("version counters", without(sandbox, "_preserve_versions"), {}),
         ("muted logging", without(sandbox, "mute_logging"), {}),
         ("handed-on log function", without(sandbox, "stand_ins", no_stand_ins), {}),

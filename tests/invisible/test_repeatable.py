@@ -14,8 +14,7 @@ from torch import Tensor
 from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import training_step
 from lightning_hessian.options import LossSetup
-from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
-from lightning_hessian.sandbox import saved_objects as records
+from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox, saved_objects
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 
@@ -61,7 +60,7 @@ REMOVALS = {
     ),
     "reset before each evaluation": removed(Sandbox, "reset", Sandbox.reseed),
     "tensors in the reset": removed(StateSnapshot, "restore_tensors"),
-    "containers in the reset": removed(records.ContainerRecord, "put_back"),
+    "containers in the reset": removed(saved_objects.SavedContainer, "put_back"),
     "reseeding of the global generators": removed(sandbox, "seed_global_generators"),
 }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.hvp import PerBatch, per_batch_around, sample_products
 from lightning_hessian.loss import TrainingLoss

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import PerBatchOperator, per_batch_products
 from lightning_hessian.loss import TrainingLoss
