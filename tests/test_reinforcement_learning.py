@@ -104,7 +104,15 @@ def test_the_measured_operator_is_the_estimator_on_the_frozen_episodes(sampled: 
 
 
 def test_the_reported_spectrum_is_that_of_the_expected_return(sampled: Sampled) -> None:
-    callback = spectrum(every_n_train_steps=None, num_samples=EPISODES, num_eigenvalues=3, num_smallest=1, trace=True, loss=Loss(batch_size=EPISODES), solver=Krylov(max_hvps=200, rtol=1e-3))  # fmt: skip
+    callback = spectrum(
+        every_n_train_steps=None,
+        num_samples=EPISODES,
+        num_eigenvalues=3,
+        num_smallest=1,
+        trace=True,
+        loss=Loss(batch_size=EPISODES),
+        solver=Krylov(max_hvps=200, rtol=1e-3),
+    )
     trainer(callback, max_steps=1).fit(
         copy.deepcopy(sampled.module), loader(Noise(EPISODES), batch_size=64)
     )
