@@ -33,7 +33,11 @@ validation = DataLoader(Subset(data, range(1400, 1797)), batch_size=100)
 
 pl.seed_everything(0)
 difference = LossDifference(
-    num_samples="all", thresholds=[2e-4, 1e-4], held_out=validation, every_n_epochs=4, max_overhead=None
+    num_samples="all",
+    thresholds=[2e-4, 1e-4],
+    held_out=validation,
+    every_n_epochs=4,
+    max_overhead=None,
 )
 trainer = pl.Trainer(
     max_epochs=8,
