@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import lightning_hessian  # noqa: E402
+
+# what Lightning says of small fits is not what the tutorials are about
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module=r"(lightning|torch|lightning_hessian)[.]")
 
 project = "lightning_hessian"
 author = "the authors of lightning_hessian"

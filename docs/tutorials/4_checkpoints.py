@@ -2,7 +2,8 @@
 Checkpoints, measured then or now
 =================================
 
-A report beside every checkpoint while training, and the same numbers for checkpoints that exist already.
+A report beside every checkpoint while training, and the same numbers for checkpoints that exist
+already.
 """
 
 import json
@@ -15,15 +16,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from examples.demo import DigitsClassifier, digits
 from lightning_hessian import HessianSpectrum, SpectrumReport, analyze
 from lightning_hessian.show import read_sidecar, table
-
-# sphinx_gallery_start_ignore
-import logging
-import warnings
-
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore")
-# sphinx_gallery_end_ignore
 
 # %%
 # With ``at_checkpoints=True`` each checkpoint gets a report of exactly its weights.
@@ -53,8 +45,8 @@ print(report.global_step, report.largest.values)
 print(list(json.loads(sidecar.read_text()))[:8])
 
 # %%
-# Afterwards, with another question: the same checkpoints need no callback in them. Each is loaded into a fit
-# that takes no step.
+# Afterwards, with another question: the same checkpoints need no callback in them. Each is
+# loaded into a fit that takes no step.
 
 reports = analyze(
     DigitsClassifier(),
