@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import lightning_hessian  # noqa: E402
+import lightning_hessian
 
 # what Lightning says of small fits is not what the tutorials are about
 for name in ("lightning.pytorch", "lightning.fabric"):

@@ -22,13 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import HessianSpectrum, LossDifference
-from lightning_hessian.show import (
-    history_figure,
-    loss_difference_figure,
-    loss_difference_table,
-    spectrum_figure,
-    spectrum_table,
-)
+from lightning_hessian.show import history_figure, loss_difference_figure, spectrum_figure
 
 
 class DigitsClassifier(pl.LightningModule):
@@ -87,8 +81,8 @@ def main() -> None:
 
     last = hessian.reports[-1]
     print(f"\n{last.num_parameters:,} parameters, {last.data}, {last.mode} mode")
-    print(f"\n{spectrum_table(hessian.reports)}")
-    print(f"\n{loss_difference_table(difference.reports)}")
+    print(f"\n{hessian.table(hessian.reports)}")
+    print(f"\n{difference.table(difference.reports)}")
     for sentence in difference.reports[-1].sentences:
         print(f"\n{sentence}")
     spent = [sum(r.seconds for r in each.reports) for each in (hessian, difference)]

@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from lightning_hessian.data import FrozenBatches, fetch_batches
-from lightning_hessian.data.batches import TrainingData, plan_batches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.data import FrozenBatches, TrainingData, fetch_batches, plan_batches
+from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
 
 SEED = 0
@@ -54,12 +52,10 @@ def measure(fabric: Fabric, network: nn.Module, frozen: FrozenBatches, step: int
         return F.cross_entropy(network(images), labels)
 
     # the network itself, not what Fabric wraps around it: the wrapper adds autocast
-    with Sandbox(network, mode="eval", seed=SEED, dtype=torch.float32) as sandbox:
-        loss = TrainingLoss(batch_loss, frozen, ParameterSelection.of(network), sandbox)
+    with open_loss(network, batch_loss, frozen, seed=SEED) as loss:
         gradient = loss.gradient()
-        spectrum = measure_spectrum(
-            HessianOperator(loss), generator=torch.Generator().manual_seed(SEED)
-        )
+        generator = torch.Generator().manual_seed(SEED)
+        spectrum = measure_spectrum(loss.products, generator=generator)
     largest, smallest, trace = spectrum.largest, spectrum.smallest, spectrum.trace
     low, high = spectrum.negative_mass.bracket
     print(

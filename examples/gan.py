@@ -1,8 +1,8 @@
 """Two networks trained against each other by hand, each with the spectrum of its own loss.
 
-``loss=0`` and ``loss=1`` count the calls of ``manual_backward`` in the step. Each loss is measured
-over the parameters of the optimiser that steps on it, both at the same weights. A solution of such
-a game need not be a minimum of either loss: watch the negative eigenvalues.
+``Loss(which=0)`` and ``Loss(which=1)`` count the calls of ``manual_backward`` in the step. Each
+loss is measured over the parameters of the optimiser that steps on it, both at the same weights. A
+solution of such a game need not be a minimum of either loss: watch the negative eigenvalues.
 
 Run it from the repository: ``python examples/gan.py --out runs/gan``.
 """
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 
 NOISE = 4
 
@@ -85,10 +85,10 @@ def print_table(name: str, hessian: HessianSpectrum) -> None:
     print(f"\n{name}: {last.loss_name}, {last.num_parameters:,} parameters")
     print(f"{'step':>6} {'loss':>8} {'largest':>10} {'smallest':>10} {'trace':>9} {'negative':>15}")
     for report in hessian.reports:
-        low, high = report.negative_fraction_bracket
+        low, high = report.negative_mass.bracket
         print(
-            f"{report.global_step:>6} {report.loss:>8.4f} {report.eigenvalues[0]:>10.4f} "
-            f"{report.smallest_eigenvalues[0]:>10.4f} {report.trace:>9.3f} "
+            f"{report.global_step:>6} {report.loss:>8.4f} {report.largest.values[0]:>10.4f} "
+            f"{report.smallest.values[0]:>10.4f} {report.trace.value:>9.3f} "
             f"{low:>6.2f} to {high:.2f}"
         )
 
@@ -107,12 +107,11 @@ def main() -> None:
     names = ("generator", "discriminator")
     spectra = [
         HessianSpectrum(
-            loss=k,
             name=name,
             num_samples=1024,
-            batch_size=1024,
             every_n_epochs=3,
             max_overhead=None,
+            loss=Loss(which=k, batch_size=1024),
         )
         for k, name in enumerate(names)
     ]

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.show import spectrum_figure
 
 HORIZON = 12
@@ -200,12 +200,12 @@ def print_table(hessian: HessianSpectrum, exact: Exact) -> None:
         f"{'exact':>8} {'measured':>8} {'exact':>8} {'measured':>8} {'share':>13}"
     )
     for report, (returned, values, error) in zip(hessian.reports, exact.rows, strict=True):
-        low, high = report.negative_fraction_bracket
+        low, high = report.negative_mass.bracket
         print(
             f"{report.global_step:>5} {returned:>8.3f} {-report.loss:>7.3f} "
-            f"{values[-1]:>9.3f} {report.eigenvalues[0]:>7.3f} +- {error:.3f} "
-            f"{values[0]:>8.3f} {report.smallest_eigenvalues[0]:>8.3f} "
-            f"{values.sum():>8.3f} {report.trace:>8.3f} {low:>5.2f} to {high:.2f}"
+            f"{values[-1]:>9.3f} {report.largest.values[0]:>7.3f} +- {error:.3f} "
+            f"{values[0]:>8.3f} {report.smallest.values[0]:>8.3f} "
+            f"{values.sum():>8.3f} {report.trace.value:>8.3f} {low:>5.2f} to {high:.2f}"
         )
 
 
@@ -222,7 +222,9 @@ def main() -> None:
 
     pl.seed_everything(0)
     count = options.episodes
-    hessian = HessianSpectrum(num_samples=count, batch_size=count, precision=64, max_overhead=None)
+    hessian = HessianSpectrum(
+        num_samples=count, max_overhead=None, loss=Loss(batch_size=count, precision=64)
+    )
     exact = Exact(count)
     pl.Trainer(
         accelerator="cpu",

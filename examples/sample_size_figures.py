@@ -53,8 +53,9 @@ def _draw_closed_form(axes: Axes, family: Family, index: int, label: str, colour
     if not alive:
         axes.plot([], [], color=colour, label=label)
         return
-    sizes = alive[0].report.sample_sizes.numpy()
-    curves = np.stack([run.report.mean_abs.numpy() for run in alive])
+    found = [run.report.differences for run in alive]
+    sizes = found[0].sample_sizes.numpy()
+    curves = np.stack([each.mean_abs.numpy() for each in found])
     axes.plot(sizes, np.median(curves, axis=0), color=colour, label=label, linewidth=1.4)
     axes.fill_between(
         sizes, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.2, linewidth=0
@@ -64,8 +65,9 @@ def _draw_closed_form(axes: Axes, family: Family, index: int, label: str, colour
 def _draw_as_the_script(axes: Axes, family: Family, index: int, colour: object) -> None:
     run = family.of(index)[0]
     axes.plot(exponential_average(run.permuted), color=colour, linewidth=1.2)
-    sizes = run.report.sample_sizes.numpy()
-    axes.plot(sizes, run.report.mean_abs.numpy(), color=FAINT, linewidth=0.8, linestyle="--")
+    exact = run.report.differences
+    sizes, curve = exact.sample_sizes.numpy(), exact.mean_abs.numpy()
+    axes.plot(sizes, curve, color=FAINT, linewidth=0.8, linestyle="--")
 
 
 def _draw_against_loss(axes: Axes, family: Family, index: int, colour: object) -> None:
@@ -79,7 +81,8 @@ def _draw_against_loss(axes: Axes, family: Family, index: int, colour: object) -
 
 
 def _finish(axes: Sequence[Axes], family: Family) -> None:
-    largest = max(float(run.report.mean_abs.max()) for row in family.runs for run in row)
+    curves = (run.report.differences for row in family.runs for run in row)
+    largest = max(float(each.mean_abs.max()) for each in curves)
     differences = [run.difference for row in family.runs for run in row if not run.is_dead]
     titles = (
         f"{family.data}: closed form,\nmedian and range over seeds",

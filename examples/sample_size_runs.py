@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from examples.data import HeldOutMnist
 from examples.networks import ReluMlp
 from examples.sample_size_claims import Floats, Trend, trend_of, value_at_loss
-from lightning_hessian import LossDifference, LossDifferenceReport
+from lightning_hessian import Loss, LossDifference, LossDifferenceReport
 from lightning_hessian.statistics import simulate_orders
 
 FIXED_DEPTH = 5
@@ -67,7 +67,7 @@ class Run:
     @property
     def is_dead(self) -> bool:
         """Whether a layer gives zero for every sample, so that all have the same loss."""
-        return self.report.mean_absolute_deviation < 1e-6
+        return deviation_of(self.report) < 1e-6
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the loss of every sample."""
@@ -85,15 +85,20 @@ class Run:
             "course": {
                 "global_step": [r.global_step for r in self.course],
                 "loss": [r.loss for r in self.course],
-                "mean_absolute_deviation": [r.mean_absolute_deviation for r in self.course],
+                "mean_absolute_deviation": [deviation_of(r) for r in self.course],
             },
             "report": report,
         }
 
 
+def deviation_of(report: LossDifferenceReport) -> float:
+    """``MAD``: mean distance of a sample's loss to the mean."""
+    return report.spread.mean_absolute_deviation.value
+
+
 def at_largest(report: LossDifferenceReport) -> float:
     """Mean absolute ``L_N - L_{N-1}`` over all orders, which is ``MAD / (N - 1)`` exactly."""
-    return report.mean_absolute_deviation / (report.num_samples - 1)
+    return deviation_of(report) / (report.num_samples - 1)
 
 
 def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, epochs: int) -> Run:
@@ -103,7 +108,7 @@ def train(data: HeldOutMnist, name: str, *, width: int, depth: int, seed: int, e
     loader = data.train_dataloader()
     common: dict[str, Any] = {
         "num_samples": "all",
-        "batch_size": 1000,
+        "loss": Loss(batch_size=1000),
         "derivatives": False,
         "every_n_epochs": None,
         "max_overhead": None,

@@ -28,11 +28,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from examples.data import HeldOutMnist
 from examples.sample_size_figures import family_figure
-from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, Family, Run, train
+from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, Family, Run, deviation_of, train
+from lightning_hessian import LossDifferenceReport
 
 QUESTIONS = {
     "width": "is the difference smaller in wider networks?",
@@ -72,14 +72,14 @@ def table(family: Family, threshold: float) -> str:
         return float(run.report.required_sample_size(threshold).size)
 
     def gap(run: Run) -> float:
-        return run.report.held_out.gap if run.report.held_out else float("nan")
+        return run.report.held_out.gap.value if run.report.held_out else float("nan")
 
     columns: list[tuple[str, str, Callable[[Run], float]]] = [
         ("training loss", ".3f", lambda run: run.report.loss),
         ("accuracy", ".3f", lambda run: run.train_accuracy),
         ("test accuracy", ".3f", lambda run: run.test_accuracy),
-        ("S", ".2f", lambda run: run.report.variance**0.5),
-        ("MAD", ".3f", lambda run: run.report.mean_absolute_deviation),
+        ("S", ".2f", lambda run: run.report.spread.deviation.value),
+        ("MAD", ".3f", lambda run: deviation_of(run.report)),
         ("difference at N", ".1e", lambda run: run.difference),
         ("difference / loss", ".1e", lambda run: run.difference / run.report.loss),
         (f"below {threshold:g} from", ",.0f", needed),
@@ -124,14 +124,26 @@ def save(families: list[Family], out: Path) -> None:
         for name, t in f.trends().items()
     ]
     (out / "study.json").write_text(json.dumps({"runs": records, "trends": trends}))
-    columns = [key for key, value in records[0].items() if not isinstance(value, dict)]
-    measured = ("loss", "variance", "mean_absolute_deviation", "gini_mean_difference")
+    rows = [
+        {key: value for key, value in record.items() if not isinstance(value, dict)}
+        | numbers_of(run.report)
+        for run, record in zip(runs.values(), records, strict=True)
+    ]
     with (out / "study.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*columns, *measured])
-        for record in records:
-            report: dict[str, Any] = record["report"]
-            writer.writerow([*(record[c] for c in columns), *(report[m] for m in measured)])
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def numbers_of(report: LossDifferenceReport) -> dict[str, float]:
+    """The loss and its spread over samples, for a line of a spreadsheet."""
+    spread = report.spread
+    return {
+        "loss": report.loss,
+        "variance": spread.variance.value,
+        "mean_absolute_deviation": deviation_of(report),
+        "gini_mean_difference": spread.gini_mean_difference,
+    }
 
 
 def main() -> None:

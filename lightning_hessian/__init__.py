@@ -2,15 +2,23 @@
 
 from lightning_hessian.analysis import analyze
 from lightning_hessian.callbacks import HessianSpectrum, LossDifference
-from lightning_hessian.records import LossDifferenceReport, SpectralDensity, SpectrumReport
+from lightning_hessian.options import Krylov, Loss, Perturbations, PyHessian, Solver, Surface
+from lightning_hessian.records import LossDifferenceReport, Note, SpectralDensity, SpectrumReport
 
 __version__ = "0.1.0"
 
 __all__ = [
     "HessianSpectrum",
+    "Krylov",
+    "Loss",
     "LossDifference",
     "LossDifferenceReport",
+    "Note",
+    "Perturbations",
+    "PyHessian",
+    "Solver",
     "SpectralDensity",
     "SpectrumReport",
+    "Surface",
     "analyze",
 ]

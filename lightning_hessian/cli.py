@@ -12,11 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_hessian.analysis import analyze, read_checkpoint
-from lightning_hessian.callbacks import HessianSpectrum, LossDifference, Measuring
+from lightning_hessian.callbacks import HessianSpectrum, LossDifference, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.records import Weights
 
-MEASURED: dict[str, type[Measuring]] = {
+MEASURED: dict[str, type[MeasuringCallback[Any]]] = {
     "spectrum": HessianSpectrum,
     "loss_difference": LossDifference,
 }
@@ -72,7 +72,7 @@ class AnalyzeMethod(HostTrainer):
                 "`ckpt_path` must name checkpoints, got None. Give `--ckpt_path`, and give it "
                 "after `--config`, as a saved configuration holds an empty one."
             )
-        callback: Measuring | None = spectrum
+        callback: MeasuringCallback[Any] | None = spectrum
         if measure == "loss_difference":
             callback = loss_difference or LossDifference()
         return analyze(
@@ -183,12 +183,15 @@ class AnalyzeSubcommand(HostCLI):
                 found.setdefault(key, callback["init_args"].as_dict())
         if not found:
             return {}
-        return {"measure": next(iter(found))} | {
-            f"{key}.{name}": value
-            for key, options in found.items()
-            for name, value in options.items()
-            if name not in NOT_OF_THE_ANALYSIS
-        }
+        defaults: dict[str, Any] = {"measure": next(iter(found))}
+        for key, options in found.items():
+            for name, value in options.items():
+                if name == "loss":
+                    # a group, whose options have a default each
+                    defaults |= {f"{key}.loss.{part}": each for part, each in value.items()}
+                elif name not in NOT_OF_THE_ANALYSIS:
+                    defaults[f"{key}.{name}"] = value
+        return defaults
 
 
 class AnalysisTrainer(AnalyzeMethod, Trainer):

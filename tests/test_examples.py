@@ -140,8 +140,9 @@ def test_sample_size_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) 
     assert len(study["runs"]) == 2 * (2 + 2 - 1)
     assert len((tmp_path / "study.csv").read_text().splitlines()) == 1 + 6
     report = study["runs"][0]["report"]
-    rms = [(report["variance"] / (k * (k + 1))) ** 0.5 for k in report["sample_sizes"]]
-    assert report["rms"] == pytest.approx(rms)
+    variance, curves = report["spread"]["variance"]["value"], report["differences"]
+    rms = [(variance / (k * (k + 1))) ** 0.5 for k in curves["sample_sizes"]]
+    assert curves["rms"] == pytest.approx(rms)
 
 
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(

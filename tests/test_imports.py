@@ -24,12 +24,12 @@ RANKS = {
     "sample_losses": 7,
     "hvp": 8,
     "engines": 9,
-    "fit": 9,
+    "fit": 11,
     "studies": 10,
-    "callbacks": 11,
-    "analysis": 12,
-    "cli": 13,
-    "__main__": 14,
+    "callbacks": 12,
+    "analysis": 13,
+    "cli": 14,
+    "__main__": 15,
 }
 ONLY_IN = {
     "lightning": {

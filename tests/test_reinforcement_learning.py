@@ -12,9 +12,10 @@ from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
 from examples.reinforcement_learning import HORIZON, Noise, Reinforce, exact_hessian, sampling_error
+from lightning_hessian import Krylov, Loss
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import loader, trainer
-from tests.helpers.recording import spectrum
+from tests.helpers.spectrum import spectrum
 
 EPISODES, GROUPS = 4096, 16
 
@@ -104,9 +105,12 @@ def test_the_measured_operator_is_the_estimator_on_the_frozen_episodes(sampled: 
 
 def test_the_reported_spectrum_is_that_of_the_expected_return(sampled: Sampled) -> None:
     callback = spectrum(
-        every_n_train_steps=None, num_samples=EPISODES, num_eigenvalues=3, num_smallest=1,
-        trace=True, max_hvps=200, rtol=1e-3, batch_size=EPISODES,
-    )  # fmt: skip
+        num_samples=EPISODES,
+        num_eigenvalues=3,
+        trace=True,
+        loss=Loss(batch_size=EPISODES),
+        solver=Krylov(rtol=1e-3),
+    )
     trainer(callback, max_steps=1).fit(
         copy.deepcopy(sampled.module), loader(Noise(EPISODES), batch_size=64)
     )
@@ -114,13 +118,13 @@ def test_the_reported_spectrum_is_that_of_the_expected_return(sampled: Sampled) 
     assert report.loss_name == "hessian_loss"
     values = torch.linalg.eigvalsh(sampled.exact)
     # Weyl: no eigenvalue moves by more than the norm of the error
-    bound = 2 * sampled.error + float(report.residual_bounds.max())
+    bound = 2 * sampled.error + float(report.largest.residual_bounds.max())
     assert bound < 0.5 * float(values[-1])
-    assert float((report.eigenvalues - values.flip(0)[:3]).abs().max()) < bound
-    assert abs(float(report.smallest_eigenvalues[0] - values[0])) < bound
+    assert float((report.largest.values - values.flip(0)[:3]).abs().max()) < bound
+    assert abs(float(report.smallest.values[0] - values[0])) < bound
     traces = torch.stack([group.trace() for group in sampled.groups])
-    error = float(traces.std()) + report.trace_standard_error
-    assert abs(report.trace - float(values.sum())) < 4 * error
+    error = float(traces.std()) + report.trace.standard_error
+    assert abs(report.trace.value - float(values.sum())) < 4 * error
     surrogate = torch.linalg.eigvalsh(sampled.surrogates.mean(0))
     assert abs(float(surrogate[-1] - values[-1])) > bound
 

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.records import (
+    Estimate,
     HeldOutLosses,
     LossDifferenceReport,
-    OrderStatistics,
     SampleSizeRule,
 )
 from lightning_hessian.show import read_sidecar, write_sidecar
-from lightning_hessian.studies import order_statistics
-from lightning_hessian.theory import sample_size_uniform
-from lightning_hessian.theory.kiselev_grabovoy_2024 import rms_difference
+from lightning_hessian.statistics import rms_difference, sample_size_uniform
+from lightning_hessian.studies import OrderStatistics, order_statistics
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 RULES: list[SampleSizeRule] = ["rms", "mean_abs", "uniform"]
@@ -34,8 +33,12 @@ def _report(
     losses: Tensor, held_out: HeldOutLosses | None = None, **options: list[int]
 ) -> LossDifferenceReport:
     found = _statistics(losses, **options)
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    return LossDifferenceReport(num_samples=len(losses), held_out=held_out, **fields)
+    return LossDifferenceReport(
+        num_samples=len(losses),
+        held_out=held_out,
+        differences=found.differences,
+        spread=found.spread,
+    )
 
 
 def _exponential(count: int, seed: int = 1) -> Tensor:
@@ -47,12 +50,8 @@ def _held_out(losses: Tensor) -> HeldOutLosses:
     found = _statistics(losses, sample_sizes=[1])
     return HeldOutLosses(
         loss=float(losses.mean()),
-        variance=found.variance,
-        variance_standard_error=found.variance_standard_error,
-        mean_absolute_deviation=found.mean_absolute_deviation,
-        mean_absolute_deviation_standard_error=found.mean_absolute_deviation_standard_error,
-        gap=0.1,
-        gap_standard_error=0.01,
+        spread=found.spread,
+        gap=Estimate(value=0.1, standard_error=0.01),
         num_samples=len(losses),
         data="the validation data",
     )
@@ -63,7 +62,9 @@ def test_size_by_mean_absolute_difference_is_where_the_measured_curve_falls_belo
     at_every_size = _report(losses, sample_sizes=list(range(1, 120)))
     at_forty = _report(losses)
     for threshold in (0.3, 0.05, 0.02):
-        below = at_every_size.sample_sizes[at_every_size.mean_abs <= threshold]
+        below = at_every_size.differences.sample_sizes[
+            at_every_size.differences.mean_abs <= threshold
+        ]
         exact = int(below[0])
         found = at_every_size.required_sample_size(threshold)
         assert found.size == exact
@@ -102,7 +103,7 @@ def test_size_past_the_samples_is_the_deviation_over_the_threshold() -> None:
     deviation = float((losses - losses.mean()).abs().mean())
     assert found.size == math.ceil(deviation / 1e-4) - 1
     assert found.is_extrapolated
-    error = _statistics(losses).mean_absolute_deviation_standard_error
+    error = _statistics(losses).spread.mean_absolute_deviation.standard_error
     assert found.upper - found.size == pytest.approx(1.96 * error / 1e-4, rel=1e-3)
 
 
@@ -156,7 +157,10 @@ def test_further_samples_are_like_the_held_out_ones() -> None:
     assert inside < 500
     assert report.required_sample_size(2e-3).size == math.ceil(deviation / 2e-3) - 1
     # held-out samples that need fewer than there are say nothing about those
-    small = dataclasses.replace(held_out, mean_absolute_deviation=deviation / 30)
+    smaller = dataclasses.replace(
+        held_out.spread, mean_absolute_deviation=Estimate(value=deviation / 30, standard_error=0.0)
+    )
+    small = dataclasses.replace(held_out, spread=smaller)
     easier = dataclasses.replace(alone, held_out=small)
     assert easier.required_sample_size(2e-3).size == inside
     assert easier.sentence(2e-3).endswith("if further samples are like the 200 held-out ones")
@@ -183,8 +187,8 @@ def test_sentence_says_difference_size_and_assumption() -> None:
     match = re.fullmatch(pattern, text)
     assert match, text
     value, error = float(match[1]), float(match[2])
-    deviation = report.mean_absolute_deviation / 10_001
-    stated = report.mean_absolute_deviation_standard_error / 10_001
+    deviation = report.spread.mean_absolute_deviation.value / 10_001
+    stated = report.spread.mean_absolute_deviation.standard_error / 10_001
     # the error has one digit, and the value is given to it
     assert error == pytest.approx(stated, rel=0.5)
     assert abs(value - deviation) <= error / 2
@@ -207,9 +211,8 @@ def test_a_gap_to_the_held_out_losses_counts() -> None:
     distance = float((unseen - losses.mean()).abs().mean())
     held_out = dataclasses.replace(
         _held_out(unseen),
-        gap=float(unseen.mean() - losses.mean()),
-        mean_distance=distance,
-        mean_distance_standard_error=0.01,
+        gap=Estimate(value=float(unseen.mean() - losses.mean()), standard_error=0.01),
+        mean_distance=Estimate(value=distance, standard_error=0.01),
     )
     report = _report(losses, held_out)
     assert re.search(r"moves the loss by 3\.09\d*e-03 ", report.sentence(1e-3))
@@ -217,7 +220,9 @@ def test_a_gap_to_the_held_out_losses_counts() -> None:
     assert found.size == math.ceil(distance / 1e-3) - 1
     assert found.assumption == "further samples are like the 500 held-out ones"
     by_rms = report.required_sample_size(1e-3, rule="rms").size
-    assert by_rms == pytest.approx(math.hypot(float(unseen.std()), held_out.gap) / 1e-3, rel=1e-3)
+    assert by_rms == pytest.approx(
+        math.hypot(float(unseen.std()), held_out.gap.value) / 1e-3, rel=1e-3
+    )
 
 
 def test_a_size_of_exactly_all_samples_is_that_of_further_ones() -> None:
@@ -255,19 +260,23 @@ def test_two_samples_tell_a_size_without_an_interval() -> None:
 
 def test_a_report_beside_a_checkpoint_tells_the_same_sizes(tmp_path: Path) -> None:
     found = _statistics(_exponential(50), sample_sizes=[1, 20, 49])
-    report = dataclasses.replace(
-        _report(_exponential(50), _held_out(_exponential(30)), sample_sizes=[1, 20, 49]),
-        block_size=5,
-        block_rms=torch.tensor([0.1, 0.05, math.nan]),
+    measured = _report(_exponential(50), _held_out(_exponential(30)), sample_sizes=[1, 20, 49])
+    curves = dataclasses.replace(
+        measured.differences,
+        samples_per_step=5,
+        step_rms=torch.tensor([0.1, 0.05, math.nan]),
         orders_mean_abs=torch.tensor([[math.inf, 1.0]]),
     )
+    report = dataclasses.replace(measured, differences=curves)
     path = write_sidecar(report, tmp_path / "a.ckpt", name="loss_difference")
     again = LossDifferenceReport.from_dict(read_sidecar(path))
     for rule in RULES:
         one, other = (r.required_sample_size(0.01, rule) for r in (report, again))
         assert dataclasses.asdict(one) == dataclasses.asdict(other)
     assert again.sentence(0.01) == report.sentence(0.01)
-    assert again.mean_abs.equal(found.mean_abs)
+    assert again.differences.mean_abs.equal(found.differences.mean_abs)
     # what JSON has no number for
-    torch.testing.assert_close(again.block_rms, report.block_rms.double(), equal_nan=True)
-    assert again.orders_mean_abs.tolist() == [[math.inf, 1.0]]
+    torch.testing.assert_close(
+        again.differences.step_rms, report.differences.step_rms.double(), equal_nan=True
+    )
+    assert again.differences.orders_mean_abs.tolist() == [[math.inf, 1.0]]

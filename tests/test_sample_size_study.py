@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from examples.sample_size_claims import exponential_average, trend_of, value_at_
 from examples.sample_size_figures import family_figure
 from examples.sample_size_runs import Family, Run
 from lightning_hessian import LossDifferenceReport
+from lightning_hessian.records import DifferenceCurves, Estimate, LossSpread
 
 WIDTHS = (4, 8, 16, 32, 64)
 
@@ -86,18 +88,17 @@ def test_a_quantity_is_read_off_where_the_loss_first_falls_to_the_level() -> Non
 def run_with(width: int, seed: int, course: list[tuple[float, float]]) -> Run:
     """A run of 101 samples whose losses and mean absolute deviations are given."""
     reports = [
-        LossDifferenceReport(loss=loss, mean_absolute_deviation=deviation, num_samples=101)
+        LossDifferenceReport(
+            loss=loss,
+            spread=LossSpread(mean_absolute_deviation=Estimate(value=deviation)),
+            num_samples=101,
+        )
         for loss, deviation in course
     ]
-    loss, deviation = course[-1]
+    deviation = course[-1][1]
     sizes = torch.arange(1, 101, dtype=torch.float64)
-    final = LossDifferenceReport(
-        loss=loss,
-        mean_absolute_deviation=deviation,
-        num_samples=101,
-        sample_sizes=sizes,
-        mean_abs=deviation / (sizes + 1),
-    )
+    curves = DifferenceCurves(sample_sizes=sizes, mean_abs=deviation / (sizes + 1))
+    final = dataclasses.replace(reports[-1], differences=curves)
     return Run(
         data="images",
         width=width,

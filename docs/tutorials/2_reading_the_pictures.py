@@ -128,9 +128,8 @@ history_figure(sharp)
 
 for report in sharp:
     share = report.largest.values[0] * 0.3 / 2
-    print(
-        f"step {report.global_step:3d}: {share:.2f} of the limit, gradient {report.gradient_norm:.2f}"
-    )
+    gradient = report.gradient_norm
+    print(f"step {report.global_step:3d}: {share:.2f} of the limit, gradient {gradient:.2f}")
 
 # %%
 # The density shows it as well: several outliers have risen and crowd at the limit, and none stands

@@ -22,10 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import SymmetricOperator, measure_spectrum
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
-from lightning_hessian.sandbox import Sandbox
 
 GIB = 2**30
 MAX_HVPS = 100
@@ -109,9 +107,8 @@ def measure(kind: str, size: int, method: str) -> dict[str, float]:
     def loss(batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         return F.cross_entropy(network(batch[0]), batch[1])
 
-    with Sandbox(network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-        objective = TrainingLoss(loss, batches, ParameterSelection.of(network), sandbox)
-        return spectrum_of(HessianOperator(objective), method)
+    with open_loss(network, loss, batches) as whole:
+        return spectrum_of(whole.products, method)
 
 
 def measured_apart(kind: str, size: int, method: str, threads: int) -> dict[str, float] | None:

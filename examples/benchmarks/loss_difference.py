@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from examples.data import HeldOutMnist
 from examples.networks import ReluMlp
 from examples.sample_size_runs import FIXED_DEPTH, FIXED_WIDTH, NUM_ORDERS
-from lightning_hessian import LossDifference, LossDifferenceReport
+from lightning_hessian import Loss, LossDifference, LossDifferenceReport
 from lightning_hessian.statistics import simulate_orders
 
 SHOWN = (10, 100, 1000, 5000)
@@ -85,10 +85,10 @@ class Comparison(pl.Callback):
             between = time.perf_counter()
             ours = LossDifference(
                 num_samples="all",
-                batch_size=1000,
                 derivatives=False,
                 keep_losses=True,
                 on_error="raise",
+                loss=Loss(batch_size=1000),
             )
             ours.prepare(trainer, pl_module)
             ours.measure_now(trainer, pl_module)
@@ -117,9 +117,10 @@ def print_times(seconds: Sequence[tuple[float, float, float]]) -> None:
 def print_errors(report: LossDifferenceReport, num_reference: int) -> None:
     """Errors of the mean over all orders of these samples, and ours against very many orders."""
     wanted = [k for k in SHOWN if k < report.num_samples - 1]
-    nearest = [int((report.sample_sizes - k).abs().argmin()) for k in wanted]
-    places = torch.tensor([*dict.fromkeys(nearest), len(report.sample_sizes) - 1])
-    sizes = report.sample_sizes[places]
+    curves = report.differences
+    nearest = [int((curves.sample_sizes - k).abs().argmin()) for k in wanted]
+    places = torch.tensor([*dict.fromkeys(nearest), len(curves.sample_sizes) - 1])
+    sizes = curves.sample_sizes[places]
     orders = simulate_orders(
         report.sample_losses,
         num_orders=num_reference,
@@ -130,15 +131,15 @@ def print_errors(report: LossDifferenceReport, num_reference: int) -> None:
     squares = orders.square()
     rms_error = squares.std(dim=0) / squares.mean(dim=0) / 2 / NUM_ORDERS**0.5
     script = spread / mean / NUM_ORDERS**0.5
-    ours = report.mean_abs_estimate_error[places]
-    off = (report.mean_abs[places] - mean) / torch.hypot(ours, spread / num_reference**0.5)
+    value, ours = curves.mean_abs[places], curves.mean_abs_estimate_error[places]
+    off = (value - mean) / torch.hypot(ours, spread / num_reference**0.5)
     print(f"\n{'':>6} {'root mean square':>26} {'mean absolute difference':>48}")
     print(
         f"{'k':>6} {f'{NUM_ORDERS} orders':>13} {'ours':>12} {f'{NUM_ORDERS} orders':>13} "
         f"{'ours':>12} {'ratio':>9} {f'ours - {num_reference:,} orders':>26}"
     )
-    for row in zip(sizes, rms_error, script, ours / report.mean_abs[places], off, strict=True):
-        k, of_rms, of_script, of_ours, distance = (float(value) for value in row)
+    for row in zip(sizes, rms_error, script, ours / value, off, strict=True):
+        k, of_rms, of_script, of_ours, distance = map(float, row)
         ratio = f"{of_script / of_ours:.0f}" if of_ours > 0 else "inf"
         print(
             f"{k:>6.0f} {of_rms:>13.2%} {'exact':>12} {of_script:>13.2%} "

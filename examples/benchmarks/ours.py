@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from examples.benchmarks.answers import Answer
 from examples.benchmarks.workloads import Workload
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.loss import ParameterSelection, TrainingLoss
 from lightning_hessian.sandbox import Sandbox
@@ -25,12 +26,12 @@ class OurSettings:
 
     Attributes:
         estimator: Arguments of ``measure_spectrum``.
-        loss: Arguments of ``TrainingLoss``: how products are made.
+        products: Arguments of ``ExactProducts``: how products are made.
         sandbox: Arguments of ``Sandbox``: precision of the arithmetic.
     """
 
     estimator: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
+    products: dict[str, Any] = field(default_factory=dict)
     sandbox: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,16 +52,15 @@ def training_loss(workload: Workload, settings: OurSettings) -> Iterator[Trainin
     where: dict[str, Any] = {"mode": "eval", "seed": 0, "dtype": torch.float32} | settings.sandbox
     with Sandbox(network, **where) as sandbox:
         selection = ParameterSelection.of(network)
-        yield TrainingLoss(batch_loss, batches, selection, sandbox, **settings.loss)
+        products = partial(ExactProducts, **settings.products)
+        yield TrainingLoss(batch_loss, batches, selection, sandbox, products=products)
 
 
 def run(workload: Workload, seed: int, settings: OurSettings) -> Answer:
     """From the network to the whole report."""
     with training_loss(workload, settings) as loss:
         generator = torch.Generator().manual_seed(seed)
-        spectrum = measure_spectrum(
-            HessianOperator(loss), generator=generator, **settings.estimator
-        )
+        spectrum = measure_spectrum(loss.products, generator=generator, **settings.estimator)
     assert spectrum.trace is not None
     assert spectrum.density is not None
     return Answer(

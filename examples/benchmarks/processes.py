@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import HessianOperator
+from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import measure_spectrum
-from lightning_hessian.loss import Conductor, ParameterSelection, TrainingLoss, measure_on_first
+from lightning_hessian.loss import Conductor, TrainingLoss, measure_on_first
 from lightning_hessian.processes import Processes, SingleProcess, processes_of
 from lightning_hessian.records import Spectrum
-from lightning_hessian.sandbox import Sandbox
 
 BATCH_SIZE = 256
 
@@ -59,14 +58,10 @@ def seconds(processes: Processes, num_samples: int, max_hvps: int) -> tuple[floa
 
     def measure(loss: TrainingLoss | Conductor) -> Spectrum:
         generator = torch.Generator().manual_seed(0)
-        operator = HessianOperator(loss)
-        return measure_spectrum(operator, max_hvps=max_hvps, rtol=1e-6, generator=generator)
+        return measure_spectrum(loss.products, max_hvps=max_hvps, rtol=1e-6, generator=generator)
 
-    with Sandbox(network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-        selection = ParameterSelection.of(network)
-        loss = TrainingLoss(
-            batch_loss, batches_of(processes, num_samples), selection, sandbox, processes=processes
-        )
+    batches = batches_of(processes, num_samples)
+    with open_loss(network, batch_loss, batches, processes=processes) as loss:
         start, start_of_work = time.perf_counter(), time.process_time()
         measure_on_first(loss, processes, measure)
         taken = time.perf_counter() - start, time.process_time() - start_of_work

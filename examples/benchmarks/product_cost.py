@@ -40,7 +40,7 @@ Ways = dict[tuple[str, int], Callable[[], AbstractContextManager[Multiply]]]
 def our_product(workload: Workload, how: OurSettings) -> Iterator[Multiply]:
     """Inside the sandbox, as a sweep makes them."""
     with training_loss(workload, how) as loss:
-        yield loss.hessian_products
+        yield loss.products.matmat
 
 
 def ways(workload: Workload, block: int) -> Ways:

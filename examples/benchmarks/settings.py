@@ -14,23 +14,23 @@ import torch
 from examples.benchmarks.ours import OurSettings
 
 OURS: dict[str, OurSettings] = {
-    name: OurSettings(estimator={"rtol": 0.01, "block_size": 1, "max_hvps": 400})
+    name: OurSettings(estimator={"rtol": 0.01, "probes_per_block": 1, "max_hvps": 400})
     for name in ("W1", "W2", "W3", "W4")
 }
 """Residual bounds of 1 % are reached when the values are right to a thousandth and better."""
 
 PRODUCTS: dict[str, OurSettings] = {
-    "recomputed": OurSettings(loss={"graph_memory": 0}),
+    "recomputed": OurSettings(products={"graph_memory": 0}),
     "kept": OurSettings(),
     "kept, fast float32": OurSettings(sandbox={"fast_float32": True}),
-    "bfloat16, recomputed": OurSettings(loss={"autocast": torch.bfloat16, "graph_memory": 0}),
-    "bfloat16, kept": OurSettings(loss={"autocast": torch.bfloat16}),
+    "bfloat16, recomputed": OurSettings(products={"autocast": torch.bfloat16, "graph_memory": 0}),
+    "bfloat16, kept": OurSettings(products={"autocast": torch.bfloat16}),
 }
 """Ways to make a product that ``product_cost.py`` compares: one line for each option."""
 
 OURS_LONG: dict[str, OurSettings] = {
     name: OurSettings(
-        estimator={"rtol": 1e-12, "trace_rtol": 0.5, "max_hvps": 80 + 8, "block_size": 1}
+        estimator={"rtol": 1e-12, "trace_rtol": 0.5, "max_hvps": 80 + 8, "probes_per_block": 1}
     )
     for name in OURS
 }

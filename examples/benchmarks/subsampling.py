@@ -31,18 +31,18 @@ from torch.nn import functional as F
 
 from examples.data import images_and_labels
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.hvp import HessianOperator, ScatterOperator
+from lightning_hessian.hvp import PerBatchOperator, open_loss
 from lightning_hessian.linalg import (
     KrylovSpace,
     RitzPairs,
+    SymmetricOperator,
     block_lanczos,
     estimate_trace,
     rademacher,
     spectral_density,
 )
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.records import SamplingError, SpectralDensity, TraceEstimate
-from lightning_hessian.sandbox import Sandbox
 from lightning_hessian.studies import refined_interval, sampling_error
 
 BLOCK = 2
@@ -116,9 +116,8 @@ class Images:
             for i, part in enumerate(parts)
         ]
         batches = FrozenBatches(tuple(frozen), len(chosen), "images", are_drawn=True)
-        with Sandbox(self.network, mode="eval", seed=0, dtype=torch.float32) as sandbox:
-            selection = ParameterSelection.of(self.network)
-            yield TrainingLoss(self.loss_of, batches, selection, sandbox)
+        with open_loss(self.network, self.loss_of, batches) as loss:
+            yield loss
 
     def _train(self) -> None:
         optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
@@ -128,7 +127,7 @@ class Images:
             optimizer.step()
 
 
-def sweep(operator: HessianOperator, dimension: int, generator: torch.Generator) -> KrylovSpace:
+def sweep(operator: SymmetricOperator, dimension: int, generator: torch.Generator) -> KrylovSpace:
     """A Krylov space of so many dimensions, from random signs."""
     signs = rademacher(operator.size, BLOCK, generator=generator)
     return block_lanczos(
@@ -137,7 +136,7 @@ def sweep(operator: HessianOperator, dimension: int, generator: torch.Generator)
 
 
 def measured(
-    operator: HessianOperator, space: KrylovSpace, probes: int, generator: torch.Generator
+    operator: SymmetricOperator, space: KrylovSpace, probes: int, generator: torch.Generator
 ) -> Measured:
     """All that a space and some fresh probes tell."""
     trace = estimate_trace(
@@ -151,8 +150,8 @@ def truth(data: Images, dimension: int, probes: int) -> Measured:
     """Over all images, by many products."""
     generator = torch.Generator().manual_seed(0)
     with data.loss(torch.arange(len(data)), max(3, len(data) // 1000)) as loss:
-        operator = HessianOperator(loss)
-        return measured(operator, sweep(operator, dimension, generator), probes, generator)
+        space = sweep(loss.products, dimension, generator)
+        return measured(loss.products, space, probes, generator)
 
 
 def from_a_part(data: Images, options: Options, seed: int) -> Answer:
@@ -161,7 +160,7 @@ def from_a_part(data: Images, options: Options, seed: int) -> Answer:
     start, count = time.perf_counter(), options.directions
     few = torch.randperm(len(data), generator=generator)[: options.samples]
     with data.loss(few, options.batches) as loss:
-        operator = ScatterOperator(loss)
+        operator = PerBatchOperator(loss)
         space = sweep(operator, options.dimension, generator)
         swept = operator.take()
         found = measured(operator, space, options.probes, generator)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.analysis.weights import choose_weights, named_as
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.records import Mode, Weights
+from lightning_hessian.records import Mode, Note, Weights
 
 OF_THE_RUN = frozenset(
     {"callbacks", "optimizer_states", "lr_schedulers", "loops", "averaging_state",
@@ -33,7 +33,7 @@ class Loaded:
     """
 
     digest: str
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def load_checkpoint(
@@ -97,7 +97,8 @@ def load_checkpoint(
         f"The checkpoint holds {num_held} of the {len(own)} entries of the module's state; the "
         "others are as they were given."
     )
-    return Loaded(digest=digest, notes=(partial,) if num_held < len(own) else ())
+    notes = (Note("partial-checkpoint", partial),) if num_held < len(own) else ()
+    return Loaded(digest=digest, notes=notes)
 
 
 def set_progress(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightning_hessian.analysis.files import Paths, find_checkpoints
 from lightning_hessian.analysis.sweep import CheckpointSweep, attach
-from lightning_hessian.callbacks import HessianSpectrum, Measuring
+from lightning_hessian.callbacks import HessianSpectrum, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.records import Weights
+from lightning_hessian.records import Report, SpectrumReport, Weights
+
+R = TypeVar("R", bound=Report)
+
+
+@overload
+def analyze(
+    model: LightningModule,
+    checkpoints: Paths,
+    *,
+    datamodule: LightningDataModule | None = ...,
+    dataloaders: Any = ...,
+    weights: Weights = ...,
+    callback: None = ...,
+    trainer: Trainer | None = ...,
+    sidecar: bool = ...,
+    weights_only: bool = ...,
+    verbose: bool = ...,
+) -> list[SpectrumReport]: ...
+
+
+@overload
+def analyze(
+    model: LightningModule,
+    checkpoints: Paths,
+    *,
+    datamodule: LightningDataModule | None = ...,
+    dataloaders: Any = ...,
+    weights: Weights = ...,
+    callback: MeasuringCallback[R],
+    trainer: Trainer | None = ...,
+    sidecar: bool = ...,
+    weights_only: bool = ...,
+    verbose: bool = ...,
+) -> list[R]: ...
 
 
 def analyze(
@@ -21,7 +55,7 @@ def analyze(
     datamodule: LightningDataModule | None = None,
     dataloaders: Any = None,
     weights: Weights = "current",
-    callback: Measuring | None = None,
+    callback: MeasuringCallback[Any] | None = None,
     trainer: Trainer | None = None,
     sidecar: bool = True,
     weights_only: bool = True,
@@ -65,6 +99,15 @@ def analyze(
     Raises:
         ValueError: If an argument has no meaning, or processes would be spawned.
         UnreadableCheckpointError: If none of the checkpoints can be read; it names all.
+
+    Example:
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> from lightning_hessian import HessianSpectrum, analyze
+        >>> callback = HessianSpectrum(num_samples=512)
+        >>> analyze(BoringModel(), "no/such/folder", callback=callback)
+        Traceback (most recent call last):
+        ...
+        lightning_hessian.errors.UnreadableCheckpointError: none of the checkpoints can be read: ...
     """
     if weights not in ("current", "averaged"):
         raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")
@@ -120,7 +163,7 @@ def _default_trainer(model: LightningModule) -> Trainer:
     raise ValueError(f"`model` must be a LightningModule, got {type(model).__name__}.")
 
 
-def _check_outcome(sweep: CheckpointSweep) -> None:
+def _check_outcome(sweep: CheckpointSweep[Any]) -> None:
     if not sweep.has_run:
         raise ValueError(
             "`trainer` ended its fit before it began: give a fresh one, with training batches and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -15,16 +15,17 @@ from typing_extensions import override
 
 from lightning_hessian.analysis.files import brief, read_checkpoint
 from lightning_hessian.analysis.loading import Loaded, load_checkpoint
-from lightning_hessian.callbacks import HostCallback, Measuring
+from lightning_hessian.callbacks import HostCallback, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.records import Weights
+from lightning_hessian.records import Report, Weights
 from lightning_hessian.sandbox import StateSnapshot
 from lightning_hessian.show import write_sidecar
 
+R = TypeVar("R", bound=Report)
 TOO_LATE = "the process was told to end before this checkpoint was measured"
 
 
-class CheckpointSweep(ProgressBar, HostCallback):
+class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
     """Measures checkpoints at the start of a fit, and stops it before its first step.
 
     It is the Trainer's only callback and its progress bar. What is decided along the way, such as
@@ -41,7 +42,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
 
     def __init__(
         self,
-        callback: Measuring,
+        callback: MeasuringCallback[R],
         paths: Sequence[str],
         *,
         weights: Weights,
@@ -50,7 +51,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         shows_progress: bool,
     ) -> None:
         super().__init__()
-        self.reports: list[Any] = []
+        self.reports: list[R] = []
         self.unreadable: dict[str, str] = {}
         self.has_run = False
         self.is_enabled = shows_progress
@@ -59,7 +60,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         self._weights: Weights = weights
         self._weights_only = weights_only
         self._sidecar = sidecar
-        self._by_digest: dict[str, Any] = {}
+        self._by_digest: dict[str, R] = {}
 
     @override
     def disable(self) -> None:
@@ -76,7 +77,8 @@ class CheckpointSweep(ProgressBar, HostCallback):
         trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None
         progress = copy.deepcopy(trainer.fit_loop.state_dict())
         before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
-        self.callback.prepare(trainer, pl_module)
+        # there is no training whose time could be shared
+        self.callback.begin(trainer, pl_module, has_limit=False)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
         shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self.is_enabled)
         try:
@@ -126,7 +128,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         assert loaded is not None
         report = self._by_digest.get(loaded.digest)
         if report is None:
-            report = self._measured(path, trainer, module, loaded)
+            report = self._measured(path, trainer, loaded)
         if report is None:
             return
         self._by_digest[loaded.digest] = report
@@ -134,14 +136,11 @@ class CheckpointSweep(ProgressBar, HostCallback):
         if self._sidecar:
             self._write(self.reports[-1], path)
 
-    def _measured(
-        self, path: str, trainer: Trainer, module: LightningModule, loaded: Loaded
-    ) -> Any:
+    def _measured(self, path: str, trainer: Trainer, loaded: Loaded) -> R | None:
         """The report of the weights loaded, or None if the process was told to end meanwhile."""
         callback = self.callback
         num_reports = len(callback.reports)
-        callback.forget()
-        callback.measure_now(trainer, module, ckpt_path=path)
+        callback.measure_again(trainer, path)
         if len(callback.reports) == num_reports:
             return None
         measured = callback.reports[-1]
@@ -156,7 +155,7 @@ class CheckpointSweep(ProgressBar, HostCallback):
         rank_zero_warn(f"The checkpoint {path} is skipped: {self.unreadable[path]}.")
 
     @rank_zero_only
-    def _write(self, report: Any, path: str) -> None:
+    def _write(self, report: R, path: str) -> None:
         name = self.callback.name
         name = name if self._weights == "current" else f"{name}.{self._weights}"
         try:
@@ -168,7 +167,9 @@ class CheckpointSweep(ProgressBar, HostCallback):
             )
 
 
-def attach(sweep: CheckpointSweep, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+def attach(
+    sweep: CheckpointSweep[Any], trainer: Trainer, module: LightningModule
+) -> dict[str, Any]:
     """Make the sweep the only thing that runs beside the module, and turn validation off.
 
     Args:

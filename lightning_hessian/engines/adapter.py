@@ -45,9 +45,6 @@ class BatchLoss:
         Not by it: that adds to what is there, runs hooks of the parameters, and reaches those that
         are not selected. ``0 * p`` is added, as PyHessian's product wants every derivative to
         depend on every parameter: those of unused and of linear ones do not.
-
-        Args:
-            create_graph: So that it can be differentiated again.
         """
         pieces: tuple[Tensor | None, ...] = (None,) * len(self._parameters)
         if self._value.requires_grad:
@@ -77,11 +74,7 @@ class AdaptedLoss:
         return self
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The selected ones.
-
-        Returns:
-            In the selection's order.
-        """
+        """The selected ones, in the selection's order."""
         return iter(self._loss.parameters.tensors)
 
     def zero_grad(self) -> None:
@@ -94,24 +87,17 @@ class AdaptedLoss:
         return batch
 
     def __iter__(self) -> Iterator[tuple[BatchLoss, BatchLoss]]:
-        """Evaluate the frozen batches one after the other.
-
-        Yields:
-            Each batch's loss, as its inputs and its targets.
-
-        Raises:
-            RefusedError: If training would skip all of them.
-        """
+        """Evaluate one frozen batch after the other: its loss, as its inputs and its targets."""
         total_weight = 0.0
-        for index, batch in enumerate(self._loss.batches.batches):
-            value = self._loss.evaluate_batch(index)
+        for batch in self._loss.sample.batches:
+            value = self._loss.evaluate(batch)
             if value is not None:
                 total_weight += batch.weight
                 adapted = BatchLoss(value, batch.weight, self._loss.parameters.tensors)
                 yield adapted, adapted
         if total_weight == 0:
             raise RefusedError(
-                f"`training_step` returned None for each of the {len(self._loss.batches.batches)} "
+                f"`training_step` returned None for each of the {len(self._loss.sample.batches)} "
                 "frozen batches, so there is no loss to measure. Raise `num_samples`, or return a "
                 "loss."
             )
@@ -156,20 +142,10 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
         self._on_products = on_products
 
     def dataloader_hv_product(self, v: list[Tensor]) -> tuple[float, list[Tensor]]:
-        """PyHessian's product, which leaves the global generators as it found them.
+        """PyHessian's product, ``v.Hv`` and ``Hv``, which leaves the global generators alone.
 
         A step is evaluated with the generators seeded for its batch. PyHessian draws its probes
         from the same ones: after a product it would draw the same probe each time.
-
-        Args:
-            v: In pieces of the parameters' shapes.
-
-        Returns:
-            ``v.Hv`` and ``Hv``.
-
-        Raises:
-            NonFiniteError: If the product is not finite.
-            NoExactProductsError: If an operation of torch has no second derivative.
         """
         put_back = global_generator_state()
         try:

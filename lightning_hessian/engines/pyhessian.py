@@ -15,8 +15,8 @@ from lightning_hessian.engines.adapter import AdaptedHessian
 from lightning_hessian.engines.known_differences import KNOWN_DIFFERENCES
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.options import PyHessianOptions
-from lightning_hessian.records import Eigenvalues, SpectralDensity, Spectrum, TraceEstimate
+from lightning_hessian.options import PyHessian
+from lightning_hessian.records import Eigenvalues, Note, SpectralDensity, Spectrum, TraceEstimate
 from lightning_hessian.sandbox import global_generator_state, seed_global_generators
 
 OVERHEAD = 0.01
@@ -29,7 +29,7 @@ def pyhessian_spectrum(
     num_eigenvalues: int,
     trace: bool,
     density: bool,
-    options: PyHessianOptions,
+    solver: PyHessian,
     seed: int,
     on_products: Callable[[int], None] | None = None,
 ) -> Spectrum:
@@ -51,7 +51,7 @@ def pyhessian_spectrum(
             positive ones are returned as largest, the negative ones as smallest.
         trace: Whether to estimate the trace, as the mean over the probes.
         density: Whether to make the density; more than ``n`` Lanczos steps are not made.
-        options: PyHessian's other parameters.
+        solver: PyHessian's other parameters.
         seed: Of all probes.
         on_products: Told the number of products after each.
 
@@ -75,23 +75,24 @@ def pyhessian_spectrum(
             "False. Ask for at least one; smallest eigenvalues alone it does not give."
         )
     engine = AdaptedHessian(_refuse(loss), on_products)
-    notes = [f"Measured by PyHessian {version('pyhessian')}, with its own stopping rules."]
+    text = f"Measured by PyHessian {version('pyhessian')}, with its own stopping rules."
+    notes = [Note("measured-by-pyhessian", text)]
     found = torch.empty(0, dtype=torch.float64)
     estimate, distribution = None, None
     put_back = global_generator_state()
     try:
         seed_global_generators(seed % 2**32)
         if num_eigenvalues:
-            found = _eigenvalues(engine, min(num_eigenvalues, loss.size), options)
+            found = _eigenvalues(engine, min(num_eigenvalues, loss.size), solver)
             notes += KNOWN_DIFFERENCES["eigenvalues"]
         if trace:
-            values = engine.trace(maxIter=options.trace_maxIter, tol=options.trace_tol)
+            values = engine.trace(maxIter=solver.trace_maxIter, tol=solver.trace_tol)
             estimate = _trace_estimate(torch.tensor(values, dtype=torch.float64))
             notes += KNOWN_DIFFERENCES["trace"]
         if density:
-            steps = min(options.density_iter, loss.size)
-            lists = engine.density(iter=steps, n_v=options.density_n_v)
-            distribution = _density(*lists, sigma_squared=options.density_sigma_squared)
+            steps = min(solver.density_iter, loss.size)
+            lists = engine.density(iter=steps, n_v=solver.density_n_v)
+            distribution = _density(*lists, sigma_squared=solver.density_sigma_squared)
             notes += KNOWN_DIFFERENCES["density"]
     finally:
         put_back()
@@ -110,27 +111,27 @@ def _refuse(loss: TrainingLoss | Conductor) -> TrainingLoss:
     if isinstance(loss, Conductor) or loss.processes.size > 1:
         raise RefusedError(
             "PyHessian knows one process only, but several share this loss. Train on one device, "
-            "analyse the checkpoint in one process, or measure with `engine='krylov'`."
+            "analyse the checkpoint in one process, or measure with `solver=Krylov()`."
         )
-    if loss.products.method != "exact":
+    if loss.products.quality.method != "exact":
         raise RefusedError(
             "PyHessian differentiates the loss twice, but this loss has no exact second "
             "derivative: its products are differences of gradients. Measure with "
-            "`engine='krylov'`."
+            "`solver=Krylov()`."
         )
     devices = sorted({str(p.device) for p in loss.parameters.tensors})
     if len(devices) > 1:
         raise RefusedError(
             "PyHessian keeps its vectors on one device, but the selected parameters are on "
             f"{', '.join(devices)}. Select those of one device by `parameters=`, or measure with "
-            "`engine='krylov'`."
+            "`solver=Krylov()`."
         )
     return loss
 
 
-def _eigenvalues(engine: AdaptedHessian, count: int, options: PyHessianOptions) -> Tensor:
+def _eigenvalues(engine: AdaptedHessian, count: int, solver: PyHessian) -> Tensor:
     values, _ = engine.eigenvalues(
-        maxIter=options.eigenvalues_maxIter, tol=options.eigenvalues_tol, top_n=count
+        maxIter=solver.eigenvalues_maxIter, tol=solver.eigenvalues_tol, top_n=count
     )
     return torch.tensor(values, dtype=torch.float64)
 

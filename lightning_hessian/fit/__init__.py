@@ -2,26 +2,28 @@
 
 from lightning_hessian.fit.budget import OverheadBudget
 from lightning_hessian.fit.checkpoints import CheckpointReports
-from lightning_hessian.fit.clocks import stopped_clocks
-from lightning_hessian.fit.fingerprint import fingerprint, planned_batches
+from lightning_hessian.fit.fingerprint import Fingerprint, planned_batches
 from lightning_hessian.fit.fit_loss import FitLoss
-from lightning_hessian.fit.growth import measure_until_precise
-from lightning_hessian.fit.history import load_history, save_history
 from lightning_hessian.fit.interruptions import Interruptions
-from lightning_hessian.fit.progress import progress
+from lightning_hessian.fit.pace import Decision, Event, Moment, Pace
+from lightning_hessian.fit.recorder import Recorder
 from lightning_hessian.fit.schedule import Schedule
+from lightning_hessian.fit.session import Session
+from lightning_hessian.fit.settings import settings_text
 
 __all__ = [
     "CheckpointReports",
+    "Decision",
+    "Event",
+    "Fingerprint",
     "FitLoss",
     "Interruptions",
+    "Moment",
     "OverheadBudget",
+    "Pace",
+    "Recorder",
     "Schedule",
-    "fingerprint",
-    "load_history",
-    "measure_until_precise",
+    "Session",
     "planned_batches",
-    "progress",
-    "save_history",
-    "stopped_clocks",
+    "settings_text",
 ]

@@ -130,7 +130,7 @@ class OverheadBudget:
         """
         return self.max_overhead is None or price <= self.max_overhead * training
 
-    def note_due(self, global_step: int) -> None:
+    def count_due(self, global_step: int) -> None:
         """A measurement is due; twice at one step counts once.
 
         Args:
@@ -140,18 +140,18 @@ class OverheadBudget:
             self._due_at = global_step
             self._num_due += 1
 
-    def note_made(self, global_step: int) -> None:
+    def count_made(self, global_step: int) -> None:
         """A measurement was made, whether it was due or not.
 
         Args:
             global_step: Of the fit.
         """
-        self.note_due(global_step)
+        self.count_due(global_step)
         if global_step != self._made_at:
             self._made_at = global_step
             self._num_made += 1
 
-    def note_cost(self, seconds: float) -> None:
+    def remember_cost(self, seconds: float) -> None:
         """What a measurement took, from which the next one's cost is foreseen.
 
         Args:
@@ -159,7 +159,7 @@ class OverheadBudget:
         """
         self._costs.append(seconds)
 
-    def num_skipped(self) -> int:
+    def count_skipped(self) -> int:
         """Steps at which a measurement was due and none was made, since this was last asked.
 
         Returns:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.show import sidecar_ending, sidecar_path, write_sidecar
@@ -157,8 +156,8 @@ class Sidecars:
 class CheckpointReports:
     """Has the weights of each checkpoint measured before it is saved, and writes the report beside.
 
-    Nothing is measured in the sanity check, before the first step, after an exception and after
-    the fit. A checkpoint saved then gets a report beside it if its weights were measured last.
+    Where nothing is measured, a checkpoint gets a report beside it if its weights were measured
+    last.
 
     Args:
         trainer: Running a fit.
@@ -196,12 +195,7 @@ class CheckpointReports:
         self._watch.end()
 
     def _before(self, ckpt_path: str) -> None:
-        trainer = self._trainer
-        state = trainer.state
-        in_fit = state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
-        has_stage = state.stage is not None and not trainer.sanity_checking
-        if in_fit and has_stage and trainer.global_step > 0:
-            self._measure(ckpt_path)
+        self._measure(ckpt_path)
         self._drop(ckpt_path)
 
     def _after(self, ckpt_path: str) -> None:

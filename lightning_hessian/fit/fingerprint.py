@@ -1,4 +1,4 @@
-"""Where a fit is, and how long it is to go on."""
+"""Which weights a fit is at, and how long it is to go on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import nn
 
 from lightning_hessian.sandbox import sum_of_bits
 
+Fingerprint = tuple[int, ...]
+"""The step, and a sum of the bits of each tensor of a module."""
 
-def fingerprint(trainer: Trainer, module: nn.Module) -> tuple[int, ...]:
+
+def fingerprint(trainer: Trainer, module: nn.Module) -> Fingerprint:
     """The step and a sum of each tensor's bits, as these may change at the same step.
 
     Parameters are exchanged (averaging of weights), and buffers move with every batch of an

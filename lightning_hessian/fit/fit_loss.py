@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,22 +13,26 @@ from torch import nn
 from lightning_hessian.data import FrozenBatches, Loaders, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.hvp import ProductChoice
-from lightning_hessian.loss import ManualBackwardLoss, ParameterSelection, TrainingLoss, module_loss
-from lightning_hessian.options import LossOptions
+from lightning_hessian.hvp import ExactProducts, ProductChoice
+from lightning_hessian.loss import (
+    ManualBackwardLoss,
+    ParameterSelection,
+    Products,
+    TrainingLoss,
+    module_loss,
+)
+from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
+from lightning_hessian.records import Note
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
 
 def _refuse_sharded(trainer: Trainer) -> None:
-    """To autograd sharded parameters look unused: their curvature would be zero in silence.
+    """Refuse parameters in parts: to autograd their curvature would be zero in silence.
 
     Those of FSDP2 are made whole; but where a layer computes in parts, its code expects parts.
-
-    Raises:
-        RefusedError: If the strategy shards otherwise.
     """
     for base in type(trainer.strategy).__mro__:
         if base.__name__ in SHARDING:
@@ -66,7 +71,7 @@ class FitLoss:
     whether the loss can be differentiated, as far as it was asked to.
 
     Args:
-        options: What the loss is measured on.
+        setup: What the loss is set up by.
         trainer: Running the fit.
         module: Attached to it.
         poll: Called before each batch; raises if the measurement is to be abandoned.
@@ -74,13 +79,13 @@ class FitLoss:
 
     def __init__(
         self,
-        options: LossOptions,
+        setup: LossSetup,
         trainer: Trainer,
         module: LightningModule,
         *,
         poll: Callable[[], None] | None = None,
     ) -> None:
-        self._options = options
+        self._setup = setup
         self._trainer = trainer
         self._module = module
         self._poll = poll
@@ -88,11 +93,11 @@ class FitLoss:
         self._frozen: FrozenBatches | None = None
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
-        self.has_products = options.products != "none"
-        self.notes: tuple[str, ...] = ()
+        self.has_products = setup.derivatives != "none"
+        self.notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
-        self.sample = FrozenSample(options, trainer, module, share)
+        self.sample = FrozenSample(setup, trainer, module, share)
 
     @property
     def is_known(self) -> bool:
@@ -109,20 +114,13 @@ class FitLoss:
             return self._frozen.num_samples / (size * self.processes.size)
         return len(self._frozen.batches)
 
-    def note_flags(self) -> None:
+    def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
-        if self._options.mode == "train":
+        if self._setup.mode == "train":
             self._train_flags = _training_flags(self._module)
 
     def grow(self, num_samples: int) -> bool:
-        """Measure on more samples from now on.
-
-        Args:
-            num_samples: How many in all.
-
-        Returns:
-            False where there are no more.
-        """
+        """Measure on so many samples in all from now on; False where there are no more."""
         frozen = self._frozen
         if frozen is None or frozen.population is None or not frozen.are_drawn:
             return False
@@ -133,42 +131,42 @@ class FitLoss:
         self._frozen = self._products = None
         return True
 
-    @contextmanager
-    def opened(self) -> Iterator[TrainingLoss]:
-        """The loss at the present parameters, inside a sandbox.
-
-        The first time in a fit, the batches are fetched and the kind of products is chosen.
-
-        Yields:
-            The loss; not to be used after the block.
-        """
+    def prepare(self) -> None:
+        """Fetch the batches and choose the kind of products, the first time in a fit."""
         if self._frozen is None:
             _refuse_sharded(self._trainer)
             self._frozen = pad_to_equal_count(
                 on_all_or_none(self.processes, self._freeze), self.processes
             )
-            if self._options.held_out is not False:
+            if self._setup.held_out is not False:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
         if self._products is None and self.has_products:
             self._choose_products(self._frozen)
-        if self._products is None:
+
+    @contextmanager
+    def opened(self) -> Iterator[TrainingLoss]:
+        """The loss at the present parameters, inside a sandbox; not to be used after the block."""
+        self.prepare()
+        if self._products is not None:
+            with self._products.opened() as loss:
+                yield loss
+        else:
+            assert self._frozen is not None
             with self._open(self._frozen, self._dtype) as loss:
                 yield loss
-            return
-        with self._products.opened() as loss:
-            yield loss
 
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         try:
-            self._products = ProductChoice(self._options, self._open, self._dtype, frozen)
+            self._products = ProductChoice.made(self._setup, self._open, self._dtype, frozen)
             self.notes = self._products.notes
         except RefusedError as error:
-            if self._options.products == "needed":
+            if self._setup.derivatives == "required":
                 raise
             self.has_products = False
-            self.notes = (f"Nothing was measured of gradients and Hessians: {error}",)
+            text = f"Nothing was measured of gradients and Hessians: {error}"
+            self.notes = (Note("no-derivatives", text),)
 
     @contextmanager
     def _open(
@@ -176,15 +174,13 @@ class FitLoss:
         frozen: FrozenBatches,
         dtype: torch.dtype,
         *,
-        kind: type[TrainingLoss] = TrainingLoss,
+        products: Callable[[TrainingLoss], Products] | None = None,
         copies: bool = False,
     ) -> Iterator[TrainingLoss]:
         with self._entered(dtype, copies=copies) as sandbox:
-            loss = self._loss(frozen, sandbox, kind)
+            loss = self._loss(frozen, sandbox, products)
             if self._held_out is not None:
-                loss.held_out = self._loss(self._held_out, sandbox, kind)
-            if self._options.sweep_precision == "bfloat16" and kind is TrainingLoss:
-                loss.rough = self._loss(frozen, sandbox, kind, autocast=torch.bfloat16)
+                loss.held_out = self._loss(self._held_out, sandbox, products)
             yield loss
 
     @contextmanager
@@ -196,7 +192,7 @@ class FitLoss:
 
     @property
     def _dtype(self) -> torch.dtype:
-        precision = self._options.precision
+        precision = self._setup.loss.precision
         if precision is None:
             in_double = any(p.dtype == torch.float64 for p in self._module.parameters())
             precision = 64 if in_double else 32
@@ -210,8 +206,8 @@ class FitLoss:
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
             self._module,
-            mode=self._options.mode,
-            seed=self._options.seed,
+            mode=self._setup.mode,
+            seed=self._setup.seed,
             dtype=dtype,
             train_flags=self._train_flags,
             trainer=trainer,
@@ -223,13 +219,12 @@ class FitLoss:
                 *schedules,
             ],
             copies=copies,
-            fast_float32=self._is_fast,
+            fast_float32=self._settle_fast_float32(),
         )
 
-    @property
-    def _is_fast(self) -> bool:
-        """Whether the faster float32 products were asked for and lose nothing here."""
-        if self._options.sweep_precision != "fast_float32":
+    def _settle_fast_float32(self) -> bool:
+        """Find out whether faster float32 products, where asked for, lose nothing here."""
+        if self._setup.sweep_precision != "fast_float32":
             return False
         return fast_float32_is_exact(next(self._module.parameters()).device)
 
@@ -237,17 +232,20 @@ class FitLoss:
         self,
         frozen: FrozenBatches,
         sandbox: Sandbox,
-        kind: type[TrainingLoss],
-        autocast: torch.dtype | None = None,
+        products: Callable[[TrainingLoss], Products] | None,
     ) -> TrainingLoss:
-        options = self._options
+        setup, low_precision = self._setup, None
+        if products is None:
+            products = partial(ExactProducts, graph_memory=setup.graph_memory)
+            if setup.sweep_precision == "bfloat16":
+                low_precision = partial(products, autocast=torch.bfloat16)
         step = on_all_or_none(
             self.processes,
             lambda: module_loss(
                 self._module,
                 self._trainer,
                 sandbox.dtype,
-                options.loss,
+                setup.loss.which,
                 are_transferred=frozen.are_transferred,
             ),
         )
@@ -257,17 +255,16 @@ class FitLoss:
             trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
 
         def build() -> TrainingLoss:
-            selection = ParameterSelection.of(self._module, options.parameters, trainable)
-            return kind(
+            return TrainingLoss(
                 step,
                 frozen,
-                selection,
+                ParameterSelection.of(self._module, setup.loss.parameters, trainable),
                 sandbox,
+                products=products,
+                low_precision=low_precision,
                 poll=self._poll,
                 processes=self.processes,
                 name=step.name,
-                graph_memory=options.graph_memory,
-                autocast=autocast,
             )
 
         return on_all_or_none(self.processes, build)

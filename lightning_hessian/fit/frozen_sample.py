@@ -22,7 +22,7 @@ from lightning_hessian.data import (
     validation_source,
 )
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.options import LossOptions
+from lightning_hessian.options import LossSetup
 from lightning_hessian.sandbox import Sandbox
 
 FAST_DEV_RUN_SAMPLES = 8
@@ -41,7 +41,7 @@ class FrozenSample:
     code perhaps, is kept for the measurement to report.
 
     Args:
-        options: What the loss is measured on.
+        setup: What the loss is set up by.
         trainer: Running the fit, its training loaders set up.
         module: Attached to it.
         share: The rank of this process, and how many share the batches.
@@ -49,16 +49,16 @@ class FrozenSample:
 
     def __init__(
         self,
-        options: LossOptions,
+        setup: LossSetup,
         trainer: Trainer,
         module: LightningModule,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self._options = options
+        self._setup = setup
         self._trainer = trainer
         self._module = module
         self._share = share
-        self._wanted = AUTO_START if options.num_samples == "auto" else options.num_samples
+        self._wanted = AUTO_START if setup.num_samples == "auto" else setup.num_samples
         self._capture: StreamedSample | None = None
         self._error: Exception | None = None
         try:
@@ -132,7 +132,7 @@ class FrozenSample:
         if self._error is not None:
             raise self._error
         if self._capture is not None:
-            return self._capture.frozen()
+            return self._capture.take()
         loaders = self._given or self._training
         if self._hook_owner is not None:
             hook: Any = self._hook_owner
@@ -152,7 +152,7 @@ class FrozenSample:
         Raises:
             RefusedError: If there is no validation set, or no sample that could be told truthfully.
         """
-        held_out, name = self._options.held_out, "the loader given by `held_out`"
+        held_out, name = self._setup.held_out, "the loader given by `held_out`"
         if held_out is True:
             source, name = validation_source(self._trainer), "the validation set"
             held_out = _called(source, open_sandbox)
@@ -168,21 +168,22 @@ class FrozenSample:
                 "would lose batches. Give a loader over a data set of its own, or none at all: "
                 "then batches of the training are captured."
             )
-        if self._options.batch_size is not None:
+        if self._setup.loss.batch_size is not None:
             raise RefusedError(self._no_batch_size(loaders.name))
         with open_sandbox(loaders.contents) as sandbox:
             sandbox.reset(0)
             return take_batches(
                 loaders,
                 num_samples=self._num_samples,
-                weight_fn=self._options.weight_fn,
+                weight_fn=self._setup.loss.weight_fn,
                 share=self._share,
             )
 
     def _fetch(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
-        options = self._options
         plan = loaders.plan(
-            num_samples=self._num_samples, batch_size=options.batch_size, seed=options.seed
+            num_samples=self._num_samples,
+            batch_size=self._setup.loss.batch_size,
+            seed=self._setup.seed,
         )
         with open_sandbox(loaders.contents) as sandbox:
             return fetch_batches(
@@ -190,13 +191,13 @@ class FrozenSample:
                 reset=sandbox.reset,
                 reseed=sandbox.reseed,
                 share=self._share,
-                weight_fn=options.weight_fn,
+                weight_fn=self._setup.loss.weight_fn,
             )
 
     def _given_by_option(self) -> Loaders | None:
-        if self._options.dataloader is None:
+        if self._setup.loss.dataloader is None:
             return None
-        given = Loaders.of(self._options.dataloader, name="the loader given by `dataloader`")
+        given = Loaders.of(self._setup.loss.dataloader, name="the loader given by `dataloader`")
         same = given.structure is self._training.structure
         return None if same else given
 
@@ -208,7 +209,7 @@ class FrozenSample:
             self._trainer,
             description=f"the training stream ({kinds})",
             num_samples=self._num_samples,
-            weight_fn=self._options.weight_fn,
+            weight_fn=self._setup.loss.weight_fn,
             batch_size=size if isinstance(size, int) else None,
             share=self._share,
             refusal=self._reason_not_to_capture(),
@@ -230,7 +231,7 @@ class FrozenSample:
                 f"{type(self._module).__name__}.training_step takes a `dataloader_iter` and draws "
                 f"its batches itself, so none can be captured from a stream. {WAY_OUT}"
             )
-        if self._options.batch_size is not None:
+        if self._setup.loss.batch_size is not None:
             return RefusedError(self._no_batch_size("the training stream"))
         if self._num_samples == "all" and self._trainer.num_training_batches == math.inf:
             return RefusedError(
@@ -242,7 +243,7 @@ class FrozenSample:
     def _no_batch_size(self, source: str) -> str:
         return (
             f"`batch_size` must be None for {source}, which makes its batches itself, got "
-            f"{self._options.batch_size}."
+            f"{self._setup.loss.batch_size}."
         )
 
     @property

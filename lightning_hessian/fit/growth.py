@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TypeVar
+
+from lightning_hessian.records import Note, Report
+
+R = TypeVar("R", bound=Report)
 
 
 def measure_until_precise(
-    measure: Callable[[], Any],
+    measure: Callable[[], R],
     *,
-    wanted: Callable[[Any], int],
+    required: Callable[[R], int],
     may_grow: Callable[[float], bool],
     grow: Callable[[int], bool],
-) -> Any:
-    """Measure, on more samples as long as it takes.
+) -> R:
+    """Measure, on more samples as long as it takes; notes say what became of the sample.
 
     Args:
-        measure: Gives a report on the samples that there are; None if it is not admitted.
-        wanted: How many samples a report should have been on.
+        measure: Gives a report on the samples that there are.
+        required: How many samples a report should have been on.
         may_grow: Whether a report on so many times the samples may be made.
         grow: Takes so many samples from now on; False where there are no more.
-
-    Returns:
-        The last report, with notes on what became of the sample; or None.
     """
-    numbers, notes = [], []
+    numbers: list[str] = []
+    notes: list[Note] = []
     while True:
         report = measure()
-        if report is None:
-            return None
         numbers.append(f"{report.num_samples:,}")
-        count = wanted(report)
+        count = required(report)
         if count <= report.num_samples:
             break
         if not may_grow(count / report.num_samples):
-            notes.append(f"`max_overhead` allows no {count:,} samples, which it would take.")
+            text = f"`max_overhead` allows no {count:,} samples, which it would take."
+            notes.append(Note("no-larger-sample", text))
             break
         if not grow(count):
             break
     if len(numbers) > 1:
-        notes.append(f"The sample was made larger: {', '.join(numbers)} samples.")
-    return dataclasses.replace(report, notes=(*report.notes, *notes))
+        text = f"The sample was made larger: {', '.join(numbers)} samples."
+        notes.append(Note("larger-sample", text))
+    return replace(report, notes=(*report.notes, *notes))

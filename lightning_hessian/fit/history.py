@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-VERSION = 1
+VERSION = 2
 Report = TypeVar("Report")
 
 

@@ -21,17 +21,7 @@ class CastWatch(TorchDispatchMode):
         self.has_seen: bool = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and look at what went in and came out.
-
-        Args:
-            func: The operation.
-            types: Of tensor subclasses among its arguments.
-            args: Its arguments.
-            kwargs: Its options.
-
-        Returns:
-            What it returns.
-        """
+        """Run an operation, and look at what went in and came out."""
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten._to_copy.default and isinstance(result, Tensor):
             is_lower = result.is_floating_point() and result.dtype != torch.float64

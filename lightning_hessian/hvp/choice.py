@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,89 +19,102 @@ from lightning_hessian.errors import (
     RestorationError,
 )
 from lightning_hessian.hvp.difference_error import Probes
-from lightning_hessian.hvp.differences import DifferencedLoss
+from lightning_hessian.hvp.differences import DifferenceProducts
 from lightning_hessian.hvp.self_check import (
     DIFFERENCE_LIMIT,
     SelfCheck,
     compare_products,
     refuse_silent_errors,
 )
-from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import LossOptions
+from lightning_hessian.loss import Products, TrainingLoss
+from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import any_process, on_all_or_none
+from lightning_hessian.records import Note
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
 _UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())
 
 
 class Opener(Protocol):
-    """Gives the loss of a fit, inside a sandbox."""
+    """Gives the loss of a fit inside a sandbox, with exact products unless told otherwise."""
 
     def __call__(
         self,
         frozen: FrozenBatches,
         dtype: torch.dtype,
         *,
-        kind: type[TrainingLoss] = TrainingLoss,
+        products: Callable[[TrainingLoss], Products] | None = None,
         copies: bool = False,
     ) -> AbstractContextManager[TrainingLoss]:
-        """Open a loss of a kind over some batches."""
+        """Open a loss over some batches."""
         ...
 
 
 class ProductChoice:
     """The choice of a fit, made once by a self-check, and the loss that follows from it.
 
-    Exact products are refused where they do not exist or are wrong. With ``hvp="auto"`` differences
-    of gradients then take their place, in float64 unless ``precision=32`` is asked for or the step
-    insists on float32: a difference of two gradients in float32 keeps three digits, and on a
-    network of ReLUs not one, as it crosses kinks by the thousand. A gradient in float64 takes
+    Exact products are refused where they do not exist or are wrong. With ``products="auto"``
+    differences of gradients then take their place, in float64 unless ``precision=32`` is asked for
+    or the step insists on float32: a difference of two gradients in float32 keeps three digits, and
+    on a network of ReLUs not one, as it crosses kinks by the thousand. A gradient in float64 takes
     twice the time (3.5 times where it convolves), but is worth it.
 
     Args:
-        options: ``hvp``, ``precision`` and ``seed`` are obeyed.
+        setup: ``products``, ``precision`` and ``seed`` are obeyed.
         open_loss: Gives the loss.
         dtype: Type of exact products.
         frozen: What to measure on.
 
-    Raises:
-        NoExactProductsError: If exact products are insisted on, and there are none.
+    Attributes:
+        notes: What to say of the choice in each report.
     """
 
     def __init__(
         self,
-        options: LossOptions,
+        setup: LossSetup,
         open_loss: Opener,
         dtype: torch.dtype,
         frozen: FrozenBatches,
     ) -> None:
-        self._options = options
+        self._setup = setup
         self._open = open_loss
         self._frozen = frozen
         self._dtype = dtype
         self._has_double = True
         self._reason: str | None = None
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def made(
+        cls,
+        setup: LossSetup,
+        open_loss: Opener,
+        dtype: torch.dtype,
+        frozen: FrozenBatches,
+    ) -> ProductChoice:
+        """Choose, by a self-check on all processes.
+
+        Raises:
+            NoExactProductsError: If exact products are insisted on, and there are none.
+        """
+        choice = cls(setup, open_loss, dtype, frozen)
         try:
-            check = self._self_check()
+            check = choice._self_check()
         except NoExactProductsError as error:
-            if options.hvp == "exact":
+            if setup.loss.products == "exact":
                 raise
-            check, self._reason = _UNCHECKED, str(error)
-        if options.hvp == "finite_difference":
-            self._reason = self._reason or "`hvp='finite_difference'` was asked for."
-        if self._reason is None:
-            self.notes = check.notes
+            check, choice._reason = _UNCHECKED, str(error)
+        if setup.loss.products == "finite_difference":
+            choice._reason = choice._reason or "`products='finite_difference'` was asked for."
+        if choice._reason is None:
+            choice.notes = check.notes
         else:
-            self.notes = (*_note_on_stopped_gradients(check), *self._settle_precision())
+            choice.notes = (*_note_on_stopped_gradients(check), *choice._settle_precision())
+        return choice
 
     @contextmanager
     def opened(self) -> Iterator[TrainingLoss]:
-        """The loss at the present parameters.
-
-        Yields:
-            The loss; not to be used after the block.
-        """
+        """The loss at the present parameters; not to be used after the block."""
         if self._reason is None:
             with self._open(self._frozen, self._dtype) as loss:
                 yield loss
@@ -117,29 +130,33 @@ class ProductChoice:
     def _differences(
         self, dtype: torch.dtype, reference: Probes | None = None
     ) -> Iterator[tuple[TrainingLoss, Probes]]:
-        generator = torch.Generator().manual_seed(self._options.seed)
-        with self._open(self._frozen, dtype, kind=DifferencedLoss, copies=True) as loss:
-            assert isinstance(loss, DifferencedLoss)
+        generator = torch.Generator().manual_seed(self._setup.seed)
+        with self._open(self._frozen, dtype, products=DifferenceProducts, copies=True) as loss:
+            products = loss.products
+            assert isinstance(products, DifferenceProducts)
             reason = self._reason or ""
-            yield loss, loss.calibrate(generator=generator, reason=reason, reference=reference)
+            yield loss, products.calibrate(generator=generator, reason=reason, reference=reference)
 
-    def _settle_precision(self) -> tuple[str, ...]:
+    def _settle_precision(self) -> tuple[Note, ...]:
         """Find out whether the step can compute in float64; returns what to say if it cannot."""
-        if self._options.precision != 32:
+        if self._setup.loss.precision != 32:
             self._dtype = torch.float64
         try:
-            with self._open(self._frozen, torch.float64, kind=DifferencedLoss, copies=True) as loss:
+            with self._open(
+                self._frozen, torch.float64, products=DifferenceProducts, copies=True
+            ) as loss:
                 loss.gradient()
         except _OURS:
             raise
         except Exception as error:
-            if self._options.precision == 64:
+            if self._setup.loss.precision == 64:
                 raise
             self._dtype, self._has_double = torch.float32, False
-            return (
+            text = (
                 f"Differences of gradients are in float32, as the step fails in float64 "
-                f"({type(error).__name__}: {error}).",
+                f"({type(error).__name__}: {error})."
             )
+            return (Note("differences-in-float32", text),)
         return ()
 
     def _self_check(self) -> SelfCheck:
@@ -158,25 +175,27 @@ class ProductChoice:
             raise
         except Exception as error:
             # constants of the module in float32, or a step that insists on it
-            note = (
+            text = (
                 f"Self-check: not possible in float64 ({type(error).__name__}: {error}); only the "
                 "symmetry of the products was checked, in float32."
             )
             check = self._compare(single, torch.float32)
+            note = Note("self-check-in-float32", text)
             return replace(check, notes=(note, *check.notes))
 
     def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> SelfCheck:
-        generator = torch.Generator().manual_seed(self._options.seed)
+        generator = torch.Generator().manual_seed(self._setup.seed)
         with self._open(single, dtype, copies=True) as loss:
             return compare_products(loss, generator=generator)
 
 
-def _note_on_stopped_gradients(check: SelfCheck) -> tuple[str, ...]:
+def _note_on_stopped_gradients(check: SelfCheck) -> tuple[Note, ...]:
     if check.difference <= DIFFERENCE_LIMIT:
         return ()
-    return (
+    text = (
         f"Self-check: differences of gradients are {check.difference:.1%} away from exact "
         "products. If the loss stops gradients on purpose (detach, straight-through, a target "
         "network) they measure something else than the Hessian with those parts held constant, "
-        "which `hvp='exact'` gives.",
+        "which `products='exact'` gives."
     )
+    return (Note("stopped-gradients", text),)

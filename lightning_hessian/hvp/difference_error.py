@@ -63,15 +63,7 @@ class Probes:
 
     @classmethod
     def along_powers(cls, quotient: Callable[[Tensor], Quotient], start: Tensor) -> Probes:
-        """Follow the power method: each direction is the product along the one before.
-
-        Args:
-            quotient: Measures along a unit vector.
-            start: A random vector.
-
-        Returns:
-            Up to three quotients, fewer where a product vanishes.
-        """
+        """Follow the power method: up to three quotients, fewer where a product vanishes."""
         directions: list[Tensor] = []
         quotients: list[Quotient] = []
         vector = start
@@ -82,14 +74,7 @@ class Probes:
         return cls(directions=tuple(directions), quotients=tuple(quotients))
 
     def compared_with(self, quotients: tuple[Quotient, ...]) -> Probes:
-        """Hold other quotients along the same directions against these.
-
-        Args:
-            quotients: One for each direction.
-
-        Returns:
-            Them, with their differences from these as their errors.
-        """
+        """Quotients along the same directions, their differences from these as errors."""
         return Probes(
             directions=self.directions,
             quotients=tuple(
@@ -110,13 +95,10 @@ class Probes:
         return max(longest, self.asymmetry[0])
 
     def trace_error(self, error: float) -> float:
-        """What the trace of the quotients is off by: a Hutchinson estimate of the error's trace.
+        """What the trace of the quotients is off by, where a unit vector's product is by ``error``.
 
-        Args:
-            error: Of a product along a unit vector.
-
-        Returns:
-            One probe's value plus about two of its own standard errors, ``sqrt(2 n) error``.
+        A Hutchinson estimate of the error's trace: one probe's value plus about two of its own
+        standard errors, ``sqrt(2 n) error``.
         """
         size = len(self.directions[0])
         form = float(self.directions[0] @ self.quotients[0].error)
@@ -141,9 +123,6 @@ class Probes:
 
         A slight asymmetry, as of a spectral norm whose vectors have not converged, is let pass: it
         is part of the error, and the sweep's noise shows it.
-
-        Raises:
-            RefusedError: If ``u . D v`` and ``v . D u`` differ by more than the errors explain.
         """
         found, explained = self.asymmetry
         allowed = max(2 * explained, ASYMMETRY_LIMIT * self.scale)
@@ -153,19 +132,12 @@ class Probes:
                 f"{found / self.scale:.1e} of |D|, of which {allowed / self.scale:.0e} would pass. "
                 "What `backward()` gives is then not the gradient of the loss: it stops gradients "
                 "(detach, straight-through, a target network), or a custom function's backward is "
-                "wrong. Where every operation has a second derivative, `hvp='exact'` measures the "
-                "Hessian with the stopped parts held constant."
+                "wrong. Where every operation has a second derivative, `products='exact'` measures "
+                "the Hessian with the stopped parts held constant."
             )
 
 
 def kinked_operations(names: set[str]) -> tuple[str, ...]:
-    """Which operations of a graph have gradients that jump, such as ``Relu``.
-
-    Args:
-        names: Of the graph's nodes.
-
-    Returns:
-        Their names without autograd's ending, sorted.
-    """
+    """Which operations of a graph have gradients that jump, such as ``Relu``; sorted."""
     bare = {name.partition("Backward")[0] for name in names}
     return tuple(sorted(name for name in bare if _KINKED.fullmatch(name)))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from torch import Tensor
-from typing_extensions import override
 
-from lightning_hessian.hvp.batch_scatter import sample_products
-from lightning_hessian.hvp.hessian_operator import HessianOperator
+from lightning_hessian.hvp.per_batch import sample_products
 from lightning_hessian.linalg import check_block
 from lightning_hessian.loss import Conductor, TrainingLoss
 
 
-class SampleDifferenceOperator(HessianOperator):
+class SampleDifferenceOperator:
     """``V -> (H_i - H_others) V``, the Hessian of one sample less the mean one of all others.
 
     With the mean Hessian of all ``N``, ``H = (H_i + (N - 1) H_others) / N``, it is
@@ -29,7 +27,7 @@ class SampleDifferenceOperator(HessianOperator):
     """
 
     def __init__(self, loss: TrainingLoss | Conductor, sample: int) -> None:
-        count = loss.batches.num_samples
+        count = loss.sample.num_samples
         if count < 2:
             raise ValueError(
                 f"a sample's Hessian has others to differ from among at least 2 samples, got "
@@ -40,24 +38,13 @@ class SampleDifferenceOperator(HessianOperator):
                 f"`sample` must be a position from 0 to {count - 1} among the frozen samples, got "
                 f"{sample}."
             )
-        super().__init__(loss)
+        self.size, self.device, self.dtype = loss.size, loss.device, loss.dtype
         self._loss = loss
         self._sample = sample
         self._factor = count / (count - 1)
 
-    @override
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors; costs ``b`` HVPs over all samples and ``b`` over one.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)``.
-
-        Raises:
-            ValueError: If the shape does not fit.
-        """
+        """Multiply a block ``(n, b)``; costs ``b`` HVPs over all samples and ``b`` over one."""
         check_block(vectors, self.size)  # before the costly part
         alone = sample_products(self._loss, self._sample, vectors)
-        return self._factor * (alone - super().matmat(vectors))
+        return self._factor * (alone - self._loss.products.matmat(vectors))

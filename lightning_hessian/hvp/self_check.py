@@ -13,9 +13,10 @@ from lightning_hessian.errors import NoExactProductsError, NonFiniteError, Refus
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import TrainingLoss, node_names, once_differentiable_functions
 from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
+from lightning_hessian.records import Note
 
 ASYMMETRY_LIMIT = 1e-6
-ROUGH_ASYMMETRY_LIMIT = 1e-4
+COARSE_ASYMMETRY_LIMIT = 1e-4
 DIFFERENCE_LIMIT = 1e-3
 STEPS = (1e-6, 1e-9)
 """Of the differences, relative to the parameters' norm; the second where the first disagrees."""
@@ -34,23 +35,14 @@ class SelfCheck:
 
     asymmetry: float
     difference: float
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def refuse_silent_errors(loss: TrainingLoss) -> int | None:
     """Search the loss's graph for constructions whose second derivative is silently missing.
 
-    Costs one gradient of the first batch that has a loss.
-
-    Args:
-        loss: Inside its sandbox.
-
-    Returns:
-        The index of that batch, or None if no batch has a loss with a graph.
-
-    Raises:
-        NoExactProductsError: If the graph holds reentrant checkpointing, or a function that is
-            differentiable once only.
+    Those are reentrant checkpointing, and functions that are differentiable once only. Costs one
+    gradient of the first batch that has a loss; gives its index, None where no batch has one.
     """
     index, scalar = _first_loss(loss)
     if index is None or scalar is None:
@@ -79,20 +71,14 @@ def refuse_silent_errors(loss: TrainingLoss) -> int | None:
 def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfCheck:
     """Compare products with their own transpose and with differences of gradients.
 
-    Meant for a float64 objective of one batch, in a sandbox of copies: then rounding is far below
-    the limits, and the difference's step crosses next to no kink of a ReLU. In float32 a wrong
-    symmetry is still seen, but rounding explains almost any difference. Costs two products and two
-    gradients of the batch, or four. Several processes check the mean over a batch of each.
+    Meant for a float64 loss of one batch (no other has a loss), in a sandbox of copies: then
+    rounding is far below the limits, and the difference's step crosses next to no kink of a ReLU.
+    In float32 a wrong symmetry is still seen, but rounding explains almost any difference. Costs
+    two products and two gradients of the batch, or four. Several processes check the mean over a
+    batch of each.
 
     A finite difference sees through ``detach()``, the Hessian does not: the two differ for a loss
     with a stop-gradient, on purpose. So a difference is noted, while an asymmetry is refused.
-
-    Args:
-        loss: Inside its sandbox; one of its batches, and no other, has a loss.
-        generator: Source of the two test vectors.
-
-    Returns:
-        The two figures and what to say of them.
 
     Raises:
         NoExactProductsError: If the products are not symmetric.
@@ -104,14 +90,27 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     # a step that casts to a lower type inside computes with that type's roundings
     names = node_names([] if scalar is None else [scalar])
     casts = any_process(loss.processes, any("ToCopy" in name for name in names))
-    is_rough = casts or loss.dtype != torch.float64
-    eps = torch.finfo(torch.float32 if is_rough else torch.float64).eps
-    limit = ROUGH_ASYMMETRY_LIMIT if is_rough else ASYMMETRY_LIMIT
+    is_coarse = casts or loss.dtype != torch.float64
+    eps = torch.finfo(torch.float32 if is_coarse else torch.float64).eps
+    limit = COARSE_ASYMMETRY_LIMIT if is_coarse else ASYMMETRY_LIMIT
     probes = rademacher(
         loss.size, 2, generator=generator, device=loss.device, dtype=torch.float64
     ) / (loss.size**0.5)
-    u, v = probes.unbind(dim=1)
-    hu, hv = loss.hessian_products(probes).double().unbind(dim=1)
+    products = loss.products.matmat(probes).double()
+    asymmetry = _refuse_asymmetry(probes, products, limit)
+    difference = math.inf
+    for step in STEPS:
+        # a step over kinks of a ReLU disagrees, and less so the shorter it is
+        if difference > DIFFERENCE_LIMIT:
+            nearer = _relative_difference(loss, probes[:, 1], products[:, 1], eps, step)
+            difference = min(difference, nearer)
+    notes = (_note_on(difference),) if difference > DIFFERENCE_LIMIT else ()
+    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+
+
+def _refuse_asymmetry(probes: Tensor, products: Tensor, limit: float) -> float:
+    """``|u.Hv - v.Hu|`` relative to ``|Hu| + |Hv|``, refused above the limit."""
+    (u, v), (hu, hv) = probes.unbind(dim=1), products.unbind(dim=1)
     scale = float(hu.norm() + hv.norm())
     if not math.isfinite(scale):
         raise NonFiniteError(
@@ -126,26 +125,23 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
             "second derivative is wrong; `torch.autograd.gradgradcheck` on custom functions and "
             "fused layers finds it."
         )
-    difference = math.inf
-    for step in STEPS:
-        # a step over kinks of a ReLU disagrees, and less so the shorter it is
-        if difference > DIFFERENCE_LIMIT:
-            difference = min(difference, _relative_difference(loss, v, hv, eps, step))
-    notes: tuple[str, ...] = ()
-    if difference > DIFFERENCE_LIMIT:
-        notes = (
-            f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
-            "if the loss stops gradients on purpose (detach, straight-through, a target network) "
-            "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
-            "otherwise a custom autograd function saves detached values, and "
-            "`hvp='finite_difference'` measures what its gradient says.",
-        )
-    return SelfCheck(asymmetry=asymmetry, difference=difference, notes=notes)
+    return asymmetry
+
+
+def _note_on(difference: float) -> Note:
+    return Note(
+        "products-differ-from-differences",
+        f"Self-check: products differ by {difference:.1%} from differences of gradients. Right "
+        "if the loss stops gradients on purpose (detach, straight-through, a target network) "
+        "or stands on a kink (ReLUs at exactly zero, as with new biases and empty inputs); "
+        "otherwise a custom autograd function saves detached values, and "
+        "`products='finite_difference'` measures what its gradient says.",
+    )
 
 
 def _first_loss(loss: TrainingLoss) -> tuple[int, Tensor] | tuple[None, None]:
-    for index in range(len(loss.batches.batches)):
-        scalar = loss.evaluate_batch(index)
+    for index, batch in enumerate(loss.sample.batches):
+        scalar = loss.evaluate(batch)
         if scalar is not None and scalar.requires_grad:
             return index, scalar
     return None, None
@@ -181,12 +177,12 @@ def _gradient_at(loss: TrainingLoss, v: Tensor, step: float) -> Tensor:
 
 def _add_backward(loss: TrainingLoss, total: Tensor, index: int) -> None:
     """Add a batch's weighted gradient, and its weight."""
-    scalar = loss.evaluate_batch(index)
+    batch, tensors = loss.sample.batches[index], loss.parameters.tensors
+    scalar = loss.evaluate(batch)
     if scalar is None or not scalar.requires_grad:
         return
-    tensors, weight = loss.parameters.tensors, loss.batches.batches[index].weight
     for parameter in tensors:
         parameter.grad = None
-    (weight * scalar).backward(inputs=list(tensors))
+    (batch.weight * scalar).backward(inputs=list(tensors))
     loss.parameters.add_flat(total[:-1], [p.grad for p in tensors], 1.0)
-    total[-1] += weight
+    total[-1] += batch.weight

@@ -8,7 +8,7 @@ from lightning_hessian.linalg.eigenvectors import Eigenpairs, leading_eigenvecto
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.linalg.lanczos_short import Recurrence, lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_mass
-from lightning_hessian.linalg.operator import SymmetricOperator, TwiceDifferentiable, check_block
+from lightning_hessian.linalg.operator import SymmetricOperator, check_block
 from lightning_hessian.linalg.overlap import align
 from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.linalg.spectral_norm import SpectralNorm, spectral_norm
@@ -26,7 +26,6 @@ __all__ = [
     "RitzPairs",
     "SpectralNorm",
     "SymmetricOperator",
-    "TwiceDifferentiable",
     "align",
     "block_lanczos",
     "check_block",

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.eigenvalues import largest_eigenvalues
-from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
 from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.records import Eigenvalues
 
 
@@ -37,7 +36,7 @@ def leading_eigenvectors(
     count: int,
     rtol: float = 1e-2,
     max_hvps: int = 200,
-    block_size: int = 4,
+    probes_per_block: int = 4,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
 ) -> Eigenpairs:
@@ -55,7 +54,7 @@ def leading_eigenvectors(
         count: Number ``d`` of vectors.
         rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
         max_hvps: Bound on the products.
-        block_size: Probes in a block.
+        probes_per_block: Probes in a block.
         generator: Source of the probes, on the CPU.
         product_error: Norm of what the products are off by, asked after each block; part of every
             bound.
@@ -74,7 +73,7 @@ def leading_eigenvectors(
         raise ValueError(
             f"`count` must be between 1 and the operator's {operator.size} dimensions, got {count}."
         )
-    width = min(block_size, operator.size)
+    width = min(probes_per_block, operator.size)
     # whole blocks only, unless all of R^n is taken in
     least = min(-(-count // width) * width, operator.size)
     if max_hvps < least:
@@ -87,11 +86,9 @@ def leading_eigenvectors(
         found = largest_eigenvalues(RitzPairs.of(space), count, rtol=rtol)
         return space.dimension >= count and bool(found.converged.all())
 
-    space = block_lanczos(
+    space = sweep(
         operator,
-        rademacher(
-            operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
-        ),
+        width,
         max_dimension=max_hvps,
         generator=generator,
         should_stop=have_converged,

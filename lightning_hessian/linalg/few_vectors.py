@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -16,9 +16,10 @@ from lightning_hessian.linalg.eigenvalues import end_order, has_converged
 from lightning_hessian.linalg.lanczos_short import lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_share
 from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.stopping import Tolerances
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
 from lightning_hessian.linalg.trace import NUM_PILOT, estimate_trace
-from lightning_hessian.records import Spectrum
+from lightning_hessian.records import Note, Spectrum
 
 WORKING_BLOCKS = 4
 """Blocks beside the basis: products, remainder, next block, and one of the operator's."""
@@ -52,14 +53,8 @@ def _in_flight(width: int) -> int:
 
 def measure_in_few_vectors(
     operator: SymmetricOperator,
+    asked: Tolerances,
     *,
-    num_eigenvalues: int,
-    num_smallest: int,
-    trace: bool,
-    density: bool,
-    rtol: float,
-    trace_rtol: float,
-    max_hvps: int,
     width: int,
     max_vectors: int,
     generator: torch.Generator,
@@ -74,85 +69,75 @@ def measure_in_few_vectors(
     without a basis gives the distribution of the rest, and the negative mass. Half of the products
     are kept for trace and density.
 
-    Args:
-        operator: Symmetric.
-        num_eigenvalues: Largest eigenvalues wanted.
-        num_smallest: Smallest eigenvalues wanted.
-        trace: Whether to estimate the trace.
-        density: Whether to make the density and the negative mass.
-        rtol: Tolerance of the eigenvalues' residual bounds.
-        trace_rtol: Tolerance of the trace's standard error.
-        max_hvps: Bound on the products.
-        width: Probes in a block.
-        max_vectors: Most vectors in the basis.
-        generator: Source of all probes, on the CPU.
-        product_error: Norm of what the products are off by.
-        blocks: Positions of parameters whose diagonal block's trace is wanted, too.
-        vectors: Whether to give the eigenvectors.
-
     Returns:
-        What was found, without notes on what was not reached.
-
-    Raises:
-        ValueError: If ``max_vectors`` or ``max_hvps`` leave no room.
+        What was found; notes on what was not reached are the caller's.
     """
-    least = num_eigenvalues + num_smallest + 2 * width
-    if max_vectors < least:
-        need = (least + _in_flight(width)) * vector_bytes("full", operator)
-        raise ValueError(
-            f"`memory_limit` leaves room for {max(max_vectors, 0)} basis vectors, while "
-            f"{num_eigenvalues + num_smallest} eigenvalues by blocks of {width} need {least}. Give "
-            f"at least {need} bytes, ask for fewer eigenvalues, or take smaller blocks."
-        )
-    reserved = NUM_PILOT * trace + (max_hvps // 2 - NUM_PILOT * trace) * density
-    if max_hvps - reserved < width or (density and reserved < width + NUM_PILOT * trace):
-        raise ValueError(
-            f"`max_hvps` must leave room for blocks of {width}, and the trace's probes, within the "
-            f"memory limit, got {max_hvps}. Give at least {4 * (width + NUM_PILOT)}."
-        )
+    reserved = _reserved(operator, asked, width, max_vectors)
     # without ends wanted, the outliers are what spoils trace and density
     pairs = extreme_eigenpairs(
         operator,
-        num_largest=num_eigenvalues or int(not num_smallest),
-        num_smallest=num_smallest,
+        num_largest=asked.num_eigenvalues or int(not asked.num_smallest),
+        num_smallest=asked.num_smallest,
         max_vectors=max_vectors,
-        rtol=rtol,
-        max_hvps=max_hvps - reserved,
-        block_size=width,
+        rtol=asked.rtol,
+        max_hvps=asked.max_hvps - reserved,
+        probes_per_block=width,
         generator=generator,
         product_error=product_error,
     )
-    spent = pairs.num_hvps
-    estimate = None
-    if trace:
+    spent, estimate = pairs.num_hvps, None
+    if asked.trace:
         estimate = estimate_trace(
             operator,
-            rtol=trace_rtol,
-            max_num_probes=(max_hvps - spent) // (2 if density else 1),
+            rtol=asked.trace_rtol,
+            max_num_probes=(asked.max_hvps - spent) // (2 if asked.density else 1),
             generator=generator,
             space=pairs.space,
-            block_size=width,
+            probes_per_block=width,
             blocks=blocks,
         )
         spent += estimate.num_probes
+    text = (
+        f"`memory_limit` has no room for the basis of a full sweep: the ends are from "
+        f"{max_vectors} vectors, restarted {pairs.num_restarts} times"
+    )
+    text += ", and the density from a recurrence without a basis." if asked.density else "."
     found = Spectrum(
-        largest=pairs.largest if num_eigenvalues or num_smallest else pairs.smallest,
+        largest=pairs.largest if asked.num_eigenvalues or asked.num_smallest else pairs.smallest,
         smallest=pairs.smallest,
         trace=estimate,
         density=None,
         negative_mass=None,
         num_hvps=spent,
-        notes=(
-            f"`memory_limit` has no room for the basis of a full sweep: the ends are from "
-            f"{max_vectors} vectors, restarted {pairs.num_restarts} times"
-            + (", and the density from a recurrence without a basis." if density else "."),
-        ),
+        notes=(Note("few-vectors", text),),
     )
     if vectors:
-        found = dataclasses.replace(found, vectors=_vectors(pairs, found))
-    if not density:
+        found = replace(found, vectors=_vectors(pairs, found))
+    if not asked.density:
         return found
-    return _with_density(operator, found, pairs, max_hvps - spent, width, generator, product_error)
+    most = asked.max_hvps - spent
+    return _with_density(operator, found, pairs, most, width, generator, product_error)
+
+
+def _reserved(operator: SymmetricOperator, asked: Tolerances, width: int, max_vectors: int) -> int:
+    """Products kept for trace and density; refuses what leaves no room for vectors or products."""
+    ends = asked.num_eigenvalues + asked.num_smallest
+    least = ends + 2 * width
+    if max_vectors < least:
+        need = (least + _in_flight(width)) * vector_bytes("full", operator)
+        raise ValueError(
+            f"`memory_limit` leaves room for {max(max_vectors, 0)} basis vectors, while {ends} "
+            f"eigenvalues by blocks of {width} need {least}. Give at least {need} bytes, ask for "
+            "fewer eigenvalues, or take smaller blocks."
+        )
+    pilot = NUM_PILOT * asked.trace
+    reserved = pilot + (asked.max_hvps // 2 - pilot) * asked.density
+    if asked.max_hvps - reserved < width or (asked.density and reserved < width + pilot):
+        raise ValueError(
+            f"`max_hvps` must leave room for blocks of {width}, and the trace's probes, within the "
+            f"memory limit, got {asked.max_hvps}. Give at least {4 * (width + NUM_PILOT)}."
+        )
+    return reserved
 
 
 def _with_density(
@@ -184,11 +169,12 @@ def _with_density(
     distribution = rest.density(values, bandwidth=BANDWIDTH_SHARE * (extent or 1.0))
     notes = found.notes
     if rest.moved >= DENSITY_TOLERANCE:
-        notes += (
+        text = (
             f"the density still moved by {rest.moved:.1%} of its range (Wasserstein distance) in "
-            "the last steps of the recurrence: it is coarser than its error band shows.",
+            "the last steps of the recurrence: it is coarser than its error band shows."
         )
-    return dataclasses.replace(
+        notes += (Note("density-not-at-rest", text),)
+    return replace(
         found,
         density=distribution,
         negative_mass=negative_share(

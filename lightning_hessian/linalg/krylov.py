@@ -13,6 +13,7 @@ from lightning_hessian.linalg.basis import Basis
 from lightning_hessian.linalg.basis_kinds import BasisKind
 from lightning_hessian.linalg.block_sweep import BlockSweep
 from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.probes import rademacher
 
 ROUNDINGS = 64
 """Share of the operator's norm, in machine epsilons, added to every bound.
@@ -188,6 +189,29 @@ def block_lanczos(
         space = space_of(sweep, product_error())
         if space.is_whole or should_stop(space) or not sweep.has_room:
             return space
+
+
+def sweep(
+    operator: SymmetricOperator,
+    width: int,
+    *,
+    max_dimension: int,
+    generator: torch.Generator,
+    should_stop: Callable[[KrylovSpace], bool],
+    product_error: Callable[[], float] = lambda: 0.0,
+    basis: BasisKind = "full",
+) -> KrylovSpace:
+    """:func:`block_lanczos` from ``width`` random sign vectors of the same generator."""
+    size, device, dtype = operator.size, operator.device, operator.dtype
+    return block_lanczos(
+        operator,
+        rademacher(size, width, generator=generator, device=device, dtype=dtype),
+        max_dimension=max_dimension,
+        generator=generator,
+        should_stop=should_stop,
+        product_error=product_error,
+        basis=basis,
+    )
 
 
 def space_of(sweep: BlockSweep, product_error: float = 0.0) -> KrylovSpace:

@@ -35,14 +35,6 @@ class SymmetricOperator(Shaped, Protocol):
         ...
 
 
-class TwiceDifferentiable(Shaped, Protocol):
-    """A scalar function of ``n`` parameters that multiplies by its Hessian."""
-
-    def hessian_products(self, vectors: Tensor) -> Tensor:
-        """Multiply a block ``(n, b)`` by the Hessian at the present parameters."""
-        ...
-
-
 def check_block(vectors: Tensor, size: int) -> None:
     """Refuse what is not a block of column vectors.
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from lightning_hessian.linalg.eigenvalues import has_converged
-from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
 from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.linalg.probes import rademacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,7 +34,7 @@ def spectral_norm(
     *,
     rtol: float = 1e-2,
     max_hvps: int = 100,
-    block_size: int = 2,
+    probes_per_block: int = 2,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
 ) -> SpectralNorm:
@@ -52,7 +51,7 @@ def spectral_norm(
         operator: Symmetric.
         rtol: Tolerance of the residual bound, relative to the norm.
         max_hvps: Bound on the products.
-        block_size: Probes in a block.
+        probes_per_block: Probes in a block.
         generator: Source of the probes, on the CPU.
         product_error: Norm of what the products are off by, asked after each block; part of every
             bound.
@@ -63,7 +62,7 @@ def spectral_norm(
     Raises:
         ValueError: If ``max_hvps`` leaves no room for a block.
     """
-    width = min(block_size, operator.size)
+    width = min(probes_per_block, operator.size)
     if max_hvps < width:
         raise ValueError(
             f"`max_hvps` must be at least the block's {width} products, got {max_hvps}. Give at "
@@ -79,11 +78,9 @@ def spectral_norm(
         done = has_converged(ritz, rtol=rtol)
         return bool(done[dominant]) and (settled or bool(done[other]))
 
-    space = block_lanczos(
+    space = sweep(
         operator,
-        rademacher(
-            operator.size, width, generator=generator, device=operator.device, dtype=operator.dtype
-        ),
+        width,
         max_dimension=max_hvps,
         generator=generator,
         should_stop=has_norm,

@@ -11,13 +11,14 @@ from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_e
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.linalg.trace import NUM_PILOT
 from lightning_hessian.linalg.wasserstein import wasserstein_distance
+from lightning_hessian.records import Note, Spectrum
 
 STRIDE = 4
 QUIET_STRIDES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Tolerances:
     """What a measurement is asked for, and how exactly.
 
     Attributes:
@@ -52,71 +53,58 @@ class Wanted:
             )
 
 
-class Goal:
+class SpectrumRule:
     """Watches a sweep until its eigenvalues have converged and its distribution is at rest.
 
     The distribution is at rest when over eight products in a row it has moved by less than the
     tolerance against what it was four products earlier, whatever the width of a block.
 
     Args:
-        wanted: What was asked for.
-        is_rough: Whether products have errors that the sweep cannot get below, which a refinement
-            takes away later: only what the sweep leaves out counts then.
+        tolerances: What was asked for.
+        low_precision: Whether products have errors that the sweep cannot get below, which a
+            refinement takes away later: only what the sweep leaves out counts then.
     """
 
-    def __init__(self, wanted: Wanted, *, is_rough: bool = False) -> None:
-        self._wanted = wanted
-        self._is_rough = is_rough
+    def __init__(self, tolerances: Tolerances, *, low_precision: bool = False) -> None:
+        self._tolerances = tolerances
+        self._is_low_precision = low_precision
         self._history: list[tuple[int, Tensor, Tensor]] = []
         self._quiet_since: int | None = None
-        self._is_quiet = not wanted.density
+        self._is_quiet = not tolerances.density
         self._moved = 1.0
 
-    def is_reached(self, space: KrylovSpace) -> bool:
-        """Whether the sweep may stop; asked after each block.
-
-        Args:
-            space: So far.
-
-        Returns:
-            True if everything is within tolerance.
-        """
+    def watch(self, space: KrylovSpace) -> bool:
+        """Take note of the space after another block; True when the sweep may stop."""
         ritz = RitzPairs.of(space)
-        if self._wanted.density:
+        if self._tolerances.density:
             self._watch_density(space, ritz)
         return self._is_quiet and self._ends_have_converged(space, ritz) and self._may_probe(space)
 
-    def density_notes(self, space: KrylovSpace) -> tuple[str, ...]:
-        """What to say of a density that has not come to rest.
-
-        Args:
-            space: At the end.
-
-        Returns:
-            A sentence, or none.
-        """
+    def density_notes(self, space: KrylovSpace) -> tuple[Note, ...]:
+        """What to say in the end of a density that has not come to rest."""
         if self._is_quiet or space.is_whole:
             return ()
-        return (
+        text = (
             f"the density still moved by {self._moved:.1%} of its range (Wasserstein distance) in "
-            f"the last products within max_hvps={self._wanted.max_hvps}: it is coarser than its "
-            "error band shows.",
+            f"the last products within max_hvps={self._tolerances.max_hvps}: it is coarser than "
+            "its error band shows."
         )
+        return (Note("density-not-at-rest", text),)
 
     def _may_probe(self, space: KrylovSpace) -> bool:
         # after fewer products than two pilots cost, one outlier may hold most of the complement's
         # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
         rest = space.size - space.dimension
-        return not self._wanted.trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
+        return not self._tolerances.trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
 
     def _ends_have_converged(self, space: KrylovSpace, ritz: RitzPairs) -> bool:
-        wanted = self._wanted
-        if len(ritz.values) < wanted.num_eigenvalues + wanted.num_smallest:
+        asked = self._tolerances
+        if len(ritz.values) < asked.num_eigenvalues + asked.num_smallest:
             return False
-        if self._is_rough:
+        if self._is_low_precision:
             ritz = replace(ritz, bounds=ritz.bounds - space.noise)
-        largest = largest_eigenvalues(ritz, wanted.num_eigenvalues, rtol=wanted.rtol)
-        smallest = smallest_eigenvalues(ritz, wanted.num_smallest, rtol=wanted.rtol)
+        largest = largest_eigenvalues(ritz, asked.num_eigenvalues, rtol=asked.rtol)
+        smallest = smallest_eigenvalues(ritz, asked.num_smallest, rtol=asked.rtol)
         return bool(largest.converged.all()) and bool(smallest.converged.all())
 
     def _watch_density(self, space: KrylovSpace, ritz: RitzPairs) -> None:
@@ -128,10 +116,31 @@ class Goal:
             moved = wasserstein_distance(*earlier[-1][1:], *now[1:])
             self._moved = moved / extent if extent > 0 else 0.0
             # a multiple of the identity has a range of rounding only
-            if moved > self._wanted.density_rtol * extent + space.noise:
+            if moved > self._tolerances.density_rtol * extent + space.noise:
                 self._quiet_since = None
             elif self._quiet_since is None:
                 self._quiet_since = earlier[-1][0]
             since = now[0] if self._quiet_since is None else self._quiet_since
             self._is_quiet = now[0] - since >= QUIET_STRIDES * STRIDE
         self._history = [*earlier[-1:], *(h for h in self._history if h[0] > now[0] - STRIDE), now]
+
+
+def unmet_notes(found: Spectrum, asked: Tolerances) -> tuple[Note, ...]:
+    """What to say of eigenvalues and a trace that did not reach their tolerances."""
+    notes = []
+    for name, ends in (("largest", found.largest), ("smallest", found.smallest)):
+        missed = int((~ends.converged).sum())
+        if missed:
+            text = (
+                f"{missed} of the {len(ends.converged)} {name} eigenvalues did not reach "
+                f"rtol={asked.rtol:g} within max_hvps={asked.max_hvps}: they are Ritz values "
+                "with the bounds given."
+            )
+            notes.append(Note(f"{name}-not-reached", text))
+    if found.trace is not None and not found.trace.converged:
+        text = (
+            f"the trace did not reach trace_rtol={asked.trace_rtol:g} within "
+            f"max_hvps={asked.max_hvps}: its interval is wider."
+        )
+        notes.append(Note("trace-not-reached", text))
+    return tuple(notes)

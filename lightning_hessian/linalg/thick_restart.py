@@ -47,7 +47,7 @@ def extreme_eigenpairs(
     max_vectors: int,
     rtol: float = 1e-2,
     max_hvps: int = 200,
-    block_size: int = 4,
+    probes_per_block: int = 4,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
     basis: Literal["full", "cpu"] = "full",
@@ -70,7 +70,7 @@ def extreme_eigenpairs(
         max_vectors: Most vectors in the basis.
         rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
         max_hvps: Bound on the products; at least one block.
-        block_size: Probes in a block.
+        probes_per_block: Probes in a block.
         generator: Source of the probes, on the CPU.
         product_error: Norm of what the products are off by, asked after each block; part of every
             bound.
@@ -88,7 +88,7 @@ def extreme_eigenpairs(
         problems", SIAM J. Matrix Anal. Appl. 22, 602-616; C. C. Paige (1971) for the bounds of the
         products' errors.
     """
-    size, width = operator.size, min(block_size, operator.size)
+    size, width = operator.size, min(probes_per_block, operator.size)
     wanted = num_largest + num_smallest
     least = min(wanted + 2 * width, size)
     if not (num_largest >= 0 <= num_smallest and wanted):

@@ -25,7 +25,7 @@ def estimate_trace(
     max_num_probes: int,
     generator: torch.Generator,
     space: KrylovSpace | None = None,
-    block_size: int = 4,
+    probes_per_block: int = 4,
     blocks: Sequence[Tensor] = (),
 ) -> TraceEstimate:
     """Estimate ``tr A = tr(Q^T A Q) + tr((I - QQ^T) A (I - QQ^T))``.
@@ -51,7 +51,7 @@ def estimate_trace(
         max_num_probes: Bound on the products.
         generator: Source of the probes, on the CPU.
         space: From the sweep; None for plain Hutchinson.
-        block_size: Probes multiplied at a time.
+        probes_per_block: Probes multiplied at a time.
         blocks: Positions of parameters, each ``(m,)``, whose diagonal block's trace is estimated
             from the same products.
 
@@ -85,7 +85,7 @@ def estimate_trace(
         )
 
     def draw(count: int) -> Tensor:
-        return _quadratic_forms(operator, space, sums, count, generator, block_size)
+        return _quadratic_forms(operator, space, sums, count, generator, probes_per_block)
 
     values = draw(min(NUM_PILOT, max_num_probes))
     pilot = len(values)
@@ -132,12 +132,12 @@ def _quadratic_forms(
     sums: BlockTraceSums,
     count: int,
     generator: torch.Generator,
-    block_size: int,
+    probes_per_block: int,
 ) -> Tensor:
     """``(count,)`` float64 values of ``z^T P A P z`` for fresh probes ``z``."""
     parts = []
-    for start in range(0, count, block_size):
-        width = min(block_size, count - start)
+    for start in range(0, count, probes_per_block):
+        width = min(probes_per_block, count - start)
         probes = rademacher(
             operator.size,
             width,

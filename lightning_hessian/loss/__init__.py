@@ -9,18 +9,23 @@ from lightning_hessian.loss.graph import (
     once_differentiable_functions,
     second_derivatives,
 )
-from lightning_hessian.loss.graph_memory import SHARE, free_memory
+from lightning_hessian.loss.graph_memory import SHARE, free_memory, tensors_in
+from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
 from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
+from lightning_hessian.loss.products import Products
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
     "SHARE",
     "Conductor",
+    "FirstDerivatives",
     "Gradient",
+    "KeptGraphs",
     "ManualBackwardLoss",
     "ParameterSelection",
+    "Products",
     "TrainingLoss",
     "free_memory",
     "is_custom",
@@ -30,4 +35,5 @@ __all__ = [
     "node_names",
     "once_differentiable_functions",
     "second_derivatives",
+    "tensors_in",
 ]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatches
+from lightning_hessian.linalg import check_block
 from lightning_hessian.loss.gradient import Gradient
-from lightning_hessian.loss.kept_graphs import KeptGraphs
 from lightning_hessian.loss.parameters import ParameterSelection
+from lightning_hessian.loss.products import Products
 from lightning_hessian.loss.training_loss import TrainingLoss
 from lightning_hessian.processes import Processes, on_all_or_none
 from lightning_hessian.records import ProductQuality
@@ -26,23 +27,21 @@ class Conductor:
     """A training loss on the first process, computed by all.
 
     Each call is told to the other processes, which call the same method of theirs. Decisions are
-    so taken once, and no other process holds the estimator's vectors.
+    so taken once, and no other process holds the estimator's vectors. What is known to each process
+    alike is read off this one's loss.
 
     Args:
         loss: This process's.
         processes: Of which this is the first.
-        is_rough: Stands in for the loss's faster products of fewer digits.
     """
 
-    def __init__(self, loss: TrainingLoss, processes: Processes, *, is_rough: bool = False) -> None:
+    def __init__(self, loss: TrainingLoss, processes: Processes) -> None:
         self._loss = loss
         self._processes = processes
-        self._is_rough = is_rough
-
-    @property
-    def rough(self) -> Conductor | None:
-        """The same loss with faster products of fewer digits, if it was asked for."""
-        return Conductor(self._loss, self._processes, is_rough=True) if self._loss.rough else None
+        self.products: Products = _ConductedProducts(self, loss.products, _products)
+        self.low_precision: Products | None = None
+        if loss.low_precision is not None:
+            self.low_precision = _ConductedProducts(self, loss.low_precision, _low_precision)
 
     @property
     def size(self) -> int:
@@ -65,43 +64,18 @@ class Conductor:
         return self._loss.name
 
     @property
-    def batches(self) -> FrozenBatches:
+    def sample(self) -> FrozenBatches:
         """This process's share; ``num_samples`` and ``description`` are of all."""
-        return self._loss.batches
+        return self._loss.sample
 
     @property
     def parameters(self) -> ParameterSelection:
         """What is differentiated by."""
         return self._loss.parameters
 
-    @property
-    def graphs(self) -> KeptGraphs:
-        """Those that this process keeps."""
-        return self._loss.graphs
-
-    @property
-    def products(self) -> ProductQuality:
-        """How :meth:`hessian_products` is made; known to each process alike."""
-        return self._loss.products
-
     def gradient(self) -> Gradient:
-        """Loss and gradient, as :meth:`TrainingLoss.gradient`.
-
-        Returns:
-            Over the batches of all processes.
-        """
+        """Loss and gradient over the batches of all processes."""
         return self.run_on_all(_gradient)
-
-    def hessian_products(self, vectors: Tensor) -> Tensor:
-        """Multiply by the Hessian, as :meth:`TrainingLoss.hessian_products`.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)``, over the batches of all processes.
-        """
-        return self.run_on_all(_rough_products if self._is_rough else _hessian_products, vectors)
 
     def run_on_all(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Let every process compute the same thing from its own loss at the same time.
@@ -110,13 +84,10 @@ class Conductor:
             compute: A function of a module, to be sent by its name, or a ``partial`` of one; takes
                 a :class:`TrainingLoss` and the tensors, and gives the same on all processes.
             tensors: Known to this process; sent to the others.
-
-        Returns:
-            What it gives.
         """
         kinds = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         command = self._processes.broadcast((compute, kinds))
-        computed: T = _run_on_all(self._loss, self._processes, command, tensors)
+        computed: T = _compute(self._loss, self._processes, command, tensors)
         return computed
 
     def dismiss(self) -> None:
@@ -124,14 +95,53 @@ class Conductor:
         self._processes.broadcast(None)
 
 
+class _ConductedProducts:
+    """Products made by all processes."""
+
+    def __init__(
+        self, conductor: Conductor, own: Products, compute: Callable[[TrainingLoss, Tensor], Tensor]
+    ) -> None:
+        self._conductor = conductor
+        self._own = own
+        self._compute = compute
+
+    @property
+    def size(self) -> int:
+        return self._own.size
+
+    @property
+    def device(self) -> torch.device:
+        return self._own.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._own.dtype
+
+    @property
+    def quality(self) -> ProductQuality:
+        return self._own.quality
+
+    @property
+    def graph_bytes(self) -> int:
+        """That this process holds."""
+        return self._own.graph_bytes
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        check_block(vectors, self.size)
+        return self._conductor.run_on_all(self._compute, vectors)
+
+    def forget(self) -> None:
+        self._own.forget()
+
+
 def measure_on_first(
     loss: TrainingLoss, processes: Processes, measure: Callable[[TrainingLoss | Conductor], T]
 ) -> T:
-    """Measure once, by the work of all processes.
+    """Measure once, by the work of all processes, which each call this at the same time.
 
     Args:
         loss: This process's, inside its sandbox.
-        processes: Each calls this at the same time.
+        processes: All of them.
         measure: Run on the first process alone; takes its loss, or a stand-in for it.
 
     Returns:
@@ -142,7 +152,7 @@ def measure_on_first(
 
     def part() -> T | None:
         if processes.rank != 0:
-            answer_first(loss, processes)
+            _answer_first(loss, processes)
             return None
         conductor = Conductor(loss, processes)
         try:
@@ -154,23 +164,18 @@ def measure_on_first(
     return measured
 
 
-def answer_first(loss: TrainingLoss, processes: Processes) -> None:
-    """Compute this process's part of everything that the first one's conductor is asked for.
-
-    Args:
-        loss: This process's.
-        processes: Of which this is not the first.
-    """
+def _answer_first(loss: TrainingLoss, processes: Processes) -> None:
+    """Compute this process's part of everything that the first one's conductor is asked for."""
     command: _Command | None = None
     while (command := processes.broadcast(command)) is not None:
         try:
-            _run_on_all(loss, processes, command, ())
+            _compute(loss, processes, command, ())
         except Exception:
             # agreed on, so raised on the first process too, which decides what follows
             continue
 
 
-def _run_on_all(
+def _compute(
     loss: TrainingLoss, processes: Processes, command: _Command, tensors: tuple[Tensor, ...]
 ) -> Any:
     """Compute on this process; the first one gives the tensors."""
@@ -193,10 +198,10 @@ def _gradient(loss: TrainingLoss) -> Gradient:
     return loss.gradient()
 
 
-def _hessian_products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
-    return loss.hessian_products(vectors)
+def _products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
+    return loss.products.matmat(vectors)
 
 
-def _rough_products(loss: TrainingLoss, vectors: Tensor) -> Tensor:
-    assert loss.rough is not None
-    return loss.rough.hessian_products(vectors)
+def _low_precision(loss: TrainingLoss, vectors: Tensor) -> Tensor:
+    assert loss.low_precision is not None
+    return loss.low_precision.matmat(vectors)

@@ -28,17 +28,7 @@ class Gradient:
 def refuse_unusable(
     total_weight: float, used: Sequence[bool], names: Sequence[str], *, num_batches: int
 ) -> None:
-    """Refuse a loss that is not there, or that no parameter moves.
-
-    Args:
-        total_weight: Of the batches that have a loss.
-        used: Whether a batch's loss depends on each parameter.
-        names: Of the parameters.
-        num_batches: That were asked.
-
-    Raises:
-        RefusedError: If every batch is skipped, or no parameter gets a gradient.
-    """
+    """Refuse a loss that every batch is skipped by, or that no parameter moves."""
     if total_weight == 0:
         raise RefusedError(
             f"`training_step` returned None for each of the {num_batches} frozen batches, so there "

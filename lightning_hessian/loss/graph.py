@@ -16,14 +16,7 @@ _ONCE = once_differentiable(lambda *_: None).__code__
 
 
 def nodes_behind(outputs: Iterable[Tensor]) -> set[Any]:
-    """Every node of the graph that some tensors hang on.
-
-    Args:
-        outputs: With or without a graph.
-
-    Returns:
-        The nodes, as ``grad_fn`` shows them.
-    """
+    """Every node of the graph that some tensors hang on, as ``grad_fn`` shows them."""
     stack: list[Any] = [t.grad_fn for t in outputs if t.grad_fn is not None]
     seen = set(stack)
     while stack:
@@ -35,26 +28,12 @@ def nodes_behind(outputs: Iterable[Tensor]) -> set[Any]:
 
 
 def node_names(outputs: Iterable[Tensor]) -> set[str]:
-    """Names of all nodes behind some tensors, such as ``AddmmBackward0``.
-
-    Args:
-        outputs: With or without a graph.
-
-    Returns:
-        The names, without the namespace of C++.
-    """
+    """Names of all nodes behind some tensors, such as ``AddmmBackward0``; no namespace of C++."""
     return {node.name().rpartition("::")[2] for node in nodes_behind(outputs)}
 
 
 def is_custom(name: str) -> bool:
-    """Whether a node is of a function that is not torch's own.
-
-    Args:
-        name: As :func:`node_names` gives it; torch's own end with a number.
-
-    Returns:
-        True for functions written in Python or registered from C++.
-    """
+    """Whether a node is of a function from Python or C++: torch's own names end with a number."""
     return name.endswith("Backward") or name.startswith("CppNode")
 
 
@@ -63,13 +42,6 @@ def once_differentiable_functions(output: Tensor, leaves: Sequence[Tensor]) -> s
 
     Where such a function gets a constant gradient, its backward leaves no trace in the graph of the
     gradient: the second derivative would be missing in silence.
-
-    Args:
-        output: With a graph.
-        leaves: Only what lies before one of these counts.
-
-    Returns:
-        The names of the functions' classes.
     """
     users: dict[Any, list[Any]] = {}
     reached = []

@@ -22,12 +22,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 def free_memory(device: torch.device) -> int:
     """Memory that can still be allocated, in bytes.
 
-    Args:
-        device: Where.
-
-    Returns:
-        Of an accelerator what its driver and torch's cache have left; of the CPU what the system
-        or the container (cgroup 2) has left, whichever is less; 1 GiB where that is not known.
+    Of an accelerator what its driver and torch's cache have left; of the CPU what the system or the
+    container (cgroup 2) has left, whichever is less; 1 GiB where that is not known.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -62,27 +58,15 @@ def _left_in_container() -> int | None:
 
 
 def tensors_in(data: object) -> list[Tensor]:
-    """The tensors of a batch.
-
-    Args:
-        data: Tensors in lists, tuples and dictionaries; others are not looked into.
-
-    Returns:
-        All that were found.
-    """
+    """The tensors of a batch in lists, tuples and dictionaries; others are not looked into."""
     return [leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor)]
 
 
 def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
-    """Memory that a graph holds on to: the tensors saved for its derivatives.
+    """Memory that a graph holds on to: the tensors saved for its derivatives, each storage once.
 
-    Args:
-        outputs: That it hangs on.
-        others: Tensors that are there anyway, such as parameters.
-
-    Returns:
-        Bytes, each storage counted once. What a custom function keeps in attributes of its own is
-        not seen.
+    Those of ``others`` are there anyway. What a custom function keeps in attributes of its own is
+    not seen.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in others}
     total = 0

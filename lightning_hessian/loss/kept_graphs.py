@@ -46,14 +46,7 @@ class KeptGraphs:
         return len(self._graphs)
 
     def get(self, index: int) -> FirstDerivatives | None:
-        """The graph of a batch, if it is kept.
-
-        Args:
-            index: Position among the frozen batches.
-
-        Returns:
-            Its first derivatives.
-        """
+        """First derivatives of a batch with their graph, if it is kept."""
         return self._graphs.get(index)
 
     def offer(
@@ -62,27 +55,24 @@ class KeptGraphs:
         first: FirstDerivatives,
         others: Sequence[Tensor],
         *,
-        is_pure: Callable[[], bool] = lambda: True,
+        compare_state: Callable[[], bool],
     ) -> bool:
-        """Keep one more graph, if there is room; to be settled by the caller.
+        """Keep one more graph for the time being, if there is room; to be settled by the caller.
 
         Args:
             index: Position among the frozen batches.
             first: With the graph.
             others: That are in memory anyway, a parameter first.
-            is_pure: Whether the step has left all state as it was. What it changes, a graph may
-                have saved, or read again where activations are recomputed: such a graph is of one
-                moment only.
-
-        Returns:
-            Whether it is kept, for the time being.
+            compare_state: Finds out whether the step has left all state as it was. What it changes,
+                a graph may have saved, or read again where activations are recomputed: such a graph
+                is of one moment only.
         """
         if self._is_closed:
             return False
         if self._limit is None:
             self._limit = int(SHARE * free_memory(others[0].device))
         self.unsettled = index
-        if not is_pure():
+        if not compare_state():
             self.reason = (
                 "Gradient graphs were not kept between products, as the step changes tensors or "
                 "attributes of the module."
@@ -99,11 +89,7 @@ class KeptGraphs:
         return True
 
     def settle(self, *, is_kept: bool) -> None:
-        """End an offer.
-
-        Args:
-            is_kept: Whether all processes have kept theirs; if not, no further ones are.
-        """
+        """End an offer: unless all processes have kept theirs, no further graphs are."""
         if not is_kept and self.unsettled is not None:
             self._graphs.pop(self.unsettled, None)
             self._sizes.pop(self.unsettled, None)
@@ -111,11 +97,7 @@ class KeptGraphs:
         self.unsettled = None
 
     def drop(self, reason: str | None = None) -> None:
-        """Let go of all graphs.
-
-        Args:
-            reason: Why there will be no others; None where they only have become invalid.
-        """
+        """Let go of all graphs; for good where there is a reason, not just other parameters."""
         self._graphs.clear()
         self._sizes.clear()
         self.unsettled = None

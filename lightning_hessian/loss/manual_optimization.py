@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
-from unittest.mock import patch
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -18,7 +17,7 @@ from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss.training_step import TrainingStep
 from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
-from lightning_hessian.sandbox import Sandbox
+from lightning_hessian.sandbox import Sandbox, replaced_attributes
 
 _TO_SAY_WHICH = (
     "Define `hessian_loss(self, batch, batch_idx)`, returning the loss to measure, or name another "
@@ -67,15 +66,7 @@ class ManualBackwardLoss:
         self._number = number
 
     def __call__(self, batch: Any, index: int) -> Tensor | None:
-        """Loss of one batch.
-
-        Args:
-            batch: As collated; left unchanged.
-            index: Passed as ``batch_idx``.
-
-        Returns:
-            The loss with its graph, or None where the step does not get to it.
-        """
+        """Loss of one batch with its graph, or None where the step does not get to it."""
         return self._run(batch, index, wanted=self._number or 0).loss
 
     def parameters(
@@ -223,21 +214,21 @@ def _nothing_moves(
     wrapped: Any = module.optimizers()
     with ExitStack() as stack:
 
-        def shadow(owner: object, name: str, value: object) -> None:
-            stack.enter_context(patch.object(owner, name, value))
+        def shadow(owner: object, **values: object) -> None:
+            stack.enter_context(replaced_attributes(owner, **values))
 
-        shadow(trainer.strategy, "backward", recorder.backward)
-        shadow(trainer.precision_plugin, "clip_gradients", _do_nothing)
-        shadow(torch.autograd, "backward", _refuse_backward)
+        shadow(trainer.strategy, backward=recorder.backward)
+        shadow(trainer.precision_plugin, clip_gradients=_do_nothing)
+        shadow(torch.autograd, backward=_refuse_backward)
         for each in wrapped if isinstance(wrapped, list) else [wrapped]:
-            shadow(each, "step", partial(recorder.step, each))
+            shadow(each, step=partial(recorder.step, each))
         for optimizer in trainer.optimizers:
-            shadow(optimizer, "step", partial(recorder.step, optimizer))
             # reading it for a parameter that never stepped would make an entry
             entries = {key: dict(entry) for key, entry in optimizer.state.items()}
-            shadow(optimizer, "state", defaultdict(dict, entries))
+            step = partial(recorder.step, optimizer)
+            shadow(optimizer, step=step, state=defaultdict(dict, entries))
         for config in trainer.lr_scheduler_configs:
-            shadow(config.scheduler, "step", _do_nothing)
+            shadow(config.scheduler, step=_do_nothing)
         yield
 
 

@@ -32,9 +32,6 @@ def module_loss(
             ``training_step``.
         are_transferred: Whether the batches went through conversion and hooks already.
 
-    Returns:
-        The loss of one batch.
-
     Raises:
         RefusedError: If there is no such method, or no manual optimisation.
     """

@@ -36,13 +36,10 @@ class ParameterSelection:
         """Select the parameters with ``requires_grad``, by name patterns if given.
 
         Args:
-            module: Where the parameters live.
+            module: Where the parameters live; their order is kept.
             patterns: Shell-style patterns such as ``encoder.*``; a tied parameter is selected when
                 any of its names matches. None selects all.
             trainable: Names of the parameters to select from, in place of ``requires_grad``.
-
-        Returns:
-            The selection, in the order of ``module.named_parameters()``.
 
         Raises:
             RefusedError: If nothing is trainable, no pattern is given, a pattern matches nothing
@@ -93,15 +90,12 @@ class ParameterSelection:
         return tuple(accumulate((p.numel() for p in self.tensors), initial=0))
 
     def blocks(self, patterns: Sequence[str] | Literal["modules"]) -> dict[str, Tensor]:
-        """Positions in the flat vector of parameters that belong together.
+        """Positions in the flat vector ``(m,)``, ascending, of parameters that belong together.
 
         Args:
             patterns: Shell-style patterns of names, each a block, which a tied parameter is in
                 when any of its names matches; ``modules`` for the parameters of one module each,
                 under the module's name, tied ones with the first.
-
-        Returns:
-            For each block the positions, ``(m,)``, ascending.
 
         Raises:
             RefusedError: If a pattern matches no selected parameter.
@@ -122,31 +116,18 @@ class ParameterSelection:
         for pattern, parts in members.items():
             if not parts:
                 raise RefusedError(
-                    f"`blocks` must match selected parameters, but {pattern!r} matches none. Names "
-                    f"look like {', '.join(self.names[:5])}."
+                    f"`parameter_blocks` must match selected parameters, but {pattern!r} matches "
+                    f"none. Names look like {', '.join(self.names[:5])}."
                 )
         return {name: torch.cat(parts) for name, parts in members.items()}
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """View a flat vector ``(size,)`` as tensors of the parameters' shapes.
-
-        Args:
-            vector: Contiguous.
-
-        Returns:
-            One view per parameter.
-        """
+        """View a contiguous flat vector ``(size,)`` as tensors of the parameters' shapes."""
         parts = vector.split([p.numel() for p in self.tensors])
         return [part.view(p.shape) for part, p in zip(parts, self.tensors, strict=True)]
 
     def add_flat(self, out: Tensor, pieces: Sequence[Tensor | None], weight: float) -> None:
-        """Add ``weight`` times shaped pieces into the flat vector ``out``; None adds nothing.
-
-        Args:
-            out: ``(size,)``, changed in place.
-            pieces: One tensor of a parameter's shape, or None, for each parameter.
-            weight: Factor of every piece.
-        """
+        """Add ``weight`` times shaped pieces into the flat vector ``out``; None adds nothing."""
         for offset, piece in zip(self.offsets[:-1], pieces, strict=True):
             if piece is not None:
                 dense = piece.to_dense() if piece.layout != torch.strided else piece

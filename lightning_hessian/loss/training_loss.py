@@ -1,78 +1,141 @@
-"""The training loss over the frozen batches as a function of the parameters, with derivatives."""
+"""The training loss over the frozen batches as a function of the parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.errors import NonFiniteError, StaleGraphError
-from lightning_hessian.loss.batch_losses import BatchLosses
-from lightning_hessian.loss.batch_products import BatchProducts
+from lightning_hessian.data import FrozenBatch, FrozenBatches
+from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss.gradient import Gradient, refuse_unusable
-from lightning_hessian.loss.kept_graphs import FirstDerivatives
-from lightning_hessian.processes import on_all_or_none
-from lightning_hessian.records import EXACT, ProductQuality
+from lightning_hessian.loss.parameters import ParameterSelection
+from lightning_hessian.loss.products import Products
+from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
+from lightning_hessian.sandbox import Sandbox
 
 T = TypeVar("T")
 
+BatchLoss = Callable[[Any, int], Tensor | None]
+"""The loss of one frozen batch with its graph, or None for a batch that training would skip."""
 
-class TrainingLoss(BatchLosses):
+
+class TrainingLoss:
     """``L(w) = sum_b (n_b / N) L_b(w)`` over the frozen batches ``b`` of weight ``n_b``.
 
     For a loss that is a mean over samples, the true batch sizes as weights make ``L`` independent
-    of how the samples are batched. A batch whose step returns None has no weight. Derivatives are
-    taken by reverse mode, twice, with respect to the module's real parameters; sums over batches
-    are in float64. A gradient costs one gradient unit, a block of ``b`` products one forward, one
-    backward and ``b`` second backwards; where the graph of the first derivatives was kept from an
-    earlier product, the second backwards alone.
+    of how the samples are batched. A batch whose step returns None has no weight. Each evaluation
+    starts from the same state. Derivatives are by the module's real parameters; sums over batches
+    are in float64.
 
     Several processes share the batches. Each method that sums over batches is then called on all of
     them at the same time, gives the same on each, and raises on all what fails on one.
 
     Args:
-        arguments: As :class:`BatchLosses`.
-        options: As :class:`BatchLosses`.
+        batch_loss: The loss of one batch.
+        sample: The frozen batches, or this process's share of them.
+        parameters: What to differentiate by.
+        sandbox: Entered by the caller; reset before each evaluation.
+        products: Makes the Hessian of this loss, such as :class:`ExactProducts`.
+        low_precision: Makes a faster one of fewer digits, where that is asked for.
+        poll: Called before each evaluation; raises if the measurement is to be abandoned.
+        processes: That share the batches, equally many each.
+        name: Which loss of the module it is; None for that of its ``training_step``.
 
     Attributes:
+        first_derivatives: By the selected parameters, of a batch's loss whose graph is not needed
+            any more; products that need other ones than autograd's own put theirs here.
+        skipped: Positions of batches that training would skip; known after a gradient.
         held_out: The same loss over samples that training does not see, if there are any.
-        rough: The same loss with faster products of fewer digits, if asked for.
     """
 
-    held_out: TrainingLoss | None = None
-    rough: TrainingLoss | None = None
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.batch_products = BatchProducts(
-            self._differentiate,
-            self.parameters,
-            self.batches,
-            self.graphs,
-            self._autocast,
-            lambda: self._sandbox.is_unchanged,
-            self._poll,
-        )
-        # positions of batches that training would skip, and the weight of the others: not known
-        # before the first gradient
+    def __init__(
+        self,
+        batch_loss: BatchLoss,
+        sample: FrozenBatches,
+        parameters: ParameterSelection,
+        sandbox: Sandbox,
+        *,
+        products: Callable[[TrainingLoss], Products],
+        low_precision: Callable[[TrainingLoss], Products] | None = None,
+        poll: Callable[[], None] | None = None,
+        processes: Processes | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name
+        self.processes = processes or SingleProcess()
+        self.sample = sample
+        self.parameters = parameters
+        self.poll = poll or _never_abandon
+        self.held_out: TrainingLoss | None = None
         self.skipped: set[int] = set()
+        self.first_derivatives: Callable[[Tensor], Sequence[Tensor | None]] = partial(
+            torch.autograd.grad, inputs=parameters.tensors, allow_unused=True
+        )
+        self._batch_loss = batch_loss
+        self._sandbox = sandbox
         self._total_weight = 0.0
+        self.products = products(self)
+        self.low_precision = None if low_precision is None else low_precision(self)
 
     @property
-    def products(self) -> ProductQuality:
-        """How :meth:`hessian_products` is made, and what it is off by as far as is known now."""
-        reason = self.graphs.reason if self.graphs.have_failed else None
-        return EXACT if reason is None else replace(EXACT, notes=(reason,))
+    def size(self) -> int:
+        """Number of selected scalars, ``n``."""
+        return self.parameters.size
+
+    @property
+    def device(self) -> torch.device:
+        """Of the first selected parameter."""
+        return self.parameters.tensors[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the derivatives."""
+        return self._sandbox.dtype
+
+    def compare_state(self) -> bool:
+        """Look at all state: True where the last evaluation has left it as it was."""
+        return self._sandbox.is_unchanged()
+
+    def evaluate(self, batch: FrozenBatch, *, seed: int | None = None) -> Tensor | None:
+        """Loss of any batch with its graph, from the state on entering the sandbox.
+
+        Args:
+            batch: To be evaluated.
+            seed: Of the step's random numbers; the batch's index when None.
+
+        Returns:
+            A scalar, or None for a batch that training would skip.
+
+        Raises:
+            RefusedError: If the step returns a loss of more than one element.
+            NonFiniteError: If the loss is NaN or infinite.
+        """
+        self.poll()
+        self._sandbox.reset(batch.index if seed is None else seed)
+        loss = self._batch_loss(batch.data, batch.index)
+        if loss is None:
+            return None
+        if loss.numel() != 1:
+            raise RefusedError(
+                f"the training loss must be a single number, got shape {tuple(loss.shape)}. "
+                "Reduce it by a mean in `training_step`."
+            )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the training loss must be finite, got {value} on frozen batch {batch.index}. "
+                "At such a point there is no Hessian; look for the first step with such a loss."
+            )
+        return loss.reshape(())
 
     def gradient(self) -> Gradient:
         """Loss and gradient over all frozen batches; costs one gradient unit.
-
-        Returns:
-            Both in float64, with the names of the parameters that get no gradient.
 
         Raises:
             RefusedError: If every batch is skipped, or no parameter gets a gradient.
@@ -83,7 +146,7 @@ class TrainingLoss(BatchLosses):
         total, total_weight = float(payload[end]), float(payload[end + 1])
         used = (payload[end + 2 :] > 0).tolist()
         refuse_unusable(
-            total_weight, used, self.parameters.names, num_batches=len(self.batches.batches)
+            total_weight, used, self.parameters.names, num_batches=len(self.sample.batches)
         )
         vector = payload[:end] / total_weight
         if not bool(vector.isfinite().all()):
@@ -99,104 +162,75 @@ class TrainingLoss(BatchLosses):
             unused=tuple(name for name, is_used in names if not is_used),
         )
 
-    @property
-    def total_weight(self) -> float:
-        """Of the batches that are not skipped; costs a gradient the first time.
-
-        Its errors are those of :meth:`gradient`.
-        """
+    def weigh(self) -> float:
+        """Weight of the batches that are not skipped; takes a gradient if there was none yet."""
         if self._total_weight == 0:
             self.gradient()
         return self._total_weight
 
-    def hessian_products(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors by the Hessian of ``L``.
+    def columns_of(self, vectors: Tensor) -> list[list[Tensor]]:
+        """Vectors ``(n, b)`` in pieces of the parameters' shapes, on all processes or on none."""
+        return on_all_or_none(
+            self.processes,
+            lambda: [self.parameters.split(v.contiguous()) for v in vectors.unbind(dim=1)],
+        )
 
-        Exact up to rounding: ``H v = d/dw (dL/dw . v)`` by a second backward through the graph of
-        the first, which all vectors of the block share.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)`` in the objective's type; columns are contiguous.
-
-        Raises:
-            NoExactProductsError: If an operation has no second derivative.
-            RefusedError: If there is no loss.
-            NonFiniteError: If the loss or the gradient is not finite.
-        """
-        count, total_weight = vectors.shape[1], self.total_weight
-        columns = self.columns_of(vectors)
-
-        def add(total: Tensor, index: int) -> None:
-            self.batch_products.add_to(total, index, columns)
-
-        total = self.sum_of_products(columns, count * self.size, add)
-        total /= total_weight
-        return total.view(count, self.size).to(self.dtype).T
-
-    def sum_of_products(
-        self, columns: list[list[Tensor]], length: int, add: Callable[[Tensor, int], None]
+    def sum_over_batches(
+        self,
+        length: int,
+        add: Callable[[Tensor, int], None],
+        *,
+        after_each: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Sum over the frozen batches what :attr:`batch_products` gives of them.
+        """Sum a vector ``(length,)`` in float64 over the frozen batches of all processes.
 
-        Where kept graphs turn out not to serve, all is computed once more with fresh ones.
+        The processes agree after each batch: a step may hold exchanges of its own, in which a
+        process would wait for ever for one that has failed before.
 
         Args:
-            columns: Vectors in pieces.
-            length: Of the sum.
-            add: As for :meth:`sum_over_batches`.
-
-        Returns:
-            ``(length,)`` float64, the same on all processes.
+            length: Of the vector.
+            add: Adds to it the contribution of the batch at a position.
+            after_each: Called with that position, on all processes alike.
         """
-        try:
-            if self.batch_products.is_unchecked:
-                on_all_or_none(self.processes, partial(self.batch_products.check, columns[0]))
-            return self.sum_over_batches(length, add)
-        except StaleGraphError as error:
-            self.graphs.drop(str(error))
-            return self.sum_over_batches(length, add)
+        total = on_all_or_none(
+            self.processes,
+            lambda: torch.zeros(length, dtype=torch.float64, device=self.device),
+        )
+        for index in range(len(self.sample.batches)):
+            on_all_or_none(self.processes, partial(add, total, index))
+            if after_each is not None:
+                after_each(index)
+        return self.processes.sum(total)
+
+    @contextmanager
+    def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
+        """Be at ``w + step * direction`` inside; the parameters' bits are put back at the end."""
+        self.products.forget()
+        if self.low_precision is not None:
+            self.low_precision.forget()
+        deltas = [step * piece for piece in self.parameters.split(direction.contiguous())]
+        with self._sandbox.displaced(self.parameters.tensors, deltas):
+            yield
 
     def run_on_all(self, compute: Callable[..., T], *tensors: Tensor) -> T:
-        """Compute something from this loss: what a conductor lets all processes do at once.
-
-        Args:
-            compute: Takes a :class:`TrainingLoss` and the tensors.
-            tensors: Passed on.
-
-        Returns:
-            What it gives.
-        """
+        """Compute something from this loss: what a conductor lets all processes do at once."""
         return compute(self, *tensors)
 
     def _add_gradient(self, payload: Tensor, index: int) -> None:
         """Add a batch's weighted gradient, weighted loss, weight, and which parameters are used."""
-        loss = self.evaluate_batch(index)
+        batch = self.sample.batches[index]
+        loss = self.evaluate(batch)
         if loss is None:
             self.skipped.add(index)
             return
-        end, weight = self.size, self.batches.batches[index].weight
-        payload[end] += weight * loss.detach().double()
-        payload[end + 1] += weight
+        end = self.size
+        payload[end] += batch.weight * loss.detach().double()
+        payload[end + 1] += batch.weight
         if loss.requires_grad:
-            pieces = self._first_derivatives(weight * loss)
+            pieces = self.first_derivatives(batch.weight * loss)
             self.parameters.add_flat(payload[:end], pieces, 1.0)
             payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
 
-    def _differentiate(self, index: int) -> FirstDerivatives:
-        """First derivatives of a batch's weighted loss, with their graph."""
-        loss = self.evaluate_batch(index)
-        tensors = self.parameters.tensors
-        if loss is None or not loss.requires_grad:
-            return [None] * len(tensors)
-        # the loss is weighted, not its derivatives: where a step exchanges tensors, the derivative
-        # at this process's parameters is of the sum of all processes' losses
-        weighted = self.batches.batches[index].weight * loss
-        with self._autocast():
-            return torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
 
-    def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
-        """By the selected parameters, of a batch's loss whose graph is not needed any more."""
-        return torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True)
+def _never_abandon() -> None:
+    """Stand for a poll where nothing may end the measurement."""

@@ -59,18 +59,7 @@ class TrainingStep:
         )
 
     def __call__(self, batch: Any, index: int) -> Tensor | None:
-        """Loss of one batch.
-
-        Args:
-            batch: As collated; left unchanged.
-            index: Passed as ``batch_idx``.
-
-        Returns:
-            The loss with its graph, or None where training would skip the batch.
-
-        Raises:
-            RefusedError: If the step returns something that holds no loss.
-        """
+        """Loss of one batch with its graph, or None where training would skip the batch."""
         output = self.run(batch, index)
         name = f"`{self.name or 'training_step'}`"
         if isinstance(output, Mapping):
@@ -88,15 +77,7 @@ class TrainingStep:
         )
 
     def run(self, batch: Any, index: int) -> Any:
-        """Call the step.
-
-        Args:
-            batch: As collated; left unchanged.
-            index: Passed as ``batch_idx``.
-
-        Returns:
-            What the step returns.
-        """
+        """Call the step on a copy of the batch, as collated; gives what the step returns."""
         own = copy.deepcopy(batch)
         with _no_optimizer_steps():
             if self._takes_iterator:

@@ -1,15 +1,20 @@
 """What can be asked for: each option spelled once, checked where it is given."""
 
-from lightning_hessian.options.loss import LossOptions, SweepPrecision
-from lightning_hessian.options.loss_difference import DifferenceOptions, Plane
-from lightning_hessian.options.pyhessian import PyHessianOptions
+from lightning_hessian.options.loss import Loss
+from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
+from lightning_hessian.options.loss_setup import LossSetup
+from lightning_hessian.options.pyhessian import PyHessian
+from lightning_hessian.options.solver import Krylov, Solver
 from lightning_hessian.options.spectrum import SpectrumOptions
 
 __all__ = [
     "DifferenceOptions",
-    "LossOptions",
-    "Plane",
-    "PyHessianOptions",
+    "Krylov",
+    "Loss",
+    "LossSetup",
+    "Perturbations",
+    "PyHessian",
+    "Solver",
     "SpectrumOptions",
-    "SweepPrecision",
+    "Surface",
 ]

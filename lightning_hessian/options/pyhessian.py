@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from lightning_hessian.options.checks import check_whole, is_number
+from lightning_hessian.options.solver import Solver
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PyHessianOptions:
-    """When PyHessian stops: each method's parameters under its name, with PyHessian's defaults.
+@dataclass(frozen=True, kw_only=True)
+class PyHessian(Solver):
+    """PyHessian 0.1 itself, with its own stopping rules and its defaults.
 
-    The number of eigenvalues, its ``top_n``, is not among them, as every engine has it.
+    Each method's parameters stand under its name. The number of eigenvalues, PyHessian's ``top_n``,
+    is ``num_eigenvalues``, as for every solver.
 
-    Attributes:
+    Args:
         eigenvalues_maxIter: Most products for one eigenvalue.
         eigenvalues_tol: Relative change of the Rayleigh quotient at which one is taken.
         trace_maxIter: Most probes for the trace.
@@ -26,6 +27,10 @@ class PyHessianOptions:
 
     Raises:
         ValueError: If an option is out of its range.
+
+    Example:
+        >>> from lightning_hessian import HessianSpectrum, PyHessian
+        >>> callback = HessianSpectrum(solver=PyHessian(trace_tol=1e-4))
     """
 
     eigenvalues_maxIter: int = 100
@@ -38,62 +43,21 @@ class PyHessianOptions:
 
     def __post_init__(self) -> None:
         for name in ("eigenvalues_maxIter", "trace_maxIter", "density_iter", "density_n_v"):
-            count = getattr(self, name)
-            if type(count) is not int or count < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, got {count!r}.")
+            check_whole(name, getattr(self, name), 1)
         for name in ("eigenvalues_tol", "trace_tol"):
             tolerance = getattr(self, name)
-            if not (_is_number(tolerance) and tolerance >= 0):
+            if not (is_number(tolerance) and tolerance >= 0):
                 raise ValueError(
                     f"`{name}` must be a finite number of at least 0, got {tolerance!r}."
                 )
         variance = self.density_sigma_squared
-        if not (_is_number(variance) and variance > 0):
+        if not (is_number(variance) and variance > 0):
             raise ValueError(
                 f"`density_sigma_squared` must be positive and finite, got {variance!r}."
             )
 
-    @classmethod
-    def of(cls, options: PyHessianOptions | Mapping[str, Any] | None) -> PyHessianOptions:
-        """Options as a user gives them.
-
-        Args:
-            options: Themselves, some of them by name, or None for PyHessian's defaults.
-
-        Returns:
-            The options.
-
-        Raises:
-            ValueError: If a name is unknown or a value out of its range.
-        """
-        if isinstance(options, PyHessianOptions):
-            return options
-        known = [field.name for field in fields(cls)]
-        given = dict(options or {})
-        for name in given:
-            if name not in known:
-                raise ValueError(
-                    f"`pyhessian` must hold options out of {', '.join(known)}, got {name!r}. "
-                    "PyHessian's `top_n` is `num_eigenvalues`."
-                )
-        return cls(**given)
-
     def max_hvps(self, size: int, *, num_eigenvalues: int, trace: bool, density: bool) -> int:
-        """Bound on the products of one measurement.
-
-        Args:
-            size: Number of parameters.
-            num_eigenvalues: Asked for.
-            trace: Whether it is asked for.
-            density: Whether it is asked for.
-
-        Returns:
-            What is spent if no stopping rule is ever met.
-        """
+        """What is spent on ``size`` parameters if no stopping rule is ever met."""
         eigenvalues = min(num_eigenvalues, size) * self.eigenvalues_maxIter
         runs = self.density_n_v * min(self.density_iter, size)
         return eigenvalues + trace * self.trace_maxIter + density * runs
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -111,39 +111,17 @@ class LightningProcesses:
         self._broadcast = broadcast
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over the processes.
-
-        Args:
-            tensor: Of the same shape and type on each; changed.
-
-        Returns:
-            The sum.
-        """
+        """Sum tensors of one shape and type; the one given changes."""
         return self._reduce(tensor.contiguous())
 
     def broadcast(self, thing: T, source: int = 0) -> T:
-        """Send an object to all processes.
-
-        Args:
-            thing: Can be pickled; its tensors are on the CPU.
-            source: The process whose thing it is.
-
-        Returns:
-            The thing of process ``source``.
-        """
+        """Send what can be pickled, its tensors on the CPU, from process ``source`` to all."""
         sent: T = self._broadcast(thing, src=source)
         return sent
 
 
 def processes_of(host: Trainer | Fabric) -> Processes:
-    """The processes that train together.
-
-    Args:
-        host: Runs the training.
-
-    Returns:
-        :class:`SingleProcess` for a single process.
-    """
+    """The processes that train together."""
     if host.world_size == 1:
         return SingleProcess()
     strategy: Any = host.strategy
@@ -169,15 +147,9 @@ def _sum_in_group(tensor: Tensor) -> Tensor:
 def on_all_or_none(processes: Processes, function: Callable[[], T]) -> T:
     """Run a function that may fail on one process, and fail on all if it does on any.
 
-    A process that left by an error of its own would leave the others waiting for it in their next
-    exchange. The function exchanges nothing itself, or only by agreement.
-
-    Args:
-        processes: Each calls this at the same time.
-        function: Run on each.
-
-    Returns:
-        What it returns on this process.
+    Each calls this at the same time. A process that left by an error of its own would leave the
+    others waiting for it in their next exchange. The function exchanges nothing itself, or only by
+    agreement.
 
     Raises:
         Exception: The first failing process's, on all: as it was if it is the only process or its
@@ -201,30 +173,14 @@ def on_all_or_none(processes: Processes, function: Callable[[], T]) -> T:
 
 
 def any_process(processes: Processes, fact: bool) -> bool:
-    """Whether something holds on any process; the same answer on all.
-
-    Args:
-        processes: Each calls this at the same time.
-        fact: Whether it holds on this one.
-
-    Returns:
-        Whether it holds on any.
-    """
+    """Whether something holds on any process; each calls this, and gets the same answer."""
     flag = torch.full((1,), float(fact), dtype=torch.float64, device=processes.device)
     return bool(processes.sum(flag))
 
 
 @contextmanager
 def enter_on_all(processes: Processes, manager: AbstractContextManager[T]) -> Iterator[T]:
-    """Enter and leave a context manager by agreement.
-
-    Args:
-        processes: Each calls this at the same time, and leaves the block the same way.
-        manager: Of this process.
-
-    Yields:
-        What this process's manager gives.
-    """
+    """Enter and leave a context manager by agreement; each process leaves the block alike."""
     stack = ExitStack()
     try:
         yield on_all_or_none(processes, lambda: stack.enter_context(manager))

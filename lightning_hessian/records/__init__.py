@@ -1,47 +1,78 @@
-"""Frozen records of what was measured: values with their errors, plain floats and CPU tensors."""
+"""Frozen records of what was measured: values with their errors, and how they are shown."""
 
-from lightning_hessian.records.estimates import (
-    BlockTraces,
-    Eigenvalues,
-    NegativeMass,
-    SpectralDensity,
-    Spectrum,
-    TraceEstimate,
-)
+from lightning_hessian.records.declarations import Declared, declared
+from lightning_hessian.records.estimate import BoundedEstimate, Estimate, EstimateWithBand
 from lightning_hessian.records.json_values import JsonValue
 from lightning_hessian.records.loss_difference import (
     LossDifferenceReport,
     SampleMethod,
     Separability,
 )
-from lightning_hessian.records.loss_statistics import (
+from lightning_hessian.records.loss_difference_parts import (
+    DerivativeSpread,
+    DifferenceCurves,
     HeldOutLosses,
+    HessianDifferences,
+    LossSpread,
     LossSurface,
     NeighbourhoodVariance,
-    OrderStatistics,
 )
 from lightning_hessian.records.note import Note
-from lightning_hessian.records.product_quality import EXACT, ProductQuality
+from lightning_hessian.records.output import (
+    Band,
+    Column,
+    Derived,
+    Kind,
+    Lines,
+    Shown,
+    derived,
+    shown,
+)
+from lightning_hessian.records.product_quality import EXACT, HvpMethod, ProductQuality
 from lightning_hessian.records.report import Mode, Report, Weights
 from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.records.sampling_error import SamplingError
-from lightning_hessian.records.spectrum_report import Engine, HvpMethod, SpectrumReport
+from lightning_hessian.records.spectrum_parts import (
+    BlockTraces,
+    Eigenvalues,
+    EigenvectorOverlap,
+    NegativeMass,
+    ParameterBlock,
+    SpectralDensity,
+    Spectrum,
+    TraceEstimate,
+)
+from lightning_hessian.records.spectrum_report import Engine, SpectrumReport
 
 __all__ = [
     "EXACT",
+    "Band",
     "BlockTraces",
+    "BoundedEstimate",
+    "Column",
+    "Declared",
+    "DerivativeSpread",
+    "Derived",
+    "DifferenceCurves",
     "Eigenvalues",
+    "EigenvectorOverlap",
     "Engine",
+    "Estimate",
+    "EstimateWithBand",
     "HeldOutLosses",
+    "HessianDifferences",
     "HvpMethod",
     "JsonValue",
+    "Kind",
+    "Lines",
     "LossDifferenceReport",
+    "LossSpread",
     "LossSurface",
     "Mode",
     "NegativeMass",
     "NeighbourhoodVariance",
     "Note",
-    "OrderStatistics",
+    "ParameterBlock",
     "ProductQuality",
     "Report",
     "RequiredSampleSize",
@@ -49,9 +80,13 @@ __all__ = [
     "SampleSizeRule",
     "SamplingError",
     "Separability",
+    "Shown",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
     "TraceEstimate",
     "Weights",
+    "declared",
+    "derived",
+    "shown",
 ]

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_hessian.records.note import Note
+
 JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
 Record = TypeVar("Record")
 
@@ -60,6 +62,8 @@ def _primitive(value: object) -> JsonValue:
         return [_primitive(item) for item in value]
     if dataclasses.is_dataclass(value):
         return to_primitives(value)
+    if isinstance(value, Note):
+        return {"code": value.code, "text": str(value)}
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a report holds a {type(value).__name__}, which has no primitive form.")
@@ -71,6 +75,8 @@ def _parsed(value: Any, hint: Any) -> Any:
     if hint is Tensor:
         is_flags = bool(value) and isinstance(value[0], bool)
         return torch.tensor(_numbers(value), dtype=torch.bool if is_flags else torch.float64)
+    if hint is Note:
+        return Note(value["code"], value["text"]) if isinstance(value, Mapping) else value
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_parsed(item, inner) for item in value)
@@ -84,6 +90,8 @@ def _numbers(value: Any) -> Any:
     """A list of numbers, also within lists, with what JSON has none for: None, and ``"inf"``."""
     if isinstance(value, list):
         return [_numbers(item) for item in value]
+    if isinstance(value, Note):
+        return {"code": value.code, "text": str(value)}
     if value is None or isinstance(value, str):
         return float(value or "nan")
     return value

@@ -30,6 +30,6 @@ class Note(str):
         note.code = code
         return note
 
-    def __getnewargs__(self) -> tuple[str, str]:
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
         """What a copy, or another process, makes it of."""
         return self.code, str(self)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-from lightning_hessian.records.spectrum_report import HvpMethod
+from lightning_hessian.records.note import Note
+from lightning_hessian.records.output import shown
+
+HvpMethod = Literal["exact", "finite_difference"]
+"""``exact``: double backward. ``finite_difference``: central differences of gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +25,19 @@ class ProductQuality:
     """
 
     method: HvpMethod = "exact"
-    error: float = 0.0
+    error: float = field(
+        default=0.0,
+        metadata=shown(
+            "hvp_error",
+            doc=(
+                "where products are differences of gradients: what they are off by, part of every "
+                "bound and of the trace's interval"
+            ),
+            unit="loss per squared parameter unit",
+        ),
+    )
     trace_error: float = 0.0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 EXACT = ProductQuality()

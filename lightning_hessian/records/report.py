@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
 from typing_extensions import Self
 
 from lightning_hessian.records.json_values import JsonValue, from_primitives, to_primitives
+from lightning_hessian.records.note import Note
+from lightning_hessian.records.output import LAST, Column, derived, shown
 
 Mode = Literal["eval", "train"]
 """``eval``: dropout off, running statistics. ``train``: fixed dropout masks, batch statistics."""
@@ -19,10 +19,8 @@ Mode = Literal["eval", "train"]
 Weights = Literal["current", "averaged"]
 """``current``: those that the optimiser moves. ``averaged``: of a weight-averaging callback."""
 
-
-def no_numbers() -> Tensor:
-    """What stands for numbers that were not measured."""
-    return torch.empty(0, dtype=torch.float64)
+LOSS_COLUMN = Column("loss", 8, "{:.4f}", place=1)
+NUM_HVPS = "Hessian-vector products that the measurement cost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,22 +48,62 @@ class Report:
         failure: None, or why there are no numbers.
     """
 
-    loss: float = math.nan
+    title: ClassVar[str]
+    """Of the Custom Scalars page."""
+
+    loss: float = field(
+        default=math.nan,
+        metadata=shown(
+            "loss",
+            doc="training loss on the frozen samples",
+            unit="loss",
+            columns=(LOSS_COLUMN,),
+        ),
+    )
     num_parameters: int = 0
     num_samples: int = 0
     data: str = ""
     mode: Mode = "eval"
     loss_name: str | None = None
     weights: Weights = "current"
-    num_hvps: int = 0
-    seconds: float = math.nan
-    overhead: float = math.nan
-    num_skipped: int = 0
+    num_hvps: int = field(default=0, metadata=shown("num_hvps", doc=NUM_HVPS, unit="products"))
+    seconds: float = field(
+        default=math.nan,
+        metadata=shown(
+            "seconds",
+            doc="what the measurement took",
+            unit="s",
+            columns=(Column("seconds", 8, "{:.2f}", place=LAST + 1),),
+            in_failure=True,
+        ),
+    )
+    overhead: float = field(
+        default=math.nan,
+        metadata=shown(
+            "overhead",
+            doc="what all measurements took so far, over the training's time",
+            in_failure=True,
+        ),
+    )
+    num_skipped: int = field(
+        default=0,
+        metadata=shown(
+            "num_skipped", doc="due moments left out since the last report", in_failure=True
+        ),
+    )
     epoch: int = 0
-    global_step: int = 0
+    global_step: int = field(default=0, metadata=shown(columns=(Column("step", 6, "{}", place=0),)))
     ckpt_path: str | None = None
-    notes: tuple[str, ...] = ()
-    failure: str | None = None
+    notes: tuple[Note, ...] = ()
+    failure: str | None = field(
+        default=None,
+        metadata=shown("failure", doc="why there are no numbers", kind="text", in_failure=True),
+    )
+
+    @derived(shown("failed", doc="1 where there are no numbers", in_failure=True))
+    def failed(self) -> bool:
+        """Whether there are no numbers."""
+        return self.failure is not None
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The report in primitives, fit for JSON and for a checkpoint's callback state.

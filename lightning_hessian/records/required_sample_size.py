@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from lightning_hessian.theory import (
+from lightning_hessian.records.estimate import Estimate
+from lightning_hessian.records.output import shown
+from lightning_hessian.statistics import (
     sample_size_by_mean_abs,
     sample_size_by_rms,
     sample_size_uniform,
@@ -38,9 +40,9 @@ class RequiredSampleSize:
         assumption: What has to hold for it, a clause after "if".
     """
 
-    size: int
-    lower: int
-    upper: int
+    size: int = field(metadata=shown(""))
+    lower: int = field(metadata=shown("_lower", error_of="size", doc="95 % interval"))
+    upper: int = field(metadata=shown("_upper", error_of="size", doc="95 % interval"))
     threshold: float
     rule: SampleSizeRule
     is_extrapolated: bool
@@ -51,20 +53,12 @@ class Spread(Protocol):
     """What the rules need to know of a set of losses: ``S^2`` and ``MAD`` with their errors."""
 
     @property
-    def variance(self) -> float:
+    def variance(self) -> Estimate:
         """``S^2``."""
 
     @property
-    def variance_standard_error(self) -> float:
-        """Of ``S^2``."""
-
-    @property
-    def mean_absolute_deviation(self) -> float:
+    def mean_absolute_deviation(self) -> Estimate:
         """``MAD``."""
-
-    @property
-    def mean_absolute_deviation_standard_error(self) -> float:
-        """Of ``MAD``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +67,11 @@ class FurtherLosses:
 
     Attributes:
         variance: Mean squared distance to that mean.
-        variance_standard_error: Of ``variance``.
         mean_absolute_deviation: Mean distance to it.
-        mean_absolute_deviation_standard_error: Of that.
     """
 
-    variance: float
-    variance_standard_error: float
-    mean_absolute_deviation: float
-    mean_absolute_deviation_standard_error: float
+    variance: Estimate
+    mean_absolute_deviation: Estimate
 
 
 def required_sample_size(
@@ -132,7 +122,7 @@ def required_sample_size(
             inside = sample_size_by_rms(variance, threshold)
             outside = sample_size_by_rms(new_variance, threshold)
         elif rule == "mean_abs":
-            level = measured.mean_absolute_deviation
+            level = measured.mean_absolute_deviation.value
             scale = deviation / level if level > 0 else 1.0
             curve = _interpolated(sample_sizes, scale * mean_distances)
             inside = _first_below(lambda k: curve(k) / (k + 1), threshold, num_samples)
@@ -195,8 +185,8 @@ def difference_clause(num_samples: int, further: Spread) -> str:
     Returns:
         The mean absolute difference at ``N`` with its standard error, in words.
     """
-    value = further.mean_absolute_deviation / (num_samples + 1)
-    error = further.mean_absolute_deviation_standard_error / (num_samples + 1)
+    value = further.mean_absolute_deviation.value / (num_samples + 1)
+    error = further.mean_absolute_deviation.standard_error / (num_samples + 1)
     return (
         f"with {num_samples:,} samples one more sample moves the loss by "
         f"{_with_error(value, error)}"
@@ -205,12 +195,13 @@ def difference_clause(num_samples: int, further: Spread) -> str:
 
 def _shifted(losses: Spread, errors: float) -> tuple[float, float]:
     """``S^2`` and ``MAD``, so many standard errors up; an error that is unknown counts as 0."""
-    pairs = (
-        (losses.variance, losses.variance_standard_error),
-        (losses.mean_absolute_deviation, losses.mean_absolute_deviation_standard_error),
-    )
     variance, deviation = (
-        max(0.0, value + errors * (0.0 if math.isnan(error) else error)) for value, error in pairs
+        max(
+            0.0,
+            estimate.value
+            + errors * (0.0 if math.isnan(estimate.standard_error) else estimate.standard_error),
+        )
+        for estimate in (losses.variance, losses.mean_absolute_deviation)
     )
     return variance, deviation
 

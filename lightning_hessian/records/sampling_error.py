@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from lightning_hessian.records.note import Note
+from lightning_hessian.records.output import shown
+from lightning_hessian.records.spectrum_parts import PER_SQUARED_PARAMETER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,15 +40,51 @@ class SamplingError:
     population: int | None
     num_samples: int
     num_batches: int
-    eigenvalue_errors: Tensor
+    eigenvalue_errors: Tensor = field(
+        metadata=shown(
+            "eig_{i}_sampling_error",
+            doc="standard error of a largest eigenvalue, as that of the full training set",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
     eigenvalue_biases: Tensor
-    smallest_errors: Tensor
+    smallest_errors: Tensor = field(
+        metadata=shown(
+            "eig_min_{i}_sampling_error",
+            doc="standard error of a smallest eigenvalue, as that of the full training set",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
     smallest_biases: Tensor
-    largest_interval: tuple[float, float]
-    trace_error: float
-    density_distance: float
+    largest_interval: tuple[float, float] = field(
+        metadata=shown(
+            "eig_1_full_lower",
+            "eig_1_full_upper",
+            doc="95 % interval of the full training set's largest eigenvalue",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
+    trace_error: float = field(
+        metadata=shown(
+            "trace_sampling_error",
+            doc="standard error of the trace, as that of the full training set",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
+    density_distance: float = field(
+        metadata=shown(
+            "density_sampling_distance",
+            doc="95 % bound of the Wasserstein distance to the full training set's density",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
     num_hvps: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def is_of_a_part(self) -> bool:
+        """Whether the samples are fewer than the population."""
+        return self.population != self.num_samples
 
     @property
     def largest_margin(self) -> float:

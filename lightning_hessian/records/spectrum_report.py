@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from lightning_hessian.records.estimates import SpectralDensity
-from lightning_hessian.records.report import Report, no_numbers
+from lightning_hessian.records.output import LAST, Band, Column, Lines, shown
+from lightning_hessian.records.product_quality import EXACT, ProductQuality
+from lightning_hessian.records.report import NUM_HVPS, Report
 from lightning_hessian.records.sampling_error import SamplingError
+from lightning_hessian.records.spectrum_parts import (
+    PER_SQUARED_PARAMETER,
+    Eigenvalues,
+    EigenvectorOverlap,
+    NegativeMass,
+    ParameterBlock,
+    SpectralDensity,
+    TraceEstimate,
+)
 
 Engine = Literal["krylov", "pyhessian"]
 """``krylov``: this package's own. ``pyhessian``: PyHessian, as published."""
-
-HvpMethod = Literal["exact", "finite_difference"]
-"""``exact``: double backward. ``finite_difference``: central differences of gradients."""
-
-
-def _no_flags() -> Tensor:
-    return torch.empty(0, dtype=torch.bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,66 +33,108 @@ class SpectrumReport(Report):
     are those of :class:`Report`.
 
     Attributes:
-        eigenvalues: ``(k,)`` float64, largest first (algebraically).
-        residual_bounds: ``(k,)`` an eigenvalue lies within this distance.
-        converged: ``(k,)`` bool, whether the bound meets ``rtol``.
-        smallest_eigenvalues: ``(k',)`` float64, most negative first.
-        smallest_residual_bounds: ``(k',)``.
-        smallest_converged: ``(k',)`` bool.
-        trace: Sum of all eigenvalues.
-        trace_standard_error: Of the trace.
-        trace_interval: 95 % confidence interval of the trace.
-        density: Distribution of the eigenvalues, or None.
-        negative_fraction: Share of eigenvalues below ``-negative_threshold``.
-        negative_fraction_bracket: Its lower and upper bound.
-        negative_threshold: In eigenvalue units.
+        largest: The largest eigenvalues (algebraically), largest first.
+        smallest: The smallest, most negative first.
+        trace: Sum of all eigenvalues; its errors include that of the products.
+        density: Distribution of the eigenvalues.
+        negative_mass: Share of the eigenvalues below zero.
         gradient_norm: Euclidean norm of the gradient of the loss.
-        hvp: ``exact`` products, or differences of gradients.
-        hvp_error: Estimated norm of what the products are off by, in eigenvalue units; part of
-            every bound. Zero where they are exact.
-        gradient_seconds: One gradient over the frozen samples: the unit of cost.
-        unused_parameters: Names of selected parameters that the loss does not depend on.
+        products: How Hessian-vector products were made, and what they are off by: part of every
+            bound.
         sampling: How far the full training set's numbers may be from these; None where it was not
             asked for, or there are no exact products.
-        blocks: Names of the diagonal blocks that were asked for.
-        block_traces: ``(B,)`` their traces.
-        block_trace_standard_errors: ``(B,)``.
-        block_eigenvalues: ``(B, j)`` largest eigenvalues of each block, ``nan`` where it has fewer.
-        block_residual_bounds: ``(B, j)``.
-        eigenvector_overlaps: ``(k,)`` cosine between each of the largest eigenvalues' vectors and
-            its partner in the report before, 0 to 1; ``nan`` without one.
-        eigenvector_partners: ``(k,)`` number of that partner, from 0; -1 without one.
-        subspace_overlap: Share of the one set of vectors in the span of the other, 0 to 1.
+        blocks: The diagonal blocks that were asked for.
+        overlap: Of the eigenvectors with those of the report before.
+        unused_parameters: Names of selected parameters that the loss does not depend on.
+        gradient_seconds: One gradient over the frozen samples: the unit of cost.
         graph_bytes: Memory of the gradient graphs that were kept between products.
         engine: What computed it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_hessian.records import Eigenvalues
+        >>> report = SpectrumReport(largest=Eigenvalues(values=torch.tensor([4.0, 1.0])))
+        >>> report.largest.values.tolist(), report.trace
+        ([4.0, 1.0], None)
     """
 
-    eigenvalues: Tensor = field(default_factory=no_numbers)
-    residual_bounds: Tensor = field(default_factory=no_numbers)
-    converged: Tensor = field(default_factory=_no_flags)
-    smallest_eigenvalues: Tensor = field(default_factory=no_numbers)
-    smallest_residual_bounds: Tensor = field(default_factory=no_numbers)
-    smallest_converged: Tensor = field(default_factory=_no_flags)
-    trace: float = math.nan
-    trace_standard_error: float = math.nan
-    trace_interval: tuple[float, float] = (math.nan, math.nan)
-    density: SpectralDensity | None = None
-    negative_fraction: float = math.nan
-    negative_fraction_bracket: tuple[float, float] = (math.nan, math.nan)
-    negative_threshold: float = math.nan
-    gradient_norm: float = math.nan
-    hvp: HvpMethod = "exact"
-    hvp_error: float = 0.0
-    gradient_seconds: float = math.nan
+    title: ClassVar[str] = "Hessian of the training loss"
+
+    largest: Eigenvalues = field(
+        default_factory=Eigenvalues,
+        metadata=shown(
+            "eig",
+            doc="largest eigenvalues (algebraically), `num_eigenvalues` of them",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Lines("largest eigenvalues"),
+            columns=(Column("largest eigenvalue", 21),),
+        ),
+    )
+    smallest: Eigenvalues = field(
+        default_factory=Eigenvalues,
+        metadata=shown(
+            "eig_min",
+            doc="smallest, most negative eigenvalues, `num_smallest` of them",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Lines("most negative eigenvalues"),
+            columns=(Column("smallest eigenvalue", 22),),
+        ),
+    )
+    trace: TraceEstimate | None = field(
+        default=None,
+        metadata=shown(
+            "trace",
+            doc="sum of all eigenvalues",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Band("trace and its 95 % interval"),
+            columns=(Column("trace", 17),),
+        ),
+    )
+    density: SpectralDensity | None = field(
+        default=None,
+        metadata=shown(
+            "density",
+            "density_symlog",
+            doc=(
+                "eigenvalues over training; the second over `sign(x) log10(1 + abs(x) / 0.001)`, "
+                "which opens the bulk"
+            ),
+            kind="histogram",
+        ),
+    )
+    negative_mass: NegativeMass | None = field(
+        default=None,
+        metadata=shown(
+            "negative_",
+            columns=(Column("negative share", 16, "{0.bracket[0]:.3f} to {0.bracket[1]:.3f}"),),
+        ),
+    )
+    gradient_norm: float = field(
+        default=math.nan,
+        metadata=shown(
+            "gradient_norm",
+            doc="norm of the loss's gradient on the frozen samples",
+            unit="loss per parameter unit",
+        ),
+    )
+    products: ProductQuality = field(
+        default=EXACT, metadata=shown("", when=lambda products: products.method != "exact")
+    )
+    sampling: SamplingError | None = field(
+        default=None, metadata=shown("", when=lambda sampling: sampling.is_of_a_part)
+    )
+    blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
+    overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
     unused_parameters: tuple[str, ...] = ()
-    sampling: SamplingError | None = None
-    blocks: tuple[str, ...] = ()
-    block_traces: Tensor = field(default_factory=no_numbers)
-    block_trace_standard_errors: Tensor = field(default_factory=no_numbers)
-    block_eigenvalues: Tensor = field(default_factory=no_numbers)
-    block_residual_bounds: Tensor = field(default_factory=no_numbers)
-    eigenvector_overlaps: Tensor = field(default_factory=no_numbers)
-    eigenvector_partners: Tensor = field(default_factory=no_numbers)
-    subspace_overlap: float = math.nan
+    gradient_seconds: float = math.nan
     graph_bytes: int = 0
     engine: Engine = "krylov"
+    num_hvps: int = field(
+        default=0,
+        metadata=shown(
+            "num_hvps",
+            doc=NUM_HVPS,
+            unit="products",
+            columns=(Column("HVPs", 5, "{}", place=LAST),),
+        ),
+    )

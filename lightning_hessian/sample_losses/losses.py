@@ -18,35 +18,40 @@ from lightning_hessian.errors import (
 )
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
-from lightning_hessian.records import SampleMethod, Separability
+from lightning_hessian.records import Note, SampleMethod, Separability
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of, losses_alone
 from lightning_hessian.sample_losses.reductions import Reductions
 from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
-    is_made_of_parts,
+    compare_with_halves,
     some_of,
     tolerance,
     unlike_the_handful,
 )
 
-_NOTES: dict[Separability | None, tuple[str, ...]] = {
-    "mean": (),
-    "sum": ("The loss of a batch is the sum of its samples' losses; here it is their mean.",),
-    "weighted mean": (
+_NOTES: dict[Separability | None, Note] = {
+    "sum": Note(
+        "loss-is-sum",
+        "The loss of a batch is the sum of its samples' losses; here it is their mean.",
+    ),
+    "weighted mean": Note(
+        "loss-is-weighted-mean",
         "Training weighs samples within a batch, perhaps by their number of tokens or by weights "
         "in the data. Here the loss of each sample alone counts alike, so that their mean is not "
         "quite the loss of a batch.",
     ),
-    None: (
+    None: Note(
+        "mean-not-verified",
         "That a batch's loss is a mean over its samples could not be verified, as no two samples "
         "fit into one batch.",
     ),
 }
 
-_TOO_SMALL = (
+_TOO_SMALL = Note(
+    "losses-too-small",
     "All losses are so near to zero that it could not be verified whether a batch's loss is a mean "
-    "over its samples, nor whether they are read off it rightly. Give `precision=64`."
+    "over its samples, nor whether they are read off it rightly. Give `precision=64`.",
 )
 MANY_TOLERANCES = 100
 
@@ -65,11 +70,11 @@ class SampleLosses:
     values: Tensor
     separability: Separability
     method: SampleMethod
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
-    """Compute the loss that the step gives for each frozen sample alone.
+    """Compute the loss ``(N,)`` that the step gives for each frozen sample of all processes alone.
 
     It is read off the step's own run on whole batches, see :class:`Reductions`, where that agrees
     with the step on a handful of samples one by one, and on two of a batch of each other size; else
@@ -77,12 +82,6 @@ def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
     time, on the handful and on two parts of every batch, these with other random numbers.
 
     Costs three passes over the samples without derivatives, or one call of the step for each.
-
-    Args:
-        loss: At the present parameters.
-
-    Returns:
-        The losses of all processes' samples.
 
     Raises:
         RefusedError: If the loss of a batch is not made of the losses of its samples, the step
@@ -95,15 +94,9 @@ def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
 def sample_losses_at(
     loss: TrainingLoss | Conductor, displacement: Tensor, *, method: SampleMethod
 ) -> Tensor:
-    """Compute the losses of single samples at ``w + displacement``.
+    """Compute the losses ``(N,)`` of single samples at ``w + displacement``.
 
-    Args:
-        loss: At the present parameters ``w``.
-        displacement: ``(n,)``.
-        method: Found to be right at ``w``; verified no more.
-
-    Returns:
-        ``(N,)`` float64.
+    The method was found to be right at ``w``; it is verified no more. Costs one pass.
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite there.
@@ -112,17 +105,7 @@ def sample_losses_at(
 
 
 def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] | None:
-    """Compute the losses of the samples that training does not see.
-
-    Args:
-        loss: Of the samples that it sees.
-
-    Returns:
-        The losses and what they are of, in words; None without such samples.
-
-    Raises:
-        RefusedError: If they cannot be computed.
-    """
+    """Losses of samples that training does not see, and what they are; None without such."""
     return loss.run_on_all(_held_out_losses)
 
 
@@ -131,12 +114,12 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
     if held_out is None:
         return None
     try:
-        return _sample_losses(held_out), held_out.batches.description
+        return _sample_losses(held_out), held_out.sample.description
     except (InterruptedMeasurementError, RestorationError):
         raise
     except Exception as error:
         raise RefusedError(
-            f"the losses of {held_out.batches.description} could not be computed "
+            f"the losses of {held_out.sample.description} could not be computed "
             f"({type(error).__name__}: {error}). Give by `held_out` a loader of batches that the "
             "step takes, or False."
         ) from error
@@ -145,7 +128,7 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
 def _sample_losses(loss: TrainingLoss) -> SampleLosses:
     separability, handful = check_separability(loss)
     sizes = Positions.of(loss).sizes
-    is_exact = on_all_or_none(loss.processes, lambda: _agrees(loss, handful, sizes))
+    is_exact = on_all_or_none(loss.processes, lambda: _verify(loss, handful, sizes))
     method: SampleMethod = "one by one" if any_process(loss.processes, not is_exact) else "batched"
     values: Tensor | None = None
     if method == "batched":
@@ -155,14 +138,14 @@ def _sample_losses(loss: TrainingLoss) -> SampleLosses:
         method = "one by one"
         values = _values(loss, method, separability)
     assert values is not None
-    notes = _NOTES[separability]
+    notes = [] if separability == "mean" else [_NOTES[separability]]
     if 0 < float(values.abs().max()) < MANY_TOLERANCES * tolerance(loss.dtype, 0.0):
-        notes = (*notes, _TOO_SMALL)
+        notes.append(_TOO_SMALL)
     return SampleLosses(
         values=values.cpu(),
         separability=separability or "mean",
         method=method,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -177,24 +160,24 @@ def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMe
     return values.cpu()
 
 
-def _agrees(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -> bool:
-    """Whether what is read off whole batches is what some samples have alone."""
+def _verify(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -> bool:
+    """Find out whether what is read off whole batches is what some samples have alone."""
     if handful is None:
         return True
-    answers = [_agrees_on(loss, handful.batch, handful.rows, handful.alone)]
+    answers = [_verify_on(loss, handful.batch, handful.rows, handful.alone)]
     # and on the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
-    last = {batch.num_samples: batch for batch in loss.batches.batches}
+    last = {batch.num_samples: batch for batch in loss.sample.batches}
     for size in sorted({size for size in sizes if size > 1}):
         # any other where there is none, so that all processes call the step equally often
-        batch = last.get(size, loss.batches.batches[0])
+        batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
-        answers.append(_agrees_on(loss, batch, rows, alone))
+        answers.append(_verify_on(loss, batch, rows, alone))
     return all(answers)
 
 
-def _agrees_on(
+def _verify_on(
     loss: TrainingLoss, batch: FrozenBatch, rows: Sequence[int], alone: Sequence[float]
 ) -> bool:
     try:
@@ -219,12 +202,12 @@ def _values(
     count = positions.num_samples
 
     def add(total: Tensor, index: int) -> None:
-        batch = loss.batches.batches[index]
+        batch = loss.sample.batches[index]
         if method == "batched":
             losses = _read_off(loss, batch, separability)
         else:
             losses = _one_by_one(loss, batch)
-        total[count + 1] += not is_made_of_parts(loss, batch, separability)
+        total[count + 1] += not compare_with_halves(loss, batch, separability)
         if losses is None:
             total[count] = 1
         elif not batch.is_repeat:

@@ -30,15 +30,8 @@ class Positions:
 
     @classmethod
     def of(cls, loss: TrainingLoss) -> Positions:
-        """Find out from all processes.
-
-        Args:
-            loss: Of this process; all have equally many batches.
-
-        Returns:
-            The same on all.
-        """
-        processes, own = loss.processes, loss.batches.batches
+        """Find out from all processes, which have equally many batches; the same on each."""
+        processes, own = loss.processes, loss.sample.batches
         sizes = on_all_or_none(
             processes, lambda: _sizes(own, len(own) * processes.size, loss.device)
         )
@@ -51,14 +44,7 @@ class Positions:
         return sum(self.sizes)
 
     def rows(self, batch: FrozenBatch) -> slice:
-        """The positions of a batch's samples.
-
-        Args:
-            batch: Frozen.
-
-        Returns:
-            A range; empty for a repeat of another batch.
-        """
+        """The positions of a batch's samples; none for a repeat of another batch."""
         start = self.first[batch.index]
         return slice(start, start if batch.is_repeat else start + batch.num_samples)
 
@@ -72,20 +58,7 @@ def _sizes(batches: Sequence[FrozenBatch], length: int, device: torch.device) ->
 
 
 def loss_of(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) -> float:
-    """The loss of a batch as a number.
-
-    Args:
-        loss: Inside its sandbox.
-        batch: Any.
-        seed: Of the step's random numbers; the batch's index when None.
-
-    Returns:
-        Finite.
-
-    Raises:
-        RefusedError: If training would skip the batch.
-        NonFiniteError: If the loss is NaN or infinite.
-    """
+    """The loss of a batch as a finite number; refused where training would skip the batch."""
     value = loss.evaluate(batch, seed=seed)
     if value is None:
         raise RefusedError(
@@ -97,14 +70,6 @@ def loss_of(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) 
 
 
 def losses_alone(loss: TrainingLoss, batch: FrozenBatch) -> Iterator[float]:
-    """The loss of each sample of a batch alone.
-
-    Args:
-        loss: Inside its sandbox.
-        batch: Frozen.
-
-    Yields:
-        In the order of the samples.
-    """
+    """The loss of each sample of a frozen batch alone, in their order."""
     for row in range(batch.num_samples):
         yield loss_of(loss, rows_of(batch, [row]))

@@ -63,14 +63,7 @@ class Reductions(TorchFunctionMode):
         self._of_parameters: dict[int, Tensor] = {}
 
     def by_sample(self, loss: Tensor) -> Tensor | None:
-        """The losses of which a loss is made.
-
-        Args:
-            loss: What the step returned.
-
-        Returns:
-            ``(n,)``, or None where they are not known.
-        """
+        """The losses ``(n,)`` of which a step's loss is made; None where they are not known."""
         found = self._followed.get(id(loss))
         if found is None or found[1].shape != (self._count,):
             return None

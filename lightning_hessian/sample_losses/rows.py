@@ -18,18 +18,11 @@ _CONSTANTS = (str, bytes, bool, int, float, complex, type(None), torch.dtype, to
 
 
 def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
-    """Some samples of a batch, as a batch of their own.
+    """Some samples of a batch, as a batch of their own with its index.
 
     Tensors and arrays are cut along their first dimension, which must be the number of samples; a
     list of as many things that are no tensors is cut by position. Texts, numbers and None beside
     them are taken to be the same for all samples.
-
-    Args:
-        batch: As collated; left unchanged.
-        rows: Positions in it.
-
-    Returns:
-        The samples, with the batch's index.
 
     Raises:
         RefusedError: If it is not certain what belongs to a sample.
@@ -49,14 +42,7 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 
 def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
-    """Batches of one sample as one batch, their tensors joined along the first dimension.
-
-    Args:
-        batches: At least one.
-
-    Returns:
-        With the index of the first; None where they do not fit together.
-    """
+    """Batches of one sample as one, joined along the first dimension; None if they do not fit."""
     try:
         data = _join([batch.data for batch in batches])
     except _Uncertain:

@@ -61,12 +61,7 @@ class Handful:
 def tolerance(dtype: torch.dtype, scale: float) -> float:
     """What two routes to one loss may differ by: kernels round by the size of a batch.
 
-    Args:
-        dtype: Of the arithmetic.
-        scale: Of the losses.
-
-    Returns:
-        A share of the scale, and not less than some roundings of a logarithm near one.
+    A share of the scale, and not less than some roundings of a logarithm near one.
     """
     relative, absolute = (1e-10, 1e-14) if dtype == torch.float64 else (1e-5, 1e-6)
     return relative * scale + absolute
@@ -77,9 +72,6 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
 
     Costs about 15 evaluations of at most six samples. Every process asks about samples of its own,
     by equally many calls of the step.
-
-    Args:
-        loss: Inside its sandbox.
 
     Returns:
         How samples make up a batch, the same on all processes, and the handful of this one. None
@@ -99,7 +91,7 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
     handful = on_all_or_none(processes, lambda: _handful(loss, source, 2 + several[0]))
     kinds = handful.kinds
     if any_process(processes, not kinds):
-        is_weighted = on_all_or_none(processes, lambda: _is_weighted_mean(loss, handful))
+        is_weighted = on_all_or_none(processes, lambda: _fit_weighted_mean(loss, handful))
         if is_weighted and not kinds:
             kinds = frozenset({"weighted mean"})
     votes = torch.tensor([kind in kinds for kind in _KINDS], dtype=torch.float64)
@@ -116,19 +108,14 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
 def some_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
     """Some samples of a batch; the whole of one that has not several.
 
-    Args:
-        batch: Any.
-        rows: Positions in it.
-
-    Returns:
-        To be evaluated, on each process as often as on the others.
+    So that each process evaluates as often as the others.
     """
     return rows_of(batch, rows) if batch.num_samples > 1 else batch
 
 
 def _source(loss: TrainingLoss) -> FrozenBatch:
     """A batch of several samples; where there are only batches of one, some of these joined."""
-    own = loss.batches.batches
+    own = loss.sample.batches
     largest = max(own, key=lambda batch: batch.num_samples)
     if largest.num_samples != 1:
         return largest
@@ -166,8 +153,8 @@ def _finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None =
         return math.nan
 
 
-def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
-    """Whether some weights, found from pairs of samples, explain a larger batch too."""
+def _fit_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
+    """Find out whether weights, taken from pairs of samples, explain a larger batch too."""
     alone, rows, allowed = handful.alone, handful.rows, handful.tolerance
     finite = [value if math.isfinite(value) else -math.inf for value in alone]
     base = max(range(len(rows)), key=lambda i: finite[i])
@@ -194,20 +181,13 @@ def _is_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
     return abs(chosen - mean) <= (1 + moved) * allowed
 
 
-def is_made_of_parts(
+def compare_with_halves(
     loss: TrainingLoss, batch: FrozenBatch, separability: Separability | None
 ) -> bool:
-    """Whether the loss of a batch is that of two random halves of it, under other random numbers.
+    """Compare the loss of a batch with those of two random halves, under other random numbers.
 
-    A handful may miss an interaction, a weight or noise that only few samples have.
-
-    Args:
-        loss: Inside its sandbox.
-        batch: Frozen.
-        separability: As found on a handful; only for a mean and a sum there is something to hold.
-
-    Returns:
-        True also where there is nothing to compare.
+    A handful may miss an interaction, a weight or noise that only few samples have. True also where
+    there is nothing to hold against it: for other than a mean and a sum, and for a single sample.
     """
     count = batch.num_samples
     if separability not in ("mean", "sum"):
@@ -226,15 +206,7 @@ def is_made_of_parts(
 
 
 def unlike_the_handful(num_batches: int, separability: Separability | None) -> str:
-    """Tell that some batches are not made as a handful of samples was.
-
-    Args:
-        num_batches: How many are not.
-        separability: How the handful was made.
-
-    Returns:
-        Why the losses of samples are refused, and what to do.
-    """
+    """Why samples are refused where some batches are not made as a handful of samples was."""
     return (
         f"the loss of a handful of samples is the {separability} of their losses, but in "
         f"{num_batches} of the frozen batches that of the whole is not the {separability} of its "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,65 +11,30 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.records import Report
-from lightning_hessian.show.tensorboard import Charts, tensorboard_loggers, write_layout
+from lightning_hessian.show.charts import charts
+from lightning_hessian.show.leaves import leaves_of
+from lightning_hessian.show.scalars import scalars
+from lightning_hessian.show.tensorboard import tensorboard_loggers, write_density, write_layout
 
-AnyReport = TypeVar("AnyReport", bound=Report)
 
-
-class ReportWriter(ABC, Generic[AnyReport]):
-    """Scalars go to every logger; figures, texts and charts to TensorBoard.
-
-    A subclass says which scalars and charts a kind of report has, and what else TensorBoard gets.
+class ReportWriter:
+    """Scalars go to every logger; figures, texts, histograms and charts to TensorBoard.
 
     Args:
         prefix: First part of each tag, and the sub-run that holds the Custom Scalars page.
         custom_scalars: Whether to lay out a Custom Scalars page, once for each log directory.
     """
 
-    title: str
-    """Of the Custom Scalars page, after the prefix."""
-
     def __init__(self, *, prefix: str, custom_scalars: bool) -> None:
         self._prefix = prefix
         self._custom_scalars = custom_scalars
         self._laid_out: set[str] = set()
 
-    @abstractmethod
-    def scalars(self, report: AnyReport) -> dict[str, float]:
-        """Name the numbers of a report.
-
-        Args:
-            report: To be logged.
-
-        Returns:
-            Whole tag to finite value.
-        """
-
-    @abstractmethod
-    def charts(self, report: AnyReport) -> Charts:
-        """What the Custom Scalars page shows.
-
-        Args:
-            report: With numbers.
-
-        Returns:
-            Title to kind and tags of each chart.
-        """
-
-    @abstractmethod
-    def write_more(self, experiment: Any, report: AnyReport) -> None:
-        """Write what only TensorBoard can show of a report with numbers.
-
-        Args:
-            experiment: A ``SummaryWriter``.
-            report: With numbers.
-        """
-
     @rank_zero_only
     def write(
         self,
         loggers: Sequence[Logger],
-        report: AnyReport,
+        report: Report,
         figures: Mapping[str, npt.NDArray[np.uint8]],
     ) -> None:
         """Write one report at its global step, and flush; on the first process only.
@@ -81,22 +45,40 @@ class ReportWriter(ABC, Generic[AnyReport]):
             figures: Last part of the tag to image, ``(height, width, 3)``.
         """
         step = report.global_step
+        named = {f"{self._prefix}/{tag}": value for tag, value in scalars(report).items()}
         for logger in loggers:
-            logger.log_metrics(self.scalars(report), step=step)
+            logger.log_metrics(named, step=step)
         for logger in tensorboard_loggers(loggers):
             experiment = logger.experiment  # type: ignore[attr-defined]
             if report.failure is None:
                 self._lay_out(logger, report)
-                self.write_more(experiment, report)
-            else:
-                experiment.add_text(f"{self._prefix}/failure", report.failure, step)
+            self._write_more(experiment, report)
             for name, image in figures.items():
                 experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
             experiment.flush()
 
-    def _lay_out(self, logger: Logger, report: AnyReport) -> None:
+    def _write_more(self, experiment: Any, report: Report) -> None:
+        """What only TensorBoard can show."""
+        for leaf in leaves_of(report):
+            if leaf.value is None:
+                continue
+            if leaf.shown.kind == "histogram":
+                write_density(
+                    experiment,
+                    leaf.value,
+                    tags=tuple(f"{self._prefix}/{tag}" for tag in leaf.tags),
+                    size=report.num_parameters,
+                    step=report.global_step,
+                )
+            elif leaf.shown.kind == "text":
+                paragraphs = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+                # two line ends: the text is shown as Markdown
+                text = "\n\n".join(paragraphs)
+                experiment.add_text(f"{self._prefix}/{leaf.tags[0]}", text, report.global_step)
+
+    def _lay_out(self, logger: Logger, report: Report) -> None:
         directory = logger.log_dir
         if self._custom_scalars and directory and directory not in self._laid_out:
-            charts = self.charts(report)
-            write_layout(directory, prefix=self._prefix, title=self.title, charts=charts)
+            shown = charts(report, prefix=self._prefix)
+            write_layout(directory, prefix=self._prefix, title=report.title, charts=shown)
             self._laid_out.add(directory)

@@ -13,7 +13,10 @@ import fsspec
 
 from lightning_hessian.records import Report
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Reports are nested, and notes have codes, from version 2 on."""
+
+_WRITTEN_BY = {1: "one before 0.1.0"}
 
 
 def sidecar_ending(name: str) -> str:
@@ -84,7 +87,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         By field name.
 
     Raises:
-        ValueError: If the file is no report.
+        ValueError: If the file is no report, or one of another version.
     """
     with fsspec.open(os.fspath(path), encoding="utf8") as file:
         values = json.load(file)
@@ -93,6 +96,14 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"`path` must be a report beside a checkpoint, but {os.fspath(path)} has no "
             "'format_version'. Give the file that ends in the callback's name, such as "
             "`.hessian.json`."
+        )
+    version = values["format_version"]
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{os.fspath(path)} holds a report in format version {version}, which another "
+            f"lightning_hessian wrote ({_WRITTEN_BY.get(version, 'a later one')}); this one reads "
+            f"version {FORMAT_VERSION}. Read it with that one, or measure the checkpoint again by "
+            "`analyze`."
         )
     return dict(values)
 

@@ -3,76 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 from torch import Tensor
 
-from lightning_hessian.records import LossDifferenceReport, Report, SpectrumReport
-from lightning_hessian.statistics import root_with_error
+from lightning_hessian.records import Column, Declared, Report, declared
+from lightning_hessian.show.leaves import Names
 
-AnyReport = TypeVar("AnyReport", bound=Report)
-SPECTRUM = {
-    "step": 6,
-    "loss": 8,
-    "largest eigenvalue": 21,
-    "smallest eigenvalue": 22,
-    "trace": 17,
-    "negative share": 16,
-    "HVPs": 5,
-    "seconds": 8,
-}
 NOTHING = "-"
 SMALL = 1e-3
 """Values below it are written by their power of ten, where their error leaves them digits."""
 
 
-def spectrum_table(reports: Sequence[SpectrumReport]) -> str:
-    """One line a report; ``+-`` is a residual bound, of the trace a standard error.
+def table(kind: type[Report], reports: Sequence[Report]) -> str:
+    """One line a report, in the columns that its kind declares.
+
+    ``+-`` is a standard error, of an eigenvalue a residual bound; the interval of a sample size is
+    one of 95 %.
 
     Args:
+        kind: Of the reports.
         reports: In the order of the lines.
 
     Returns:
         The table; notes and failures stand below their line, the checkpoint, if one is known, at
         the end of it.
     """
-    return _table(reports, SPECTRUM, _spectrum_cells)
-
-
-def loss_difference_table(reports: Sequence[LossDifferenceReport]) -> str:
-    """One line a report; ``+-`` is a standard error, the interval of a size is one of 95 %.
-
-    The difference is the mean absolute one at the largest sample size, where the last sample is
-    added; ``k*`` is the size from which on it is below the first threshold.
-
-    Args:
-        reports: In the order of the lines.
-
-    Returns:
-        The table; notes and failures stand below their line, the checkpoint, if one is known, at
-        the end of it.
-    """
-    thresholds = [report.thresholds[0] for report in reports if report.thresholds]
-    headings = {
-        "step": 6,
-        "loss": 8,
-        "difference": 21,
-        "S": 19,
-        "MAD": 19,
-        f"k* at {thresholds[0]:g}" if thresholds else "k*": 29,
-        "gap": 19,
-        "seconds": 8,
-    }
-    return _table(reports, headings, _loss_difference_cells)
-
-
-def _table(
-    reports: Sequence[AnyReport],
-    headings: Mapping[str, int],
-    cells_of: Callable[[AnyReport], list[str]],
-) -> str:
-    lines = [" ".join(f"{name:>{width}}" for name, width in headings.items())]
+    columns = [(each, column) for each in declared(kind) for column in each.shown.columns]
+    columns.sort(key=lambda pair: pair[1].place)
+    headings = (f"{_heading(*pair, reports):>{pair[1].width}}" for pair in columns)
+    lines = [" ".join(headings)]
     if any(report.ckpt_path for report in reports):
         lines[0] += "  checkpoint"
     for report in reports:
@@ -82,56 +44,50 @@ def _table(
             step = NOTHING if math.isnan(report.seconds) else str(report.global_step)
             lines += [f"{step:>6} no numbers{path}", f"{'':>6} {report.failure}"]
             continue
-        cells = zip(cells_of(report), headings.values(), strict=True)
-        lines.append(" ".join(f"{cell:>{width}}" for cell, width in cells) + path)
+        cells = (f"{_cell(*pair, report):>{pair[1].width}}" for pair in columns)
+        lines.append(" ".join(cells) + path)
         lines += [f"{'':>6} note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
-def _spectrum_cells(report: SpectrumReport) -> list[str]:
-    low, high = report.negative_fraction_bracket
-    return [
-        str(report.global_step),
-        f"{report.loss:.4f}",
-        _first(report.eigenvalues, report.residual_bounds),
-        _first(report.smallest_eigenvalues, report.smallest_residual_bounds),
-        _with_error(report.trace, report.trace_standard_error),
-        NOTHING if math.isnan(low) else f"{low:.3f} to {high:.3f}",
-        str(report.num_hvps),
-        f"{report.seconds:.2f}",
-    ]
+def _heading(each: Declared, column: Column, reports: Sequence[Report]) -> str:
+    held = (_held(each, column, report) for report in reports if report.failure is None)
+    first = next((value for value in held if value is not None), None)
+    if not column.detail or first is None:
+        return column.heading
+    return column.heading + column.detail.format_map(Names(first, None))
 
 
-def _loss_difference_cells(report: LossDifferenceReport) -> list[str]:
-    held_out = report.held_out
-    return [
-        str(report.global_step),
-        f"{report.loss:.4f}",
-        _last(report.mean_abs, report.mean_abs_standard_error),
-        _with_error(*root_with_error(report.variance, report.variance_standard_error)),
-        _with_error(report.mean_absolute_deviation, report.mean_absolute_deviation_standard_error),
-        _size(report),
-        _with_error(held_out.gap, held_out.gap_standard_error) if held_out else NOTHING,
-        f"{report.seconds:.2f}",
-    ]
-
-
-def _size(report: LossDifferenceReport) -> str:
-    if not report.thresholds:
+def _cell(each: Declared, column: Column, report: Report) -> str:
+    value = _held(each, column, report)
+    if value is None:
         return NOTHING
-    needed = report.required_sample_size(report.thresholds[0])
-    return f"{needed.size:,} ({needed.lower:,} to {needed.upper:,})"
+    return column.cell.format(value) if column.cell else with_error(*_first_numbers(value))
 
 
-def _last(values: Tensor, errors: Tensor) -> str:
-    return _with_error(float(values[-1]), float(errors[-1])) if len(values) else NOTHING
+def _held(each: Declared, column: Column, report: Report) -> Any:
+    """What a column is about: of several records the first."""
+    value = getattr(report, each.name)
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return attrgetter(column.of)(value) if column.of and value is not None else value
 
 
-def _first(values: Tensor, bounds: Tensor) -> str:
-    return _with_error(float(values[0]), float(bounds[0])) if len(values) else NOTHING
+def _first_numbers(record: Any) -> tuple[float, float]:
+    """The first number that a record declares, and its error."""
+    fields = declared(type(record))
+    value = next(each for each in fields if not each.shown.error_of)
+    error = next(each for each in fields if each.shown.error_of == value.name)
+    return _first(getattr(record, value.name)), _first(getattr(record, error.name))
 
 
-def _with_error(value: float, error: float) -> str:
+def _first(value: float | Tensor) -> float:
+    if isinstance(value, Tensor):
+        return float(value[0]) if len(value) else math.nan
+    return value
+
+
+def with_error(value: float, error: float) -> str:
     """As many digits as the error leaves, at most six, counted from the first of a small value."""
     if math.isnan(value):
         return NOTHING

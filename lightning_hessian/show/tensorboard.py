@@ -12,13 +12,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_hessian.records import SpectralDensity
+from lightning_hessian.show.charts import Charts
 
 NUM_BUCKETS = 64
 SYMLOG_UNIT = 1e-3
 NARROWEST = 1e-12
-
-Charts = dict[str, list[Any]]
-"""Title to a chart that :func:`lines` or :func:`margin` made."""
 
 
 def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
@@ -38,7 +36,7 @@ def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
 
 
 def write_density(
-    experiment: Any, density: SpectralDensity, *, prefix: str, size: int, step: int
+    experiment: Any, density: SpectralDensity, *, tags: tuple[str, ...], size: int, step: int
 ) -> None:
     """Write the density as two native histograms: over the eigenvalue, and over its symlog.
 
@@ -48,17 +46,17 @@ def write_density(
     Args:
         experiment: A ``SummaryWriter``.
         density: To be written.
-        prefix: First part of the tags.
+        tags: Of the two.
         size: Number of eigenvalues, ``n``.
         step: Global step.
     """
     symlog = density.nodes.sign() * torch.log10(1 + density.nodes.abs() / SYMLOG_UNIT)
-    for tag, positions in (("density", density.nodes), ("density_symlog", symlog)):
+    for tag, positions in zip(tags, (density.nodes, symlog), strict=True):
         edges, masses = _buckets(positions, density.weights)
         counts = masses * size
         centres = 0.5 * (edges[1:] + edges[:-1])
         experiment.add_histogram_raw(
-            f"{prefix}/{tag}",
+            tag,
             min=float(edges[0]),
             max=float(edges[-1]),
             num=size,
@@ -68,30 +66,6 @@ def write_density(
             bucket_counts=counts.tolist(),
             global_step=step,
         )
-
-
-def lines(*patterns: str) -> list[Any]:
-    """A chart of curves.
-
-    Args:
-        patterns: Regular expressions of tags.
-
-    Returns:
-        The chart as a Custom Scalars page takes it.
-    """
-    return ["Multiline", list(patterns)]
-
-
-def margin(tag: str) -> list[Any]:
-    """A chart of one curve in its band, which ``<tag>_lower`` and ``<tag>_upper`` bound.
-
-    Args:
-        tag: Of the curve.
-
-    Returns:
-        The chart as a Custom Scalars page takes it.
-    """
-    return ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
 
 
 def write_layout(log_dir: str, *, prefix: str, title: str, charts: Charts) -> None:

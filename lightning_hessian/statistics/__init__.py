@@ -3,13 +3,23 @@
 from lightning_hessian.statistics.mean_abs_difference import SortedLosses, mean_distances
 from lightning_hessian.statistics.propagation import root_with_error
 from lightning_hessian.statistics.random_orders import difference_along, simulate_orders
+from lightning_hessian.statistics.sample_size import (
+    rms_difference,
+    sample_size_by_mean_abs,
+    sample_size_by_rms,
+    sample_size_uniform,
+)
 from lightning_hessian.statistics.student import widening
 
 __all__ = [
     "SortedLosses",
     "difference_along",
     "mean_distances",
+    "rms_difference",
     "root_with_error",
+    "sample_size_by_mean_abs",
+    "sample_size_by_rms",
+    "sample_size_uniform",
     "simulate_orders",
     "widening",
 ]

@@ -33,6 +33,11 @@ def random_directions(
 
     Raises:
         ValueError: If there are not so many orthogonal directions.
+
+    Example:
+        >>> plane = random_directions(5, 2, generator=torch.Generator().manual_seed(0))
+        >>> torch.allclose(plane.T @ plane, torch.eye(2), atol=1e-6)
+        True
     """
     if not 1 <= count <= size:
         raise ValueError(

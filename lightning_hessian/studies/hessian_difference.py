@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lightning_hessian.hvp import SampleDifferenceOperator
 from lightning_hessian.linalg import SpectralNorm, spectral_norm
 from lightning_hessian.loss import Conductor, TrainingLoss
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HessianDifferences:
-    """Spectral norms of ``H_i - H_others`` for some samples, ``H_others`` the mean of the others.
-
-    Attributes:
-        samples: ``(m,)`` positions among the frozen samples, in random order.
-        norms: ``(m,)`` float64, approximated from below.
-        residual_bounds: ``(m,)`` within which of each lies the magnitude of an eigenvalue.
-        converged: ``(m,)`` bool, whether the bound meets the tolerance asked for.
-        num_hvps: Products spent over all samples; as many were spent over a single one.
-    """
-
-    samples: Tensor
-    norms: Tensor
-    residual_bounds: Tensor
-    converged: Tensor
-    num_hvps: int
+from lightning_hessian.records import HessianDifferences
 
 
 def hessian_differences(
@@ -38,7 +18,7 @@ def hessian_differences(
     num_samples: int,
     rtol: float = 1e-2,
     max_hvps: int = 60,
-    block_size: int = 2,
+    probes_per_block: int = 2,
     generator: torch.Generator,
     product_error: Callable[[], float] = lambda: 0.0,
 ) -> HessianDifferences:
@@ -55,7 +35,7 @@ def hessian_differences(
         num_samples: How many to draw without replacement; all, where there are not so many.
         rtol: Tolerance of the residual bound, relative to the norm.
         max_hvps: Bound on the products for each sample.
-        block_size: Probes in a block.
+        probes_per_block: Probes in a block.
         generator: Source of the draw and of the probes, on the CPU.
         product_error: Norm of what the products are off by; part of every bound.
 
@@ -64,19 +44,29 @@ def hessian_differences(
 
     Raises:
         ValueError: If no sample is asked for, or ``max_hvps`` leaves no room for a block.
+
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     found = hessian_differences(loss, num_samples=3, generator=generator)
+        >>> found.norms.shape, bool(found.converged.all())
+        (torch.Size([3]), True)
     """
     if num_samples < 1:
         raise ValueError(
             f"`num_samples` must be at least 1, got {num_samples}. Some 8 show how samples differ."
         )
-    order = torch.randperm(loss.batches.num_samples, generator=generator)
+    order = torch.randperm(loss.sample.num_samples, generator=generator)
     samples = order[:num_samples]
     found: list[SpectralNorm] = [
         spectral_norm(
             SampleDifferenceOperator(loss, sample),
             rtol=rtol,
             max_hvps=max_hvps,
-            block_size=block_size,
+            probes_per_block=probes_per_block,
             generator=generator,
             product_error=product_error,
         )

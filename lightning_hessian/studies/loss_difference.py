@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,57 +13,85 @@ from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import DifferenceOptions
 from lightning_hessian.records import (
+    Estimate,
     HeldOutLosses,
     LossDifferenceReport,
     LossSurface,
     NeighbourhoodVariance,
-    OrderStatistics,
+    Note,
 )
 from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
+from lightning_hessian.studies.derivatives import Derivatives, measure_derivatives
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
-from lightning_hessian.studies.spread import DerivativeSpread, measure_spread
+from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
 MANY_ROUNDINGS = 100
 
 
-def measure_loss_difference(
-    loss: TrainingLoss | Conductor,
-    options: DifferenceOptions,
-    *,
-    seed: int = 0,
-    has_products: bool = True,
-) -> LossDifferenceReport:
-    """Measure how much the training loss moves when a sample is added.
-
-    Costs three passes over the samples for their losses. Eigenvectors, where they are needed, take
-    up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
-    eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each perturbation
-    and each point of the surface one pass.
+class LossDifferenceStudy:
+    """Measures how much the training loss moves when a sample is added.
 
     Args:
-        loss: At the present parameters, inside its sandbox.
-        options: What to measure.
+        options: What is asked for.
         seed: Of probes, perturbations and orders.
-        has_products: Whether the loss can be differentiated; if not, what needs derivatives is left
-            out.
-
-    Returns:
-        A report of the numbers; the circumstances are the caller's to fill in.
-
-    Raises:
-        RefusedError: If the loss of a batch is not made of the losses of its samples, or there are
-            fewer than two samples.
-        NonFiniteError: If a loss is NaN or infinite.
     """
-    samples = sample_losses(loss)
-    return _Measurement(loss, options, samples, seed, has_products).report()
+
+    record: ClassVar[type[LossDifferenceReport]] = LossDifferenceReport
+
+    def __init__(self, options: DifferenceOptions, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+
+    @property
+    def expected_gradients(self) -> float:
+        """About what a measurement costs, in gradients over the samples."""
+        return self._options.expected_gradients
+
+    def max_hvps(self, size: int, *, is_trial: bool = False) -> int:  # noqa: ARG002
+        """Nothing to show progress by: most of the time goes into losses."""
+        return 0
+
+    def required_samples(self, report: LossDifferenceReport) -> int:
+        """As many as there are."""
+        return report.num_samples
+
+    def settle(self) -> None:
+        """Nothing is remembered."""
+
+    def measure(
+        self,
+        loss: TrainingLoss | Conductor,
+        *,
+        has_products: bool = True,
+        on_gradient: Callable[[float], None] = tell_nobody,  # noqa: ARG002
+        on_products: Callable[[int], None] = tell_nobody,  # noqa: ARG002
+        is_trial: bool = False,  # noqa: ARG002
+    ) -> LossDifferenceReport:
+        """Measure the losses of single samples, then what the options ask for.
+
+        Costs three passes over the samples for their losses. Eigenvectors, where they are needed,
+        take up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
+        eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each
+        perturbation and each point of the surface one pass. What needs derivatives is left out
+        where there are none.
+
+        Returns:
+            See :meth:`Study.measure`.
+
+        Raises:
+            RefusedError: If the loss of a batch is not made of the losses of its samples, or there
+                are fewer than two samples.
+            NonFiniteError: If a loss is NaN or infinite.
+        """
+        samples = sample_losses(loss)
+        return _Parts(loss, self._options, samples, self._seed, has_products).report()
 
 
-class _Measurement:
+class _Parts:
     """The parts of one measurement, which share losses, eigenvectors and moments."""
 
     def __init__(
@@ -87,38 +116,42 @@ class _Measurement:
             losses,
             sample_sizes=options.sample_sizes,
             num_orders=options.num_orders,
-            block_size=options.block_size,
+            samples_per_step=options.samples_per_step,
             generator=self._generator(0),
         )
-        spread = measure_spread(
+        derivatives = measure_derivatives(
             self._loss,
             options,
             self._samples.separability,
             has_products=self._has_products,
             generator=self._generator,
         )
-        self._notes += spread.notes
-        held_out = self._held_out(losses, statistics.variance)
-        neighbourhood = self._neighbourhood(losses, spread)
-        surface = self._surface(losses, spread.eigenvectors)
-        self._note_rounding(losses, statistics.variance)
+        self._notes += derivatives.notes
+        variance = statistics.spread.variance.value
+        held_out = self._held_out(losses, variance)
+        neighbourhood = self._neighbourhood(losses, derivatives)
+        surface = self._surface(losses, derivatives.eigenvectors)
+        self._note_rounding(losses, variance)
         return LossDifferenceReport(
-            **{f.name: getattr(statistics, f.name) for f in fields(OrderStatistics)},
-            **spread.fields,
             loss=float(losses.mean()),
-            loss_standard_error=math.sqrt(statistics.variance / len(losses)),
+            loss_standard_error=math.sqrt(variance / len(losses)),
+            differences=statistics.differences,
+            spread=statistics.spread,
             separability=self._samples.separability,
             sample_method=self._samples.method,
             sample_losses=losses if options.keep_losses else losses[:0],
             held_out=held_out,
+            gradient=derivatives.gradient,
+            hessian=derivatives.hessian,
             neighbourhood=neighbourhood,
+            hessian_differences=derivatives.hessian_differences,
             surface=surface,
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
-            data=self._loss.batches.description,
+            data=self._loss.sample.description,
             loss_name=self._loss.name,
-            num_hvps=spread.num_hvps,
+            num_hvps=derivatives.num_hvps,
             notes=tuple(self._notes),
         )
 
@@ -130,8 +163,11 @@ class _Measurement:
         rounding = torch.finfo(self._loss.dtype).eps * float(losses.abs().max())
         if rounding > 0 and math.sqrt(variance) < MANY_ROUNDINGS * rounding:
             self._notes.append(
-                "The losses differ by little more than their rounding, which all that follows from "
-                "their differences is made of. Give `precision=64`."
+                Note(
+                    "losses-within-rounding",
+                    "The losses differ by little more than their rounding, which all that follows "
+                    "from their differences is made of. Give `precision=64`.",
+                )
             )
 
     def _held_out(self, losses: Tensor, variance: float) -> HeldOutLosses | None:
@@ -145,69 +181,76 @@ class _Measurement:
                 others.values, sample_sizes=1, generator=self._generator(1)
             )
         except (RefusedError, NonFiniteError) as error:
-            self._notes.append(f"Held-out samples were not measured: {error}")
+            self._notes.append(
+                Note("held-out-not-measured", f"Held-out samples were not measured: {error}")
+            )
             return None
-        self._notes += [f"Held-out samples: {note}" for note in others.notes]
+        self._notes += [Note("held-out", f"Held-out samples: {note}") for note in others.notes]
         mean, count = float(others.values.mean()), len(others.values)
         distances = (others.values - losses.mean()).abs()
+        gap_error = math.sqrt(variance / len(losses) + statistics.spread.variance.value / count)
         return HeldOutLosses(
             loss=mean,
-            variance=statistics.variance,
-            variance_standard_error=statistics.variance_standard_error,
-            mean_absolute_deviation=statistics.mean_absolute_deviation,
-            mean_absolute_deviation_standard_error=(
-                statistics.mean_absolute_deviation_standard_error
+            spread=statistics.spread,
+            gap=Estimate(value=mean - float(losses.mean()), standard_error=gap_error),
+            mean_distance=Estimate(
+                value=float(distances.mean()),
+                standard_error=float(distances.std()) / math.sqrt(count),
             ),
-            gap=mean - float(losses.mean()),
-            gap_standard_error=math.sqrt(variance / len(losses) + statistics.variance / count),
-            mean_distance=float(distances.mean()),
-            mean_distance_standard_error=float(distances.std()) / math.sqrt(count),
             num_samples=count,
             data=description,
         )
 
     def _neighbourhood(
-        self, losses: Tensor, spread: DerivativeSpread
+        self, losses: Tensor, derivatives: Derivatives
     ) -> tuple[NeighbourhoodVariance, ...]:
         """In all parameters, and in the leading eigenvectors where these are asked for."""
-        moments, dimensions = spread.moments, self._options.subspace
+        options = self._options.perturbations
+        if options is None:
+            return ()
+        moments, dimensions = derivatives.moments, options.subspace
         spaces: list[tuple[Tensor | None, SampleMoments | None]] = [(None, moments)]
-        if dimensions and spread.eigenvectors is not None:
+        if dimensions and derivatives.eigenvectors is not None:
             within = None if moments is None else moments.subspace
-            spaces.append((spread.eigenvectors[:, :dimensions], within))
+            spaces.append((derivatives.eigenvectors[:, :dimensions], within))
         found = []
         for space, of_space in spaces:
-            for sigma in self._options.sigmas:
+            for sigma in options.sigmas:
                 try:
                     part = neighbourhood_variance(
                         self._loss,
                         losses,
                         sigma=sigma,
-                        num_perturbations=self._options.num_perturbations,
+                        num_perturbations=options.count,
                         method=self._samples.method,
                         generator=self._generator(5),
                         basis=space,
                         moments=of_space,
                     )
                 except (RefusedError, NonFiniteError) as error:
-                    self._notes.append(f"V(sigma) was not measured: {error}")
+                    self._notes.append(
+                        Note("neighbourhood-not-measured", f"V(sigma) was not measured: {error}")
+                    )
                 else:
                     found.append(part)
         return tuple(found)
 
     def _surface(self, losses: Tensor, basis: Tensor | None) -> LossSurface | None:
-        options = self._options
-        if options.surface is None or (options.surface == "eigenvectors" and basis is None):
+        plane_options = self._options.surface
+        if plane_options is None or (plane_options.directions == "eigenvectors" and basis is None):
             return None
-        span = options.surface_span * parameter_norm(self._loss)
+        span = plane_options.span * parameter_norm(self._loss)
         if self._loss.size < 2 or span == 0:
             self._notes.append(
-                "`surface` was left out: a plane through the weights takes two parameters, and "
-                "weights that are not all zero to measure its extent by."
+                Note(
+                    "surface-left-out",
+                    "`surface` was left out: a plane through the weights takes two parameters, and "
+                    "weights that are not all zero to measure its extent by.",
+                )
             )
             return None
         directions, plane = "the two leading eigenvectors", basis
-        if options.surface == "random":
+        if plane_options.directions == "random":
             directions = "two random directions"
             plane = random_directions(
                 self._loss.size,
@@ -223,7 +266,7 @@ class _Measurement:
             plane[:, 0],
             plane[:, 1],
             span=span,
-            num_points=options.surface_points,
+            num_points=plane_options.points,
             method=self._samples.method,
             directions=directions,
         )

@@ -65,6 +65,20 @@ def neighbourhood_variance(
     Raises:
         ValueError: If an argument is out of its range, or the moments are not those of the basis.
         NonFiniteError: If a loss is NaN or infinite at perturbed parameters.
+
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> from lightning_hessian.sample_losses import sample_losses
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     losses = sample_losses(loss)
+        ...     found = neighbourhood_variance(
+        ...         loss, losses.values, sigma=0.1, method=losses.method, generator=generator
+        ...     )
+        >>> found.variance > 3 * found.standard_error
+        True
     """
     _check_arguments(sigma, num_perturbations)
     check_losses(losses)
@@ -109,15 +123,7 @@ def neighbourhood_variance(
 
 
 def check_losses(losses: Tensor) -> None:
-    """Refuse what has no variance over samples.
-
-    Args:
-        losses: Of single samples.
-
-    Raises:
-        ValueError: If they are not a vector of at least two.
-        NonFiniteError: If one is NaN or infinite.
-    """
+    """Refuse what has no variance over samples: fewer than two, or not finite."""
     if losses.dim() != 1 or len(losses) < 2:
         raise ValueError(
             "`losses` must hold the loss of each of at least 2 samples, shape (N,), got "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.records import OrderStatistics
+from lightning_hessian.records import DifferenceCurves, Estimate, LossSpread
 from lightning_hessian.statistics import (
     SortedLosses,
     difference_along,
@@ -21,12 +22,25 @@ MIN_SAMPLES_FOR_ERRORS = 4
 """With two or three losses the scatter of the influences says nothing: errors are ``nan``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OrderStatistics:
+    """What random orders of ``N`` losses make of their mean.
+
+    Attributes:
+        differences: ``L_{k+1} - L_k`` against ``k``.
+        spread: How far the losses lie apart, which the differences follow from.
+    """
+
+    differences: DifferenceCurves
+    spread: LossSpread
+
+
 def order_statistics(
     losses: Tensor,
     *,
     sample_sizes: int | Sequence[int] = 40,
     num_orders: int = 0,
-    block_size: int = 1,
+    samples_per_step: int = 1,
     generator: torch.Generator,
 ) -> OrderStatistics:
     """Compute the law of ``d_k = L_{k+1} - L_k`` over random orders of ``N`` fixed losses.
@@ -58,7 +72,7 @@ def order_statistics(
         sample_sizes: The ``k``: so many, spread evenly in ``log k`` from 1 to ``N - 1``; or these,
             of which those above ``N - 1`` are left out.
         num_orders: Random orders to simulate beside.
-        block_size: Samples ``b`` added at once in ``block_rms``.
+        samples_per_step: Samples ``b`` added at once in ``step_rms``.
         generator: Source of subsets and orders, on the CPU.
 
     Returns:
@@ -70,8 +84,8 @@ def order_statistics(
         ValueError: If an argument is no positive whole number, or ``losses`` is no vector.
     """
     values = _checked(losses)
-    if block_size < 1:
-        raise ValueError(f"`block_size` must be at least 1, got {block_size}.")
+    if samples_per_step < 1:
+        raise ValueError(f"`samples_per_step` must be at least 1, got {samples_per_step}.")
     if num_orders < 0:
         raise ValueError(f"`num_orders` must not be negative, got {num_orders}.")
     count = len(values)
@@ -101,7 +115,7 @@ def order_statistics(
     if num_orders:
         orders = simulate_orders(values, num_orders=num_orders, generator=generator, sample_sizes=k)
     rms_error = variance_error / (2 * spread) if spread > 0 else 0 * variance_error
-    return OrderStatistics(
+    curves = DifferenceCurves(
         sample_sizes=k,
         rms=spread / (k * (k + 1)).sqrt(),
         rms_standard_error=rms_error / (k * (k + 1)).sqrt(),
@@ -115,15 +129,16 @@ def order_statistics(
         orders_mean_abs=orders.mean(dim=0) if num_orders else orders.new_empty(0),
         orders_standard_error=_error_of_mean(orders) if num_orders else orders.new_empty(0),
         num_orders=num_orders,
-        block_size=block_size,
-        block_rms=_block_rms(spread, k, block_size, count),
-        variance=variance,
-        variance_standard_error=variance_error,
-        mean_absolute_deviation=deviation,
-        mean_absolute_deviation_standard_error=deviation_error,
+        samples_per_step=samples_per_step,
+        step_rms=_step_rms(spread, k, samples_per_step, count),
+    )
+    of_losses = LossSpread(
+        variance=Estimate(value=variance, standard_error=variance_error),
+        mean_absolute_deviation=Estimate(value=deviation, standard_error=deviation_error),
         gini_mean_difference=gini,
         range=float(values.max() - values.min()),
     )
+    return OrderStatistics(differences=curves, spread=of_losses)
 
 
 def sizes_up_to(largest: int, wanted: int | Sequence[int]) -> list[int]:
@@ -188,9 +203,9 @@ def _variance_standard_error(centred: Tensor, variance: float) -> float:
     return math.sqrt(max(0.0, fourth - (count - 3) / (count - 1) * variance**2) / count)
 
 
-def _block_rms(spread: float, k: Tensor, block_size: int, count: int) -> Tensor:
-    rms = spread * (block_size / (k * (k + block_size))).sqrt()
-    return rms.masked_fill(k + block_size > count, math.nan)
+def _step_rms(spread: float, k: Tensor, samples: int, count: int) -> Tensor:
+    rms = spread * (samples / (k * (k + samples))).sqrt()
+    return rms.masked_fill(k + samples > count, math.nan)
 
 
 def _error_of_mean(orders: Tensor) -> Tensor:

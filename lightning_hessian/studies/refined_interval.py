@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import scattered_products
+from lightning_hessian.hvp import per_batch_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.studies.batch_spread import quantile, sampling_share, variance
+from lightning_hessian.studies.batch_statistics import quantile, sampling_share, variance
 from lightning_hessian.studies.directions import check_orthonormal
 
 ROUNDINGS = 64
@@ -59,13 +59,23 @@ def refined_interval(
             population has.
         RefusedError: If products are differences of gradients.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     low, high = refined_interval(loss, torch.eye(2)[:, :1], above=3.0)
+        >>> low < 2 * 3.0**2 < high  # of infinitely many samples
+        True
+
     References:
         B. N. Parlett (1998), "The symmetric eigenvalue problem", sections 10.1 and 10.5; C. Davis,
         W. M. Kahan, H. F. Weinberger (1982), SIAM J. Numer. Anal. 19, 445-469.
     """
     check_orthonormal(vectors, loss.size, "`vectors`")
-    products, scatter = scattered_products(loss, vectors.to(loss.device, loss.dtype))
-    sizes = scatter.columns.sizes
+    products, table = per_batch_products(loss, vectors.to(loss.device, loss.dtype))
+    sizes = table.along.sizes
     share = sampling_share(round(float(sizes.sum())), population)
     basis, images = vectors.double().to(loss.device), products.double()
     inside = _symmetric(basis.T @ images)
@@ -76,7 +86,7 @@ def refined_interval(
     if share > 0 and len(sizes) < 3:
         return -math.inf, math.inf
     if share > 0:
-        quotients = _held_out_quotients(sizes, _symmetric(scatter.forms))
+        quotients = _held_out_quotients(sizes, _symmetric(table.forms))
         low = float(sizes @ quotients / sizes.sum())
         margin = quantile(len(sizes)) * math.sqrt(share * float(variance(sizes, quotients)))
     margin += ROUNDINGS * torch.finfo(loss.dtype).eps * abs(high)

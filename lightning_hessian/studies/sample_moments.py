@@ -8,28 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import batch_scatter
+from lightning_hessian.hvp import per_batch_around
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.records import Estimate, Note
 from lightning_hessian.statistics import widening
-from lightning_hessian.studies.batch_deviations import MOMENTS, BatchDeviations, MomentScatter
+from lightning_hessian.studies.batch_moments import MOMENTS, BatchMoments, MomentCovariance
 from lightning_hessian.studies.directions import check_orthonormal
 
 _LINEAR = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 _QUADRATIC = torch.tensor([0.0, 0.5, 0.0, 0.25], dtype=torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """An unbiased estimate.
-
-    Attributes:
-        value: May be negative where the true value is small.
-        standard_error: Of it; ``nan`` if there is too little to tell.
-    """
-
-    value: float
-    standard_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +33,7 @@ class SampleMoments:
         trace_variance: ``Var_i tr H_i``, divisor ``N - 1``.
         linear: ``S_g^2 + Cov_i(l_i, tr H_i)``, the coefficient of ``sigma^2`` in ``V(sigma)``.
         quadratic: ``(Var_i tr H_i + 2 S_H^2) / 4``, that of ``sigma^4``.
-        scatter: Covariance of the estimates of the first four.
+        covariance: Of the estimates of the first four.
         gradient_norm_squared: ``|g|^2`` of the mean gradient.
         hessian_norm_squared: ``||H||_F^2`` of the mean Hessian.
         num_batches: Disjoint batches that the estimates are from.
@@ -55,18 +43,18 @@ class SampleMoments:
     """
 
     dimensions: int | None
-    gradient_variance: Moment
-    hessian_variance: Moment
-    loss_trace_covariance: Moment
-    trace_variance: Moment
-    linear: Moment
-    quadratic: Moment
-    scatter: MomentScatter
+    gradient_variance: Estimate
+    hessian_variance: Estimate
+    loss_trace_covariance: Estimate
+    trace_variance: Estimate
+    linear: Estimate
+    quadratic: Estimate
+    covariance: MomentCovariance
     gradient_norm_squared: float
-    hessian_norm_squared: Moment
+    hessian_norm_squared: Estimate
     num_batches: int
     num_hvps: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     subspace: SampleMoments | None = None
 
     def prediction_error(self, sigma: float) -> float:
@@ -78,7 +66,7 @@ class SampleMoments:
         Returns:
             It, the covariance of the two included.
         """
-        return self.scatter.standard_error(sigma**2 * _LINEAR + sigma**4 * _QUADRATIC)
+        return self.covariance.standard_error(sigma**2 * _LINEAR + sigma**4 * _QUADRATIC)
 
 
 def sample_moments(
@@ -91,7 +79,7 @@ def sample_moments(
 ) -> SampleMoments:
     """Estimate how gradients and Hessians vary over samples, from the frozen batches' scatter.
 
-    See :class:`BatchDeviations` for the estimates over batches. Hessians are seen through
+    See :class:`BatchMoments` for the estimates over batches. Hessians are seen through
     Rademacher probes, ``E |A v|^2 = ||A||_F^2`` and ``E v.A v = tr A``. With a basis, the probes
     only estimate what lies outside its span, within which everything is computed exactly: where a
     few eigenvalues stand far out, their eigenvectors as the basis take most of the probes' noise
@@ -121,6 +109,18 @@ def sample_moments(
     Raises:
         ValueError: If there are fewer than 3 probes, or the basis is not orthonormal.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     moments = sample_moments(loss, basis=torch.eye(2), generator=generator)
+        >>> moments.hessian_variance.value > moments.hessian_variance.standard_error > 0
+        True
+        >>> moments.num_batches, moments.num_hvps  # both for two vectors and four probes
+        (60, 12)
+
     References:
         M. F. Hutchinson (1989), Commun. Stat. Simul. Comput. 18, 1059-1076 (the probes); B. Efron,
         C. Stein (1981), Ann. Statist. 9, 586-596 (the jackknife).
@@ -139,12 +139,12 @@ def sample_moments(
     )
     vectors = torch.cat([known, probes - known @ (known.T @ probes)], dim=1)
     gradient = loss.gradient().vector
-    products = loss.hessian_products(vectors)
-    scatter = batch_scatter(loss, gradient, vectors, products)
+    products = loss.products.matmat(vectors)
+    table = per_batch_around(loss, gradient, vectors, products)
     count = known.shape[1]
     squares = products.double().square().sum(dim=0).cpu()
     moments = _moments(
-        BatchDeviations.of(scatter, count),
+        BatchMoments.of(table, count),
         dimensions=None,
         gradient_norm_squared=float(gradient.double().square().sum()),
         hessian_norm_squared=_norm_squared(squares[:count], squares[count:]),
@@ -157,52 +157,53 @@ def sample_moments(
     return replace(
         moments,
         subspace=_moments(
-            BatchDeviations.within(scatter, within),
+            BatchMoments.within(table, within),
             dimensions=within,
             gradient_norm_squared=float((inside @ gradient.double()).square().sum()),
-            hessian_norm_squared=Moment(
-                float((inside @ products[:, :within].double()).square().sum()), 0.0
+            hessian_norm_squared=Estimate(
+                value=float((inside @ products[:, :within].double()).square().sum()),
+                standard_error=0.0,
             ),
             num_hvps=moments.num_hvps,
         ),
     )
 
 
-def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Moment, float]:
+def gradient_moment(loss: TrainingLoss | Conductor) -> tuple[Estimate, float]:
     """Estimate ``S_g^2`` alone, where there are no exact products.
 
     Costs two gradients.
-
-    Args:
-        loss: Over the frozen batches.
 
     Returns:
         The moment, and the norm of the mean gradient.
     """
     gradient = loss.gradient().vector
     none = torch.empty(loss.size, 0, device=loss.device, dtype=loss.dtype)
-    deviations = BatchDeviations.of(batch_scatter(loss, gradient, none, none), 0)
+    batches = BatchMoments.of(per_batch_around(loss, gradient, none, none), 0)
     unit = torch.eye(len(MOMENTS), dtype=torch.float64)[0]
-    value = math.nan if len(deviations.num_samples) < 2 else float(deviations.moments()[0])
-    return Moment(value, deviations.scatter().standard_error(unit)), float(gradient.norm())
+    value = math.nan if len(batches.num_samples) < 2 else float(batches.moments()[0])
+    error = batches.covariance().standard_error(unit)
+    return Estimate(value=value, standard_error=error), float(gradient.norm())
 
 
 def _moments(
-    deviations: BatchDeviations,
+    batches: BatchMoments,
     *,
     dimensions: int | None,
     gradient_norm_squared: float,
-    hessian_norm_squared: Moment,
+    hessian_norm_squared: Estimate,
     num_hvps: int,
 ) -> SampleMoments:
-    count = len(deviations.num_samples)
+    count = len(batches.num_samples)
     values = torch.full((len(MOMENTS),), torch.nan, dtype=torch.float64)
     if count >= 2:
-        values = deviations.moments()
-    scatter = deviations.scatter()
+        values = batches.moments()
+    covariance = batches.covariance()
 
-    def combined(weights: Tensor) -> Moment:
-        return Moment(float(weights @ values), scatter.standard_error(weights))
+    def combined(weights: Tensor) -> Estimate:
+        return Estimate(
+            value=float(weights @ values), standard_error=covariance.standard_error(weights)
+        )
 
     units = dict(zip(MOMENTS, torch.eye(len(MOMENTS), dtype=torch.float64), strict=True))
     return SampleMoments(
@@ -213,7 +214,7 @@ def _moments(
         trace_variance=combined(units["trace_variance"]),
         linear=combined(_LINEAR),
         quadratic=combined(_QUADRATIC),
-        scatter=scatter,
+        covariance=covariance,
         gradient_norm_squared=gradient_norm_squared,
         hessian_norm_squared=hessian_norm_squared,
         num_batches=count,
@@ -222,22 +223,28 @@ def _moments(
     )
 
 
-def _notes(count: int) -> tuple[str, ...]:
+def _notes(count: int) -> tuple[Note, ...]:
     advice = "Give a smaller `batch_size`, or more samples; 30 batches or more give useful errors."
     if count < 2:
         return (
-            "how gradients and Hessians differ between samples is read off the scatter of at least "
-            f"2 batches, but the frozen samples make {count}. {advice}",
+            Note(
+                "derivatives-not-measured",
+                "how gradients and Hessians differ between samples is read off the scatter of at "
+                f"least 2 batches, but the frozen samples make {count}. {advice}",
+            ),
         )
     if count < 3:
         return (
-            "how gradients and Hessians differ between samples comes without an error from 2 "
-            f"batches. {advice}",
+            Note(
+                "derivatives-without-error",
+                "how gradients and Hessians differ between samples comes without an error from 2 "
+                f"batches. {advice}",
+            ),
         )
     return ()
 
 
-def _norm_squared(known: Tensor, probes: Tensor) -> Moment:
+def _norm_squared(known: Tensor, probes: Tensor) -> Estimate:
     """``||H||_F^2`` from products with a basis and with probes outside of its span."""
     error = widening(len(probes)) * float(probes.std()) / math.sqrt(len(probes))
-    return Moment(float(known.sum() + probes.mean()), error)
+    return Estimate(value=float(known.sum() + probes.mean()), standard_error=error)

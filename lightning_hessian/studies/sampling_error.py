@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import ColumnScatter, ProductScatter, scattered_products
+from lightning_hessian.hvp import AlongVectors, PerBatch, per_batch_products
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.records import SamplingError
-from lightning_hessian.studies.batch_spread import (
+from lightning_hessian.records import Note, SamplingError
+from lightning_hessian.studies.batch_statistics import (
     density_distance,
     quantile,
     sampling_share,
@@ -28,8 +28,8 @@ def sampling_error(
     *,
     num_largest: int,
     rest: tuple[float, float] | None = None,
-    known: ColumnScatter | None = None,
-    probes: ColumnScatter | None = None,
+    known: AlongVectors | None = None,
+    probes: AlongVectors | None = None,
     population: int | None = None,
 ) -> SamplingError:
     r"""Read the sampling error of a spectrum off the scatter of the disjoint frozen batches.
@@ -78,6 +78,17 @@ def sampling_error(
             population is smaller than the sample.
         RefusedError: If products are differences of gradients.
 
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     error = sampling_error(loss, torch.eye(2), num_largest=1)
+        >>> low, high = error.largest_interval
+        >>> low < 2 * 3.0**2 < high  # of infinitely many samples
+        True
+
     References:
         B. Efron, C. Stein (1981), Ann. Statist. 9, 586-596 (batches left out); G. W. Stewart, J.-G.
         Sun (1990), "Matrix perturbation theory", theorem V.2.3 (the expansion).
@@ -89,8 +100,8 @@ def sampling_error(
             f"{num_largest}: the first ones are of the largest eigenvalues."
         )
     vectors = vectors.to(loss.device, loss.dtype)
-    products, scatter = scattered_products(loss, vectors)
-    sizes = scatter.columns.sizes
+    products, table = per_batch_products(loss, vectors)
+    sizes = table.along.sizes
     count, num_samples = len(sizes), round(float(sizes.sum()))
     share = sampling_share(num_samples, population)
     values = (vectors.double() * products.double()).sum(dim=0).cpu()
@@ -101,11 +112,11 @@ def sampling_error(
         errors = biases = torch.full_like(values, math.nan)
         margin = trace = distance = math.nan
     elif share > 0:
-        errors, biases = _errors_and_biases(scatter, values, num_largest, share)
+        errors, biases = _errors_and_biases(table, values, num_largest, share)
         if vectors.shape[1] < loss.size:
-            biases = biases + _bias_from_beyond(scatter, values, num_largest, rest, share)
+            biases = biases + _bias_from_beyond(table, values, num_largest, rest, share)
         margin = quantile(count) * float(errors[0])
-        known = scatter.columns if known is None else known
+        known = table.along if known is None else known
         trace, distance = _trace_and_density(known, probes, share, loss.size)
     return SamplingError(
         population=population,
@@ -122,12 +133,12 @@ def sampling_error(
         trace_error=trace,
         density_distance=distance,
         num_hvps=vectors.shape[1],
-        notes=_notes(count, share, loss.batches.are_drawn),
+        notes=_notes(count, share, loss.sample.are_drawn),
     )
 
 
 def _trace_and_density(
-    known: ColumnScatter, probes: ColumnScatter | None, share: float, size: int
+    known: AlongVectors, probes: AlongVectors | None, share: float, size: int
 ) -> tuple[float, float]:
     """Standard error of the trace, and the bound of the spectra's distance."""
     if known.num_vectors >= size:
@@ -139,10 +150,10 @@ def _trace_and_density(
 
 
 def _errors_and_biases(
-    scatter: ProductScatter, values: Tensor, num_largest: int, share: float
+    table: PerBatch, values: Tensor, num_largest: int, share: float
 ) -> tuple[Tensor, Tensor]:
     """``(d,)`` standard errors in first order, and shifts by each other in second order."""
-    within = share * variance(scatter.columns.sizes, scatter.forms)
+    within = share * variance(table.along.sizes, table.forms)
     # from the top down; the smallest come in ascending order
     order = torch.arange(len(values))
     order[num_largest:] = order[num_largest:].flip(0)
@@ -152,16 +163,16 @@ def _errors_and_biases(
 
 
 def _bias_from_beyond(
-    scatter: ProductScatter,
+    table: PerBatch,
     values: Tensor,
     num_largest: int,
     rest: tuple[float, float] | None,
     share: float,
 ) -> Tensor:
     """``(d,)`` shifts by the part of the spectrum of which only the range is known."""
-    sizes = scatter.columns.sizes
-    squares = scatter.columns.deviations.sum(dim=0) / (len(sizes) - 1)
-    squares = (squares - variance(sizes, scatter.forms).sum(dim=0)).clamp_min(0)
+    sizes = table.along.sizes
+    squares = table.along.deviations.sum(dim=0) / (len(sizes) - 1)
+    squares = (squares - variance(sizes, table.forms).sum(dim=0)).clamp_min(0)
     coupling = (share * squares).sqrt()
     largest, smallest = values[:num_largest], values[num_largest:]
     low, high = rest or (float(smallest.max()) if len(smallest) else math.nan, float(largest.min()))
@@ -171,7 +182,7 @@ def _bias_from_beyond(
 
 
 def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
-    """By how much two levels that a coupling ``x`` mixes repel: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
+    """By how much two levels repel that a coupling ``x`` mixes: ``(sqrt(g^2 + 4 x^2) - g) / 2``.
 
     Args:
         gap: ``g``, not negative.
@@ -184,24 +195,34 @@ def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
     return torch.where(coupling > 0, 2 * coupling.square() / far, torch.zeros_like(far))
 
 
-def _notes(count: int, share: float, are_drawn: bool) -> tuple[str, ...]:
+def _notes(count: int, share: float, are_drawn: bool) -> tuple[Note, ...]:
     if share == 0:
         return ()
     advice = "Give a smaller `batch_size`, or more samples."
     notes = []
     if count < 3:
         notes.append(
-            "how far the full training set may be is read off the scatter of at least 3 batches, "
-            f"but the frozen samples make {count}. {advice}"
+            Note(
+                "sampling-errors-unknown",
+                "how far the full training set may be is read off the scatter of at least 3 "
+                f"batches, but the frozen samples make {count}. {advice}",
+            )
         )
     elif count < USEFUL_BATCHES:
         notes.append(
-            f"sampling errors from {count} batches are themselves uncertain by "
-            f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}"
+            Note(
+                "sampling-errors-uncertain",
+                f"sampling errors from {count} batches are themselves uncertain by "
+                f"{1 / math.sqrt(2 * (count - 1)):.0%}. {advice}",
+            )
         )
     if not are_drawn:
         notes.append(
-            "the frozen batches were not drawn at random, so that sampling errors read off their "
-            "scatter are not those of the full training set. Give a training set with a length."
+            Note(
+                "batches-not-drawn",
+                "the frozen batches were not drawn at random, so that sampling errors read off "
+                "their scatter are not those of the full training set. Give a training set with a "
+                "length.",
+            )
         )
     return tuple(notes)

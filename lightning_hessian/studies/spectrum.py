@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.hvp import ColumnScatter, HessianOperator, ScatterOperator
-from lightning_hessian.linalg import BlockOperator, align, leading_eigenvectors, measure_spectrum
+from lightning_hessian.hvp import AlongVectors, PerBatchOperator
+from lightning_hessian.linalg import (
+    BlockOperator,
+    SymmetricOperator,
+    align,
+    leading_eigenvectors,
+    measure_spectrum,
+)
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
-from lightning_hessian.options import SpectrumOptions
-from lightning_hessian.records import ProductQuality, SamplingError, Spectrum
+from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
+from lightning_hessian.records import (
+    EigenvectorOverlap,
+    Estimate,
+    Note,
+    ParameterBlock,
+    ProductQuality,
+    SamplingError,
+    Spectrum,
+    SpectrumReport,
+    TraceEstimate,
+)
 from lightning_hessian.studies.sampling_error import sampling_error
+from lightning_hessian.studies.study import tell_nobody
+
+EXPECTED_HVPS = 48
+PYHESSIAN_HVPS = 300
+KRYLOV_UNITS, PYHESSIAN_UNITS = 1.5, 3.0
+"""Gradients that a product takes: where its graph is kept, and where it is not."""
+MARGIN = 1.05
+GROWTH = 8
 
 
 class SpectrumStudy:
-    """Measures what the options ask for; remembers eigenvectors from one report to the next.
+    """Measures the spectrum; remembers eigenvectors from one report to the next.
 
     Args:
         options: What is asked for.
         seed: Of the probes.
     """
+
+    record: ClassVar[type[SpectrumReport]] = SpectrumReport
 
     def __init__(self, options: SpectrumOptions, seed: int) -> None:
         self._options = options
@@ -32,172 +60,259 @@ class SpectrumStudy:
         self._earlier: tuple[tuple[str, ...], Tensor] | None = None
         self._latest: tuple[tuple[str, ...], Tensor] | None = None
 
-    def max_hvps(self, size: int, *, is_trial: bool) -> int:
-        """Bound on the products of the sweep and the trace.
+    @property
+    def expected_gradients(self) -> float:
+        """About what a measurement costs, in gradients over the samples."""
+        solver = self._options.solver
+        if isinstance(solver, Krylov):
+            return 1 + KRYLOV_UNITS * min(solver.max_hvps, EXPECTED_HVPS)
+        return 1 + PYHESSIAN_UNITS * PYHESSIAN_HVPS
 
-        Args:
-            size: Number of parameters.
-            is_trial: Whether only a trial is made, of few products.
-
-        Returns:
-            The bound.
-        """
-        options = self._options.trial if is_trial else self._options
-        if options.engine == "pyhessian":
-            return options.pyhessian.max_hvps(
-                size,
-                num_eigenvalues=options.num_eigenvalues,
-                trace=options.trace,
-                density=options.density,
-            )
-        return options.max_hvps
+    def max_hvps(self, size: int, *, is_trial: bool = False) -> int:
+        """Bound on the products of the sweep and the trace."""
+        options, solver = self._options, self._solver(is_trial=is_trial)
+        if isinstance(solver, Krylov):
+            return solver.max_hvps
+        assert isinstance(solver, PyHessian)
+        return solver.max_hvps(
+            size,
+            num_eigenvalues=options.num_eigenvalues,
+            trace=options.trace,
+            density=options.density,
+        )
 
     def settle(self) -> None:
         """Compare from now on with the eigenvectors measured last, as their report is recorded."""
         self._earlier = self._latest
 
-    def fields(
+    def required_samples(self, report: SpectrumReport) -> int:
+        """How many samples a report should have been on for its sampling errors."""
+        sampling, solver = report.sampling, self._options.solver
+        if not self._options.grows or sampling is None or not isinstance(solver, Krylov):
+            return report.num_samples
+        rtol = solver.sampling_rtol
+        trace = density = math.inf
+        largest = _tolerance(rtol * abs(float(report.largest.values[0])))
+        # without an error, more samples would not bring one, unless there are too few batches
+        if report.trace is not None and math.isfinite(sampling.trace_error):
+            trace = _tolerance(rtol * abs(report.trace.value))
+        if report.density is not None and math.isfinite(sampling.density_distance):
+            density = _tolerance(rtol * _extent(report.density.nodes))
+        needed = sampling.required_samples(largest=largest, trace=trace, density=density)
+        if needed <= report.num_samples:
+            return needed
+        # by the law with some room, but not by far at once: it is itself an estimate
+        return min(math.ceil(MARGIN * needed), GROWTH * report.num_samples)
+
+    def measure(
         self,
         loss: TrainingLoss | Conductor,
-        on_products: Callable[[int], None],
         *,
+        has_products: bool = True,  # noqa: ARG002
+        on_gradient: Callable[[float], None] = tell_nobody,
+        on_products: Callable[[int], None] = tell_nobody,
         is_trial: bool = False,
-    ) -> dict[str, Any]:
-        """Measure.
+    ) -> SpectrumReport:
+        """Measure the gradient, then what the options ask for.
 
-        Args:
-            loss: At the present parameters.
-            on_products: Told the number of products after each block.
-            is_trial: Whether only a trial is made, of few products.
+        Costs one gradient and at most ``max_hvps`` products, besides those of blocks and sampling
+        errors.
 
         Returns:
-            Fields of a :class:`SpectrumReport`.
+            See :meth:`Study.measure`.
         """
-        options = self._options.trial if is_trial else self._options
-        if options.engine == "pyhessian":
-            spectrum = pyhessian_spectrum(
-                loss,
-                num_eigenvalues=options.num_eigenvalues,
-                trace=options.trace,
-                density=options.density,
-                options=options.pyhessian,
-                seed=self._seed,
-                on_products=on_products,
-            )
-            return fields_of(spectrum, loss.products) | {"engine": "pyhessian"}
-        scatters = not loss.batches.is_whole and loss.products.method == "exact"
-        operator = ScatterOperator(loss) if scatters else HessianOperator(loss)
-        blocks = loss.parameters.blocks(options.blocks) if options.blocks else {}
-        spectrum = self._sweep(loss, operator, options, list(blocks.values()), on_products)
-        found = fields_of(spectrum, loss.products)
-        found["graph_bytes"] = loss.graphs.num_bytes
-        if isinstance(operator, ScatterOperator):
+        start = time.perf_counter()
+        gradient = loss.gradient()
+        gradient_seconds = time.perf_counter() - start
+        on_gradient(gradient_seconds)
+        solver = self._solver(is_trial=is_trial)
+        if isinstance(solver, Krylov):
+            report = self._by_krylov(loss, solver, on_products)
+        else:
+            assert isinstance(solver, PyHessian)
+            report = self._by_pyhessian(loss, solver, on_products)
+        if self._options.grows and not loss.sample.is_whole and report.sampling is None:
+            report = replace(report, notes=(*report.notes, _STAYS))
+        return replace(
+            report,
+            loss=gradient.loss,
+            gradient_norm=float(gradient.vector.norm()),
+            gradient_seconds=gradient_seconds,
+            num_parameters=loss.size,
+            num_samples=loss.sample.num_samples,
+            data=loss.sample.description,
+            loss_name=loss.name,
+            unused_parameters=gradient.unused,
+        )
+
+    def _solver(self, *, is_trial: bool) -> Solver:
+        return (self._options.trial if is_trial else self._options).solver
+
+    def _by_pyhessian(
+        self,
+        loss: TrainingLoss | Conductor,
+        solver: PyHessian,
+        on_products: Callable[[int], None],
+    ) -> SpectrumReport:
+        options = self._options
+        spectrum = pyhessian_spectrum(
+            loss,
+            num_eigenvalues=options.num_eigenvalues,
+            trace=options.trace,
+            density=options.density,
+            solver=solver,
+            seed=self._seed,
+            on_products=on_products,
+        )
+        return replace(report_of(spectrum, loss.products.quality), engine="pyhessian")
+
+    def _by_krylov(
+        self,
+        loss: TrainingLoss | Conductor,
+        solver: Krylov,
+        on_products: Callable[[int], None],
+    ) -> SpectrumReport:
+        options, patterns = self._options, self._options.parameter_blocks
+        is_sampled = not loss.sample.is_whole and loss.products.quality.method == "exact"
+        operator = PerBatchOperator(loss) if is_sampled else loss.products
+        parts = loss.parameters.blocks(patterns) if patterns else {}
+        spectrum = self._sweep(loss, operator, solver, list(parts.values()), on_products)
+        report = replace(
+            report_of(spectrum, loss.products.quality), graph_bytes=loss.products.graph_bytes
+        )
+        num_hvps, notes = report.num_hvps, report.notes
+        sampling: SamplingError | None = None
+        if isinstance(operator, PerBatchOperator):
             sampling = _sampling(loss, spectrum, operator.take())
-            found["sampling"] = sampling
-            if sampling is not None and not math.isfinite(sampling.largest_margin):
-                found["notes"] += sampling.notes
-            found["num_hvps"] += 0 if sampling is None else sampling.num_hvps
-        if blocks:
-            found |= _block_traces(spectrum, blocks)
-        if options.block_eigenvalues:
-            more = self._block_eigenvalues(loss, operator, options, blocks)
-            found["num_hvps"] += more.pop("num_hvps")
-            found |= more
-        if options.overlaps:
-            found |= self._overlaps(spectrum, loss.parameters.names)
-        return found
+        if sampling is not None:
+            num_hvps += sampling.num_hvps
+            if not math.isfinite(sampling.largest_margin):
+                notes += sampling.notes
+        blocks = _blocks(spectrum, parts)
+        if options.eigenvalues_per_block:
+            blocks, spent = self._with_eigenvalues(blocks, parts, loss, operator, solver)
+            num_hvps += spent
+        overlap = self._overlap(spectrum, loss.parameters.names) if options.overlaps else None
+        return replace(
+            report,
+            sampling=sampling,
+            blocks=blocks,
+            overlap=overlap,
+            num_hvps=num_hvps,
+            notes=notes,
+        )
 
     def _sweep(
         self,
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
-        options: SpectrumOptions,
+        operator: SymmetricOperator,
+        solver: Krylov,
         blocks: list[Tensor],
         on_products: Callable[[int], None],
     ) -> Spectrum:
-        limit = options.graph_memory
-        if limit is None:
-            limit = int(SHARE * free_memory(loss.device))
+        options, limit = self._options, solver.memory_share
         return measure_spectrum(
             operator,
             num_eigenvalues=options.num_eigenvalues,
             num_smallest=options.num_smallest,
             trace=options.trace,
             density=options.density,
-            rtol=options.rtol,
-            trace_rtol=options.trace_rtol,
-            density_rtol=options.density_rtol,
-            max_hvps=options.max_hvps,
-            block_size=options.block_size,
+            rtol=solver.rtol,
+            trace_rtol=solver.trace_rtol,
+            density_rtol=solver.density_rtol,
+            max_hvps=solver.max_hvps,
+            probes_per_block=solver.probes_per_block,
             generator=self._generator(0),
             on_products=on_products,
-            product_error=lambda: loss.products.error,
-            memory_limit=limit,
-            rough=None if loss.rough is None else HessianOperator(loss.rough),
+            product_error=lambda: loss.products.quality.error,
+            basis=solver.basis,
+            memory_limit=int(SHARE * free_memory(loss.device)) if limit is None else limit,
+            low_precision=loss.low_precision,
             blocks=blocks,
-            vectors=isinstance(operator, ScatterOperator) or options.overlaps,
+            vectors=isinstance(operator, PerBatchOperator) or options.overlaps,
         )
 
-    def _block_eigenvalues(
+    def _with_eigenvalues(
         self,
+        blocks: tuple[ParameterBlock, ...],
+        parts: dict[str, Tensor],
         loss: TrainingLoss | Conductor,
-        operator: HessianOperator,
-        options: SpectrumOptions,
-        blocks: dict[str, Tensor],
-    ) -> dict[str, Any]:
-        wanted, spent = options.block_eigenvalues, 0
-        values = torch.full((len(blocks), wanted), math.nan, dtype=torch.float64)
-        bounds = values.clone()
-        for row, positions in enumerate(blocks.values()):
+        operator: SymmetricOperator,
+        solver: Krylov,
+    ) -> tuple[tuple[ParameterBlock, ...], int]:
+        """The blocks with their largest eigenvalues, and the products these took."""
+        count, spent, found = self._options.eigenvalues_per_block, 0, []
+        for row, (block, positions) in enumerate(zip(blocks, parts.values(), strict=True)):
             pairs = leading_eigenvectors(
                 BlockOperator(operator, positions),
-                count=min(wanted, len(positions)),
-                rtol=options.rtol,
-                max_hvps=max(options.max_hvps, wanted + 1),  # whole blocks of two
-                block_size=2,
+                count=min(count, len(positions)),
+                rtol=solver.rtol,
+                max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
+                probes_per_block=2,
                 generator=self._generator(1 + row),
-                product_error=lambda: loss.products.error,
+                product_error=lambda: loss.products.quality.error,
             )
-            count = len(pairs.eigenvalues.values)
-            values[row, :count] = pairs.eigenvalues.values
-            bounds[row, :count] = pairs.eigenvalues.residual_bounds
+            found.append(replace(block, largest=pairs.eigenvalues))
             spent += pairs.num_hvps
-        return {
-            "block_eigenvalues": values,
-            "block_residual_bounds": bounds,
-            "num_hvps": spent,
-        }
+        return tuple(found), spent
 
-    def _overlaps(self, spectrum: Spectrum, names: tuple[str, ...]) -> dict[str, Any]:
+    def _overlap(self, spectrum: Spectrum, names: tuple[str, ...]) -> EigenvectorOverlap | None:
         assert spectrum.vectors is not None
         vectors = spectrum.vectors[:, : len(spectrum.largest.values)]
         self._latest = names, vectors.cpu()
         if self._earlier is None or self._earlier[0] != names:
-            return {}
+            return None
         if self._earlier[1].shape[0] != vectors.shape[0]:
-            return {}
+            return None
         overlap = align(vectors, self._earlier[1])
         self._latest = names, overlap.vectors.cpu()
-        return {
-            "eigenvector_overlaps": overlap.cosines,
-            "eigenvector_partners": overlap.partners.double(),
-            "subspace_overlap": overlap.subspace,
-        }
+        return EigenvectorOverlap(
+            cosines=overlap.cosines, partners=overlap.partners.double(), subspace=overlap.subspace
+        )
 
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
 
 
-def _block_traces(spectrum: Spectrum, blocks: dict[str, Tensor]) -> dict[str, Any]:
-    found: dict[str, Any] = {"blocks": tuple(blocks)}
-    if spectrum.trace is not None and spectrum.trace.blocks is not None:
-        found["block_traces"] = spectrum.trace.blocks.values
-        found["block_trace_standard_errors"] = spectrum.trace.blocks.standard_errors
-    return found
+def report_of(spectrum: Spectrum, products: ProductQuality) -> SpectrumReport:
+    """A spectrum's numbers in a report, with the products' error where it is not in them yet."""
+    return SpectrumReport(
+        largest=spectrum.largest,
+        smallest=spectrum.smallest,
+        trace=None if spectrum.trace is None else _widened(spectrum.trace, products.trace_error),
+        density=spectrum.density,
+        negative_mass=spectrum.negative_mass,
+        products=products,
+        num_hvps=spectrum.num_hvps,
+        notes=(*spectrum.notes, *products.notes),
+    )
+
+
+def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
+    """The bounds have the products' error in them, the trace's probes have not."""
+    lower, upper = trace.interval
+    return replace(
+        trace,
+        standard_error=math.hypot(trace.standard_error, error),
+        interval=(lower - error, upper + error),
+        blocks=None,
+    )
+
+
+def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBlock, ...]:
+    """The blocks that were asked for, with their traces if the trace was measured."""
+    traces = None if spectrum.trace is None else spectrum.trace.blocks
+    if traces is None:
+        return tuple(ParameterBlock(name=name) for name in parts)
+    pairs = zip(traces.values.tolist(), traces.standard_errors.tolist(), strict=True)
+    return tuple(
+        ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
+        for name, (value, error) in zip(parts, pairs, strict=True)
+    )
 
 
 def _sampling(
-    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: ColumnScatter | None
+    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: AlongVectors | None
 ) -> SamplingError | None:
     """How far the full training set may be, from the scatter of the products made anyway."""
     vectors, num_largest = spectrum.vectors, len(spectrum.largest.values)
@@ -215,34 +330,22 @@ def _sampling(
         num_largest=num_largest,
         known=known,
         probes=probes,
-        population=loss.batches.population,
+        population=loss.sample.population,
     )
 
 
-def fields_of(spectrum: Spectrum, products: ProductQuality) -> dict[str, Any]:
-    """A spectrum's numbers under the names of a report's fields."""
-    fields: dict[str, Any] = {
-        "eigenvalues": spectrum.largest.values,
-        "residual_bounds": spectrum.largest.residual_bounds,
-        "converged": spectrum.largest.converged,
-        "smallest_eigenvalues": spectrum.smallest.values,
-        "smallest_residual_bounds": spectrum.smallest.residual_bounds,
-        "smallest_converged": spectrum.smallest.converged,
-        "density": spectrum.density,
-        "num_hvps": spectrum.num_hvps,
-        "notes": (*spectrum.notes, *products.notes),
-        "hvp": products.method,
-        "hvp_error": products.error,
-    }
-    if spectrum.trace is not None:
-        # the bounds have the products' error in them, the trace's probes have not
-        lower, upper = spectrum.trace.interval
-        error = products.trace_error
-        fields["trace"] = spectrum.trace.value
-        fields["trace_standard_error"] = math.hypot(spectrum.trace.standard_error, error)
-        fields["trace_interval"] = (lower - error, upper + error)
-    if spectrum.negative_mass is not None:
-        fields["negative_fraction"] = spectrum.negative_mass.fraction
-        fields["negative_fraction_bracket"] = spectrum.negative_mass.bracket
-        fields["negative_threshold"] = spectrum.negative_mass.threshold
-    return fields
+_STAYS = Note(
+    "sample-does-not-grow",
+    "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
+    "package's engine, and at least one of the largest eigenvalues.",
+)
+
+
+def _tolerance(value: float) -> float:
+    """Of a number of zero any error is too large, which no number of samples would change."""
+    return value if value > 0 else math.inf
+
+
+def _extent(nodes: Tensor) -> float:
+    """From the smallest eigenvalue to the largest, as far as the density shows them."""
+    return float(nodes.max() - nodes.min())

@@ -51,6 +51,28 @@ def loss_surface(
     Raises:
         ValueError: If an argument is out of its range.
         NonFiniteError: If a loss is not finite at ``w`` itself.
+
+    Example:
+        >>> from lightning_hessian.hvp import open_loss
+        >>> from lightning_hessian.sample_losses import sample_losses
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> samples = list(torch.randn(60, 1, 2, generator=generator) * torch.tensor([3.0, 1.0]))
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.zeros_(network.weight)
+        >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
+        ...     losses = sample_losses(loss)
+        ...     surface = loss_surface(
+        ...         loss,
+        ...         losses.values,
+        ...         torch.tensor([1.0, 0.0]),
+        ...         torch.tensor([0.0, 1.0]),
+        ...         span=1.0,
+        ...         num_points=3,
+        ...         method=losses.method,
+        ...         directions="the two weights",
+        ...     )
+        >>> bool(surface.loss[1, 1] == surface.loss.min())
+        True
     """
     check_losses(losses)
     if not 0 < span < math.inf:

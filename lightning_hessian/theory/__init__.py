@@ -1,13 +1,31 @@
-"""Closed-form laws and bounds, a paper each: numbers in, numbers out, no network and no data."""
+"""Closed-form laws and bounds, a paper each: numbers in, numbers out, no data."""
 
 from lightning_hessian.theory.kiselev_grabovoy_2024 import (
-    sample_size_by_mean_abs,
-    sample_size_by_rms,
-    sample_size_uniform,
+    MeanSquareDifference,
+    difference_bound,
+    mean_square_difference,
+    worst_case_difference_bound,
+    worst_case_sample_size,
+    worst_case_sample_size_of_mean_square,
+)
+from lightning_hessian.theory.relu_mlp_bounds import (
+    ReluMlpBounds,
+    corrected_theorem_bound,
+    layers_of,
+    printed_theorem_bound,
+    relu_mlp_bounds,
 )
 
 __all__ = [
-    "sample_size_by_mean_abs",
-    "sample_size_by_rms",
-    "sample_size_uniform",
+    "MeanSquareDifference",
+    "ReluMlpBounds",
+    "corrected_theorem_bound",
+    "difference_bound",
+    "layers_of",
+    "mean_square_difference",
+    "printed_theorem_bound",
+    "relu_mlp_bounds",
+    "worst_case_difference_bound",
+    "worst_case_sample_size",
+    "worst_case_sample_size_of_mean_square",
 ]

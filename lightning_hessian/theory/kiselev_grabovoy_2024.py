@@ -1,9 +1,9 @@
-"""Laws of the loss difference ``d_k = L_{k+1} - L_k``, and the sample sizes that follow.
+"""Worst cases of the loss difference ``d_k = L_{k+1} - L_k``, and of its sample sizes.
 
 N. Kiselev and A. Grabovoy (2024), "Unraveling the Hessian: a key to smooth convergence in loss
 function landscapes", arXiv 2409.11995; its sequels are named where they are used. The paper bounds
-``|d_k|`` by its worst case. The first rules here are those of a random order, which are exact or
-nearly so; the worst cases stand below for comparison.
+``|d_k|`` by its worst case, which stands here for comparison: the laws of a random order, exact or
+nearly so, are in :mod:`lightning_hessian.statistics`.
 """
 
 from __future__ import annotations
@@ -12,77 +12,6 @@ import math
 from typing import NamedTuple
 
 from torch import Tensor
-
-
-def rms_difference(variance: float, k: float) -> float:
-    """Root mean square of ``d_k`` over random orders, ``S / sqrt(k (k + 1))``, exactly.
-
-    Args:
-        variance: ``S^2`` of the losses, divisor ``N - 1``; or of the population.
-        k: Samples so far.
-
-    Returns:
-        In units of the loss.
-    """
-    return math.sqrt(variance / (k * (k + 1)))
-
-
-def sample_size_by_rms(variance: float, threshold: float) -> int:
-    """Smallest ``k`` from which on ``S / sqrt(k (k + 1)) <= threshold``.
-
-    The positive root of ``k^2 + k = S^2 / threshold^2``, rounded up.
-
-    Args:
-        variance: ``S^2``.
-        threshold: Positive, in units of the loss.
-
-    Returns:
-        At least 1.
-    """
-    return max(1, math.ceil((math.hypot(1, 2 * math.sqrt(variance) / threshold) - 1) / 2))
-
-
-def sample_size_by_mean_abs(mean_distance: float, threshold: float) -> int:
-    """Smallest ``k`` with ``A / (k + 1) <= threshold``.
-
-    ``(k + 1) E |d_k|`` falls to ``MAD`` as ``k`` grows and is never above twice that.
-
-    Args:
-        mean_distance: ``A = (k + 1) E |d_k|``, for large ``k`` the ``MAD`` of the losses.
-        threshold: Positive, in units of the loss.
-
-    Returns:
-        At least 1.
-    """
-    return max(1, math.ceil(mean_distance / threshold) - 1)
-
-
-def sample_size_uniform(
-    variance: float, threshold: float, delta: float, num_samples: int | None = None
-) -> int:
-    """``k`` from which on the mean loss stays within a threshold of its limit, all ``j`` at once.
-
-    ``L_N, L_{N-1}, ..., L_k`` is a martingale in this direction, so that Doob's inequality gives
-
-        ``P(max_{j >= k} |L_j - L_N| >= t) <= (S^2 / t^2) (1/k - 1/N)``,
-
-    at most ``delta`` from ``k = 1 / (1/N + delta t^2 / S^2)`` on. Conservative: the inequality uses
-    second moments alone. Without ``N`` the limit is the population's mean.
-
-    Args:
-        variance: ``S^2``.
-        threshold: ``t``, positive, in units of the loss.
-        delta: Probability with which the guarantee may fail.
-        num_samples: ``N``; None for the population.
-
-    Returns:
-        At least 1, and at most ``N``.
-    """
-    if variance == 0:
-        return 1
-    share = 0.0 if num_samples is None else 1 / num_samples
-    # rounding may lift the root of an exact whole number just above it
-    return max(1, math.ceil((1 - 1e-12) / (share + delta * threshold**2 / variance)))
 
 
 def worst_case_sample_size(

@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, analyze
+from lightning_hessian import HessianSpectrum, Krylov, Loss, analyze
 from lightning_hessian.errors import RefusedError, UnreadableCheckpointError
+from lightning_hessian.fit import frozen_sample
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.events import Events
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -105,6 +106,22 @@ def test_a_failed_measurement_is_of_its_file_alone(folder: Path) -> None:
         analyzed(FailsLater(), folder, callback=spectrum(on_error="raise"))
 
 
+def test_a_sample_grows_as_far_as_it_takes_whatever_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # there is no training whose time would be shared
+    monkeypatch.setattr(frozen_sample, "AUTO_START", 6)
+    options: dict[str, Any] = {
+        "num_samples": "auto",
+        "max_overhead": 1e-9,
+        "loss": Loss(batch_size=2),
+        "solver": Krylov(max_hvps=8, sampling_rtol=1e-3),
+    }
+    for report in analyzed(ByEpochAndStep(), folder, callback=spectrum(**options)):
+        assert report.num_samples == 26
+        assert not any("`max_overhead` allows no" in note for note in report.notes)
+
+
 def test_what_was_given_is_left_as_it_was(folder: Path) -> None:
     class Watches(ByEpochAndStep):
         steps_taken = 0
@@ -176,7 +193,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
 
 def test_points_in_tensorboard_are_at_the_steps_of_the_files(folder: Path, tmp_path: Path) -> None:
     logger = TensorBoardLogger(str(tmp_path), name=None, version="run")
-    full = HessianSpectrum(num_samples=8, max_hvps=8, custom_scalars=False)
+    full = HessianSpectrum(num_samples=8, custom_scalars=False, solver=Krylov(max_hvps=8))
     reports = analyzed(ByEpochAndStep(), folder, callback=full, trainer=trainer(logger=logger))
     events = Events(tmp_path / "run")
     points = events.scalars("hessian/")

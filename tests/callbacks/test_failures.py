@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_hessian import Loss
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
@@ -42,11 +43,11 @@ def complex_parameter() -> Classifier:
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "manual": (Manual, {}, "makes 2 `manual_backward` calls"),
-    "pattern": (Classifier, {"parameters": ["head.*"]}, "'head.*' matches none"),
+    "pattern": (Classifier, {"loss": Loss(parameters=["head.*"])}, "'head.*' matches none"),
     "complex": (complex_parameter, {}, "'phase' must be real and dense"),
     "reentrant": (
         lambda: hard.seeded(lambda: hard.Checkpointed(use_reentrant=True)),
-        {"hvp": "exact"},
+        {"loss": Loss(products="exact")},
         "reentrant activation checkpointing",
     ),
 }
@@ -68,7 +69,7 @@ def test_a_refusal_is_recorded_once_and_training_goes_on(name: str) -> None:
     assert report.failure is not None
     assert report.failure.startswith(("RefusedError: ", "NoExactProductsError: "))
     assert reason in report.failure
-    assert (report.global_step, report.num_hvps, len(report.eigenvalues)) == (0, 0, 0)
+    assert (report.global_step, report.num_hvps, len(report.largest.values)) == (0, 0, 0)
     moved = [not p.equal(b) for p, b in zip(module.parameters(), before, strict=True)]
     assert any(moved)
 
@@ -81,7 +82,7 @@ def test_a_refusal_ends_the_fit_where_asked(name: str) -> None:
 
 
 def test_a_refused_fit_says_nothing_about_the_next_one() -> None:
-    callback = spectrum(on_error="warn", parameters=["second.*"])
+    callback = spectrum(on_error="warn", loss=Loss(parameters=["second.*"]))
     with pytest.warns(UserWarning, match="matches none"):
         trainer(callback).fit(Classifier(), loader())
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from lightning_hessian import SpectrumReport
+from lightning_hessian import Krylov, Loss, SpectrumReport
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
@@ -52,23 +52,22 @@ def test_the_true_eigenvalues_lie_within_the_stated_bounds(
         data,
         batch_size=100,
         every_n_epochs=None,
-        hvp="finite_difference",
-        precision=precision,
+        loss=Loss(products="finite_difference", precision=precision),
         num_eigenvalues=2,
         trace=False,
         density=False,
-        max_hvps=48,
+        solver=Krylov(max_hvps=48),
     )
-    assert bool(((report.eigenvalues - true[:2]).abs() <= report.residual_bounds).all())
-    error = report.hvp_error / float(true[0])
-    assert bool((report.residual_bounds >= report.hvp_error).all())
+    assert bool(((report.largest.values - true[:2]).abs() <= report.largest.residual_bounds).all())
+    error = report.products.error / float(true[0])
+    assert bool((report.largest.residual_bounds >= report.products.error).all())
     if precision is None:
         assert error < 1e-5
-        assert bool(report.converged.all())
+        assert bool(report.largest.converged.all())
     elif activation is nn.Tanh:
         assert error < 0.01  # the largest third derivatives, over a step of 3e-4
     elif error > 0.01:
-        assert not bool(report.converged[0])
+        assert not bool(report.largest.converged[0])
 
 
 def reentrant() -> Classifier:
@@ -76,16 +75,19 @@ def reentrant() -> Classifier:
 
 
 def test_a_report_says_how_its_products_were_made_and_keeps_it_in_primitives() -> None:
-    callback = spectrum(trace=True, max_hvps=24)
+    callback = spectrum(trace=True, solver=Krylov(max_hvps=24))
     trainer(callback, max_steps=1).fit(reentrant(), loader())
     first, last = callback.reports
     for report in (first, last):
-        assert report.hvp == "finite_difference"
-        assert 0 < report.hvp_error < 1e-4
+        assert report.products.method == "finite_difference"
+        assert 0 < report.products.error < 1e-4
         assert sum("central differences of gradients" in note for note in report.notes) == 1
         assert any("Reason: the loss uses reentrant" in note for note in report.notes)
         again = SpectrumReport.from_dict(json.loads(json.dumps(report.to_dict())))
-        assert (again.hvp, again.hvp_error) == (report.hvp, report.hvp_error)
+        assert (again.products.method, again.products.error) == (
+            report.products.method,
+            report.products.error,
+        )
     assert first.num_hvps == 24  # not counting what the error was found by
 
 
@@ -100,28 +102,27 @@ def test_the_traces_interval_holds_the_trace_of_the_products_error() -> None:
             batch_size=192,
             every_n_epochs=None,
             density=False,
-            max_hvps=48,
-            precision=precision,
-            hvp=hvp,
+            solver=Krylov(max_hvps=48),
+            loss=Loss(products=products, precision=precision),
         )
-        for hvp, precision in (
+        for products, precision in (
             ("exact", 64),
             ("finite_difference", None),
             ("finite_difference", 32),
         )
     ]
     exact, fine, rough = reports
-    assert math.isclose(fine.trace, exact.trace, rel_tol=1e-5)
-    assert math.isclose(fine.trace_standard_error, exact.trace_standard_error, rel_tol=1e-2)
-    assert rough.trace_standard_error > 3 * exact.trace_standard_error
-    lower, upper = rough.trace_interval
+    assert math.isclose(fine.trace.value, exact.trace.value, rel_tol=1e-5)
+    assert math.isclose(fine.trace.standard_error, exact.trace.standard_error, rel_tol=1e-2)
+    assert rough.trace.standard_error > 3 * exact.trace.standard_error
+    lower, upper = rough.trace.interval
     assert lower <= trace <= upper
 
 
 def test_differences_in_float32_are_held_against_float64_in_every_report() -> None:
     """Or their error would be a lower bound only, as kinks are not seen from within float32."""
     module, data = trained(nn.ReLU, 0)
-    callback = spectrum(hvp="finite_difference", precision=32)
+    callback = spectrum(loss=Loss(products="finite_difference", precision=32))
     trainer(callback).fit(module, loader(data, batch_size=192))
     for report in callback.reports:
         assert any("(roundings of float32), off by about" in note for note in report.notes)
@@ -131,12 +132,12 @@ def test_differences_in_float32_are_held_against_float64_in_every_report() -> No
 def test_exact_products_have_no_error() -> None:
     callback = spectrum()
     trainer(callback).fit(Classifier(), loader())
-    assert [(r.hvp, r.hvp_error) for r in callback.reports] == [("exact", 0.0)] * 2
+    assert [(r.products.method, r.products.error) for r in callback.reports] == [("exact", 0.0)] * 2
 
 
 def test_the_announced_cost_is_that_of_differences(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
-        trainer(spectrum(hvp="finite_difference")).fit(Classifier(), loader())
+        trainer(spectrum(loss=Loss(products="finite_difference"))).fit(Classifier(), loader())
     (line,) = [r.getMessage() for r in caplog.records if "A gradient over them" in r.getMessage()]
     words = line.split()
     seconds = float(words[words.index("takes") + 1])

@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
 from lightning_hessian.show import read_sidecar
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
@@ -32,7 +32,11 @@ def fit(directory: Path) -> HessianSpectrum:
     """Resume from the newest checkpoint, or begin."""
     torch.manual_seed(4)
     callback = spectrum(
-        every_n_epochs=None, every_n_train_steps=3, at_checkpoints=True, density=True, max_hvps=24
+        every_n_epochs=None,
+        every_n_train_steps=3,
+        at_checkpoints=True,
+        density=True,
+        solver=Krylov(max_hvps=24),
     )
     # at the ends of epochs, from where Lightning's own resume is exact
     saver = ModelCheckpoint(directory, every_n_train_steps=4, save_top_k=-1)
@@ -42,7 +46,7 @@ def fit(directory: Path) -> HessianSpectrum:
 
 
 def numbers(callback: HessianSpectrum) -> list[tuple[int, float, list[float]]]:
-    return [(r.global_step, r.loss, r.eigenvalues.tolist()) for r in callback.reports]
+    return [(r.global_step, r.loss, r.largest.values.tolist()) for r in callback.reports]
 
 
 def in_child(directory: str) -> None:

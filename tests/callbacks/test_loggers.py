@@ -11,8 +11,9 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from lightning_hessian import HessianSpectrum
-from lightning_hessian.show.scalars import spectrum_scalars
+from lightning_hessian import HessianSpectrum, Krylov
+from lightning_hessian.records import Report
+from lightning_hessian.show import scalars
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
 from tests.helpers.fitting import loader, trainer
@@ -41,7 +42,9 @@ class Recording(Logger):
 
 
 def fit(*loggers: Logger, with_callback: bool = True, **options: Any) -> HessianSpectrum:
-    callback = HessianSpectrum(max_hvps=24, max_overhead=None, on_error="raise", **options)
+    callback = HessianSpectrum(
+        max_overhead=None, on_error="raise", **options, solver=Krylov(max_hvps=24)
+    )
     module = hard.seeded(lambda: hard.mlp())
     callbacks = [callback] if with_callback else []
     trainer(*callbacks, max_epochs=2, logger=list(loggers) or False, log_every_n_steps=1).fit(
@@ -54,10 +57,14 @@ def board(directory: Path) -> TensorBoardLogger:
     return TensorBoardLogger(directory, name=None, version="run")
 
 
+def tagged(report: Report) -> dict[str, float]:
+    return {f"hessian/{tag}": value for tag, value in scalars(report).items()}
+
+
 def wanted(callback: HessianSpectrum) -> dict[str, list[tuple[int, float]]]:
     points: dict[str, list[tuple[int, float]]] = {}
     for report in callback.reports:
-        for tag, value in spectrum_scalars(report, prefix="hessian").items():
+        for tag, value in tagged(report).items():
             points.setdefault(tag, []).append((report.global_step, value))
     return points
 
@@ -107,10 +114,7 @@ def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
         for step, metrics in logger.points
         if any(tag.startswith("hessian/") for tag in metrics)
     ]
-    assert ours == [
-        (report.global_step, spectrum_scalars(report, prefix="hessian"))
-        for report in callback.reports
-    ]
+    assert ours == [(report.global_step, tagged(report)) for report in callback.reports]
 
 
 def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["hessian/eig_1"]]
     assert [int(row["step"]) for row in rows] == [0, 4, 8]
     for row, report in zip(rows, callback.reports, strict=True):
-        for tag, value in spectrum_scalars(report, prefix="hessian").items():
+        for tag, value in tagged(report).items():
             assert float(row[tag]) == value
 
 

@@ -13,7 +13,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian import HessianSpectrum, LossDifferenceReport
+from lightning_hessian import (
+    HessianSpectrum,
+    Krylov,
+    Loss,
+    LossDifferenceReport,
+    Perturbations,
+    Surface,
+)
 from lightning_hessian.show import read_sidecar
 from tests.helpers.difference import LossesAlone, difference, losses_alone
 from tests.helpers.events import Events
@@ -34,10 +41,10 @@ def test_reports_are_of_the_losses_of_single_samples_at_start_and_end() -> None:
             report.sample_losses.sort().values, losses.sort().values, rtol=1e-6, atol=1e-7
         )
         assert report.loss == pytest.approx(float(losses.mean()), rel=1e-6)
-        assert report.variance == pytest.approx(float(losses.var()), rel=1e-5)
-        k = report.sample_sizes
+        assert report.spread.variance.value == pytest.approx(float(losses.var()), rel=1e-5)
+        k = report.differences.sample_sizes
         torch.testing.assert_close(
-            report.rms, (losses.var() / (k * (k + 1))).sqrt(), rtol=1e-5, atol=0
+            report.differences.rms, (losses.var() / (k * (k + 1))).sqrt(), rtol=1e-5, atol=0
         )
         assert (report.separability, report.sample_method) == ("mean", "batched")
         assert report.loss_standard_error == pytest.approx(float(losses.std()) / 26**0.5, rel=1e-5)
@@ -56,7 +63,10 @@ def test_a_subset_is_drawn_and_the_order_is_its_own() -> None:
 
 
 def test_beside_the_spectrum_both_measure_the_same_weights() -> None:
-    ours, theirs = difference(), HessianSpectrum(max_hvps=8, max_overhead=None, on_error="raise")
+    ours, theirs = (
+        difference(),
+        HessianSpectrum(max_overhead=None, on_error="raise", solver=Krylov(max_hvps=8)),
+    )
     trainer(theirs, ours, max_epochs=1).fit(Classifier(), loader())
     for mine, other in zip(ours.reports, theirs.reports, strict=True):
         assert mine.global_step == other.global_step
@@ -66,7 +76,9 @@ def test_beside_the_spectrum_both_measure_the_same_weights() -> None:
 def test_spread_of_gradients_and_hessians_is_that_of_single_samples() -> None:
     # in batches of one every batch is a sample: then the spread of gradients is exact
     module = seeded(lambda: nn.Sequential(nn.Linear(4, 3)))
-    callback = difference(num_samples="all", batch_size=1, derivatives=True, num_probes=32)
+    callback = difference(
+        num_samples="all", derivatives=True, num_probes=32, loss=Loss(batch_size=1)
+    )
     trainer(callback, max_steps=1).fit(module, loader())
     report = callback.reports[0]
     inputs, targets = classification_data().tensors
@@ -77,12 +89,12 @@ def test_spread_of_gradients_and_hessians_is_that_of_single_samples() -> None:
     curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     hessians = torch.einsum("nkl,nd,ne->nkdle", curvature, extended, extended).reshape(26, 15, 15)
     spread = (gradients - gradients.mean(0)).square().sum() / 25
-    assert report.gradient_variance == pytest.approx(float(spread), rel=1e-5)
+    assert report.gradient.variance.value == pytest.approx(float(spread), rel=1e-5)
     spread = (hessians - hessians.mean(0)).square().sum() / 25
-    error = report.hessian_variance_standard_error
+    error = report.hessian.variance.standard_error
     assert 0 < error < 0.5 * spread
-    assert abs(report.hessian_variance - spread) < 4 * error
-    assert report.gradient_norm == pytest.approx(float(gradients.mean(0).norm()), rel=1e-5)
+    assert abs(report.hessian.variance.value - spread) < 4 * error
+    assert report.gradient.norm == pytest.approx(float(gradients.mean(0).norm()), rel=1e-5)
 
 
 def module_at_start(inputs: Tensor) -> Tensor:
@@ -113,9 +125,9 @@ def test_without_second_derivatives_the_losses_are_measured_all_the_same() -> No
     network = nn.Sequential(nn.Linear(4, 6), Once(), nn.Linear(6, 3))
     trainer(callback, max_steps=1).fit(Classifier(network), loader())
     for report in callback.reports:
-        assert report.variance > 0
-        assert report.gradient_variance > 0
-        assert math.isnan(report.hessian_variance)
+        assert report.spread.variance.value > 0
+        assert report.gradient.variance.value > 0
+        assert report.hessian is None
         assert any("Hessian" in note for note in report.notes)
 
 
@@ -157,17 +169,19 @@ def test_held_out_samples_are_those_of_the_validation_set() -> None:
             assert held_out is not None
             assert held_out.num_samples == 30
             assert held_out.loss == pytest.approx(float(losses.mean()), rel=1e-6)
-            assert held_out.variance == pytest.approx(float(losses.var()), rel=1e-5)
-            assert held_out.gap == pytest.approx(held_out.loss - report.loss, rel=1e-6)
+            assert held_out.spread.variance.value == pytest.approx(float(losses.var()), rel=1e-5)
+            assert held_out.gap.value == pytest.approx(held_out.loss - report.loss, rel=1e-6)
             distances = (losses - report.loss).abs()
-            assert held_out.mean_distance == pytest.approx(float(distances.mean()), rel=1e-5)
+            assert held_out.mean_distance.value == pytest.approx(float(distances.mean()), rel=1e-5)
             assert report.sentences[0].startswith(
                 f"with 26 samples one more sample moves the loss by {distances.mean() / 27:.1e}"[
                     :-4
                 ]
             )
-            error = math.sqrt(report.variance / 26 + held_out.variance / 30)
-            assert held_out.gap_standard_error == pytest.approx(error, rel=1e-6)
+            error = math.sqrt(
+                report.spread.variance.value / 26 + held_out.spread.variance.value / 30
+            )
+            assert held_out.gap.standard_error == pytest.approx(error, rel=1e-6)
     assert "the validation set" in by_fit.reports[0].held_out.data
 
 
@@ -179,9 +193,14 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
 
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     callback = difference(
-        at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), sigmas=(0.1,),
-        surface="random", surface_points=3, keep_losses=True, held_out=loader(),
-    )  # fmt: skip
+        at_checkpoints=True,
+        every_n_epochs=None,
+        thresholds=(0.1,),
+        keep_losses=True,
+        held_out=loader(),
+        perturbations=Perturbations(sigmas=(0.1,)),
+        surface=Surface(directions="random", points=3),
+    )
     saver = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1)
     trainer(callback, saver, enable_checkpointing=True, max_epochs=1).fit(Classifier(), loader())
     (path,) = tmp_path.glob("*.ckpt")
@@ -203,23 +222,33 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
 
 def test_everything_asked_for_is_logged(tmp_path: Path) -> None:
     callback = difference(
-        num_samples="all", batch_size=4, derivatives=True, thresholds=(0.01,), sigmas=(0.05,),
-        subspace=2, hessian_differences=2, surface="eigenvectors", surface_points=3, num_orders=5,
-        held_out=loader(), block_size=2, max_hvps=40,
-    )  # fmt: skip
+        num_samples="all",
+        derivatives=True,
+        thresholds=(0.01,),
+        hessian_differences=2,
+        num_orders=5,
+        held_out=loader(),
+        samples_per_step=2,
+        loss=Loss(batch_size=4),
+        solver=Krylov(max_hvps=40),
+        perturbations=Perturbations(sigmas=(0.05,), subspace=2),
+        surface=Surface(directions="eigenvectors", points=3),
+    )
     logger = pl.loggers.TensorBoardLogger(tmp_path)
     trainer(callback, logger=logger, log_every_n_steps=1, max_steps=1).fit(Classifier(), loader())
     report = callback.reports[-1]
     assert report.failure is None
     assert [part.dimensions for part in report.neighbourhood] == [None, 2]
-    assert len(report.hessian_difference_norms) == 2
+    assert len(report.hessian_differences.norms) == 2
     assert report.surface is not None
     assert report.surface.loss[1, 1] == pytest.approx(report.loss, rel=1e-6)
     assert report.num_hvps > 4
     events = Events(logger.log_dir)
     scalars = events.scalars()
-    assert scalars["loss_difference/deviation"][-1][1] == pytest.approx(report.variance**0.5)
-    furthest = float(report.hessian_difference_norms.max())
+    assert scalars["loss_difference/deviation"][-1][1] == pytest.approx(
+        report.spread.variance.value**0.5
+    )
+    furthest = float(report.hessian_differences.norms.max())
     logged = scalars["loss_difference/hessian_difference_norm"][-1][1]
     assert logged == pytest.approx(furthest, rel=1e-6)
     for tag in ("required_samples_0.01", "held_out_loss", "gap", "hessian_deviation"):

@@ -57,11 +57,14 @@ def test_of_weights_from_before_a_step_by_hand_those_in_the_file_are_measured(
     (content,) = saved(tmp_path).values()
     state = {k: v for k, v in content["state_dict"].items() if k.startswith("network")}
     wanted = true_eigenvalue(state)
-    assert float(before.eigenvalues[0]) == pytest.approx(wanted, rel=1e-5)
-    assert float(after.eigenvalues[0]) != pytest.approx(wanted, rel=1e-4)
+    assert float(before.largest.values[0]) == pytest.approx(wanted, rel=1e-5)
+    assert float(after.largest.values[0]) != pytest.approx(wanted, rel=1e-4)
     (report,) = beside(tmp_path).values()
-    assert report.eigenvalues.equal(before.eigenvalues)
-    assert content["callbacks"][KEY]["reports"][-1]["eigenvalues"] == before.eigenvalues.tolist()
+    assert report.largest.values.equal(before.largest.values)
+    assert (
+        content["callbacks"][KEY]["reports"][-1]["largest"]["values"]
+        == before.largest.values.tolist()
+    )
 
 
 class SavesAmidValidation(pl.Callback):
@@ -93,7 +96,7 @@ def test_weights_that_give_way_to_an_average_in_validation_are_told_apart(
         current, other = (
             true_eigenvalue(content[key]) for key in ("current_model_state", "state_dict")
         )
-        measured = float(reports[name].eigenvalues[0])
+        measured = float(reports[name].largest.values[0])
         assert reports[name].weights == "current"
         assert measured == pytest.approx(current, rel=1e-5)
         assert measured != pytest.approx(other, rel=1e-4)
@@ -120,7 +123,7 @@ def test_the_trainer_keeps_a_saver_of_its_own(tmp_path: Path) -> None:
     assert type(fit.checkpoint_callback) is ModelCheckpoint
     fit.fit(Classifier(), loader())
     (path,) = tmp_path.rglob("*.ckpt")
-    assert float(beside(path.parent)[path.name].eigenvalues[0]) == pytest.approx(
+    assert float(beside(path.parent)[path.name].largest.values[0]) == pytest.approx(
         true_eigenvalue(torch.load(path, weights_only=True)["state_dict"]), rel=1e-5
     )
 
@@ -147,4 +150,4 @@ def test_a_strategy_that_restores_after_its_setup_has_the_history_too(tmp_path: 
     assert steps(first) == [0, 4]
     # the weights at step 4 are those of the checkpoint, which holds their report
     assert steps(second) == [0, 4, 8]
-    assert second.reports[1].eigenvalues.equal(first.reports[1].eigenvalues)
+    assert second.reports[1].largest.values.equal(first.reports[1].largest.values)

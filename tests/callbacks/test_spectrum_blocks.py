@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
-from lightning_hessian.show.scalars import spectrum_scalars
+from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
+from lightning_hessian.records import EigenvectorOverlap
+from lightning_hessian.show import scalars
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 
@@ -37,23 +38,28 @@ def hessian(module: Supervised) -> Tensor:
 def test_blocks_of_modules_have_the_dense_traces_and_eigenvalues(
     module: Supervised, hessian: Tensor, max_hvps: int
 ) -> None:
-    options: dict[str, Any] = {"precision": 64, "rtol": 1e-8, "max_hvps": max_hvps}
+    options: dict[str, Any] = {
+        "loss": Loss(precision=64),
+        "solver": Krylov(rtol=1e-8, max_hvps=max_hvps),
+    }
     plain = measured(module, DATA, **options)
-    report = measured(module, DATA, blocks="modules", block_eigenvalues=3, **options)
-    assert report.blocks == tuple(MODULES)
-    assert report.trace == plain.trace
+    report = measured(module, DATA, parameter_blocks="modules", eigenvalues_per_block=3, **options)
+    assert [block.name for block in report.blocks] == list(MODULES)
+    assert report.trace.value == plain.trace.value
     assert report.num_hvps > plain.num_hvps
     for row, part in enumerate(MODULES.values()):
         block = hessian[part, part]
-        error = float(report.block_trace_standard_errors[row])
-        away = float(report.block_traces[row] - block.trace())
+        error = float(report.blocks[row].trace.standard_error)
+        away = float(report.blocks[row].trace.value - block.trace())
         exact = torch.linalg.eigvalsh(block).flip(0)[:3]
-        bounds = report.block_residual_bounds[row]
-        distance = (report.block_eigenvalues[row][:, None] - torch.linalg.eigvalsh(block)).abs()
+        bounds = report.blocks[row].largest.residual_bounds
+        distance = (report.blocks[row].largest.values[:, None] - torch.linalg.eigvalsh(block)).abs()
         assert bool((distance.min(dim=1).values <= bounds + 1e-12).all())
         if max_hvps == 200:
             assert abs(away) < 1e-10
-            torch.testing.assert_close(report.block_eigenvalues[row], exact, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(
+                report.blocks[row].largest.values, exact, rtol=1e-7, atol=1e-9
+            )
         else:
             assert abs(away) < 4 * error
             assert error > 0
@@ -63,30 +69,38 @@ def test_blocks_of_patterns_overlap_and_small_ones_have_fewer_eigenvalues(
     module: Supervised, hessian: Tensor
 ) -> None:
     patterns = ["*.bias", "network.2.*", "network.2.bias"]
-    report = measured(module, DATA, precision=64, blocks=patterns, block_eigenvalues=4, rtol=1e-8)
+    report = measured(
+        module,
+        DATA,
+        parameter_blocks=patterns,
+        eigenvalues_per_block=4,
+        loss=Loss(precision=64),
+        solver=Krylov(rtol=1e-8),
+    )
     places = [
         torch.tensor([*range(20, 25), *range(40, 43)]),
         torch.arange(25, 43),
         torch.arange(40, 43),
     ]
-    assert report.blocks == tuple(patterns)
+    assert [block.name for block in report.blocks] == patterns
     for row, positions in enumerate(places):
         block = hessian[positions][:, positions]
-        assert float(report.block_traces[row]) == pytest.approx(float(block.trace()), abs=1e-10)
+        assert float(report.blocks[row].trace.value) == pytest.approx(
+            float(block.trace()), abs=1e-10
+        )
         exact = torch.linalg.eigvalsh(block).flip(0)[:4]
-        found = report.block_eigenvalues[row]
-        torch.testing.assert_close(found[: len(exact)], exact, rtol=1e-7, atol=1e-9)
-        assert bool(found[len(exact) :].isnan().all())
-    scalars = spectrum_scalars(report, prefix="h")
-    assert scalars["h/trace/*.bias"] == float(report.block_traces[0])
-    assert "h/trace/network.2.*_standard_error" in scalars
-    assert scalars["h/eig_3/network.2.bias"] == float(report.block_eigenvalues[2, 2])
-    assert "h/eig_4/network.2.bias" not in scalars
+        found = report.blocks[row].largest.values
+        torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-9)
+    found = scalars(report)
+    assert found["trace/*.bias"] == float(report.blocks[0].trace.value)
+    assert "trace/network.2.*_standard_error" in found
+    assert found["eig_3/network.2.bias"] == float(report.blocks[2].largest.values[2])
+    assert "eig_4/network.2.bias" not in found
 
 
 def test_a_block_that_matches_nothing_is_a_failure_with_its_reason(module: Supervised) -> None:
-    callback = HessianSpectrum(blocks=["head.*"], max_overhead=None)
-    with pytest.warns(UserWarning, match="`blocks` must match selected parameters"):
+    callback = HessianSpectrum(parameter_blocks=["head.*"], max_overhead=None)
+    with pytest.warns(UserWarning, match="`parameter_blocks` must match selected parameters"):
         trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
     assert "'head.*' matches none. Names look like network.0.weight" in callback.reports[0].failure
 
@@ -116,45 +130,44 @@ def test_overlaps_are_those_of_the_dense_eigenvectors(
     callback = HessianSpectrum(
         num_eigenvalues=3,
         overlaps=True,
-        precision=64,
-        rtol=1e-6 if sweep_precision == "full" else 1e-2,
         max_overhead=None,
         num_samples="all",
-        sweep_precision=sweep_precision,  # type: ignore[arg-type]
         on_error="raise",
+        loss=Loss(precision=64),
+        solver=Krylov(rtol=1e-6 if sweep_precision == "full" else 1e-2, precision=sweep_precision),
     )
     trainer(callback, dense, max_epochs=3).fit(copy.deepcopy(module), loader(DATA))
     first, *later = callback.reports
-    assert len(first.eigenvector_overlaps) == 0
-    assert math.isnan(first.subspace_overlap)
+    assert first.overlap is None
     assert len(later) == 3
     # vectors of refined eigenvalues are off by the rounding of 8 bits over the gaps
     limit = 1e-4 if sweep_precision == "full" else 0.05
     for index, report in enumerate(later):
         before, now = (leading(dense.found[index + k], 3) for k in (0, 1))
         cosines = (before.T @ now).abs()
-        partners = report.eigenvector_partners.long()
+        partners = report.overlap.partners.long()
         assert sorted(partners.tolist()) == [0, 1, 2]
         wanted = cosines[partners, torch.arange(3)]
-        torch.testing.assert_close(report.eigenvector_overlaps, wanted, rtol=0, atol=limit)
+        torch.testing.assert_close(report.overlap.cosines, wanted, rtol=0, atol=limit)
         share = float(cosines.square().sum()) / 3
-        assert report.subspace_overlap == pytest.approx(share, abs=limit)
-        scalars = spectrum_scalars(report, prefix="h")
-        assert scalars["h/overlap_1"] == float(report.eigenvector_overlaps[0])
-        assert scalars["h/subspace_overlap"] == report.subspace_overlap
+        assert report.overlap.subspace == pytest.approx(share, abs=limit)
+        found = scalars(report)
+        assert found["overlap_1"] == float(report.overlap.cosines[0])
+        assert found["subspace_overlap"] == report.overlap.subspace
 
 
 def test_overlaps_without_a_partner_come_back() -> None:
-    report = SpectrumReport(
-        eigenvector_overlaps=torch.tensor([0.5, math.nan]).double(),
-        eigenvector_partners=torch.tensor([1.0, -1.0]).double(),
-        subspace_overlap=0.25,
+    overlap = EigenvectorOverlap(
+        cosines=torch.tensor([0.5, math.nan]).double(),
+        partners=torch.tensor([1, -1]),
+        subspace=0.25,
     )
+    report = SpectrumReport(overlap=overlap)
     again = SpectrumReport.from_dict(json.loads(json.dumps(report.to_dict())))
-    assert again.eigenvector_partners.tolist() == [1, -1]
-    assert again.eigenvector_overlaps[0] == 0.5
-    assert bool(again.eigenvector_overlaps[1].isnan())
+    assert again.overlap.partners.tolist() == [1, -1]
+    assert again.overlap.cosines[0] == 0.5
+    assert bool(again.overlap.cosines[1].isnan())
     assert again.sampling is None
     # and the one without is no scalar
-    scalars = spectrum_scalars(again, prefix="h")
-    assert {tag for tag in scalars if "overlap" in tag} == {"h/overlap_1", "h/subspace_overlap"}
+    found = scalars(again)
+    assert {tag for tag in found if "overlap" in tag} == {"overlap_1", "subspace_overlap"}

@@ -13,5 +13,5 @@ def test_measures_at_start_after_each_epoch_and_not_twice_at_the_end() -> None:
     trainer(callback, max_epochs=2).fit(Classifier(), loader())
     assert [r.global_step for r in callback.reports] == [0, 4, 8]
     assert all(r.num_samples == 26 and r.num_parameters == 51 for r in callback.reports)
-    assert all(bool(r.converged.all()) for r in callback.reports)
-    assert torch.all(callback.reports[0].eigenvalues.diff() <= 0)
+    assert all(bool(r.largest.converged.all()) for r in callback.reports)
+    assert torch.all(callback.reports[0].largest.values.diff() <= 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lightning_hessian import Loss
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.fitting import trainer
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -21,7 +22,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path, module: Any, run: Any) -> list[Any]:
-    return analyzed(module, folder, trainer=run, sidecar=True, callback=spectrum(batch_size=4))
+    return analyzed(
+        module, folder, trainer=run, sidecar=True, callback=spectrum(loss=Loss(batch_size=4))
+    )
 
 
 def test_two_processes_report_what_one_does(folder: Path) -> None:

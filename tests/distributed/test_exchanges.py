@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_hessian import Krylov, Loss
 from lightning_hessian.errors import ProcessFailedError, RefusedError
 from lightning_hessian.processes import any_process, on_all_or_none, processes_of
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -39,16 +40,16 @@ def centred() -> Centred:
 def test_the_hessian_goes_through_differentiable_exchanges() -> None:
     # two batches of 13 with one mean over both are one batch of 26
     def part(rank: int) -> Any:
-        callback = spectrum(precision=64, max_hvps=51, num_eigenvalues=51)
+        callback = spectrum(num_eigenvalues=51, loss=Loss(precision=64), solver=Krylov(max_hvps=51))
         ddp_trainer(callback, max_steps=1).fit(centred(), loader(batch_size=13))
-        return callback.reports[0].eigenvalues.tolist(), callback.reports[0].notes
+        return callback.reports[0].largest.values.tolist(), callback.reports[0].notes
 
     (first, notes), (second, _) = in_processes(part)
     assert first == second
     assert notes == ()
-    callback = spectrum(precision=64, max_hvps=51, num_eigenvalues=51)
+    callback = spectrum(num_eigenvalues=51, loss=Loss(precision=64), solver=Krylov(max_hvps=51))
     trainer(callback, max_steps=1).fit(centred(), loader(batch_size=26))
-    alone = callback.reports[0].eigenvalues
+    alone = callback.reports[0].largest.values
     torch.testing.assert_close(torch.tensor(first, dtype=torch.float64), alone, rtol=0, atol=1e-12)
 
 

@@ -14,9 +14,15 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.errors import RefusedError
-from tests.distributed.test_equality import batch_norm, measured_by_one, plain, spectrum
+from tests.distributed.test_equality import (
+    batch_norm,
+    main_numbers,
+    measured_by_one,
+    plain,
+    spectrum,
+)
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import Checkpointed, seeded
 from tests.helpers.processes import in_processes
@@ -66,7 +72,7 @@ def test_two_processes_measure_the_same_bits_as_one_and_change_nothing() -> None
     reports, state = first
     assert repr(first) == repr(second)
     assert state == weights
-    assert [(report["global_step"], report["hvp"]) for report in reports] == [
+    assert [(report["global_step"], report["products"]["method"]) for report in reports] == [
         (0, "exact"),
         (2, "exact"),
         (4, "exact"),
@@ -80,17 +86,15 @@ def test_two_processes_measure_the_same_bits_as_one_and_change_nothing() -> None
     ("make", "options"),
     [
         (batch_norm, {"mode": "train"}),
-        (plain, {"precision": 64, "trace": False, "density": False}),
-        (plain, {"parameters": ["network.2.*"]}),
+        (plain, {"loss": Loss(precision=64), "trace": False, "density": False}),
+        (plain, {"loss": Loss(parameters=["network.2.*"])}),
     ],
 )
 def test_they_do_so_in_other_modes(make: Any, options: dict[str, Any]) -> None:
     module = seeded(make)
     (reports, _), _ = fitted(module, spectrum(**options), max_steps=1)
     wanted = measured_by_one(module, None, **options)
-    for name in ("eigenvalues", "smallest_eigenvalues", "loss", "gradient_norm"):
-        found = torch.tensor(reports[0][name], dtype=torch.float64)
-        same = torch.tensor(wanted[name], dtype=torch.float64)
+    for found, same in zip(main_numbers(reports[0]), main_numbers(wanted), strict=True):
         torch.testing.assert_close(found, same, rtol=1e-12, atol=1e-14)
 
 
@@ -98,9 +102,9 @@ def test_differences_of_gradients_are_those_of_one_process_to_their_error() -> N
     module = seeded(lambda: Checkpointed(use_reentrant=True))
     (reports, _), _ = fitted(module, spectrum(), max_steps=1)
     alone = measured_by_one(module, None)
-    assert reports[0]["hvp"] == "finite_difference"
-    found, wanted = (torch.tensor(r["eigenvalues"]).double() for r in (reports[0], alone))
-    assert bool(((found - wanted).abs() <= 2 * alone["hvp_error"]).all())
+    assert reports[0]["products"]["method"] == "finite_difference"
+    found, wanted = (torch.tensor(r["largest"]["values"]).double() for r in (reports[0], alone))
+    assert bool(((found - wanted).abs() <= 2 * alone["products"]["error"]).all())
 
 
 def test_a_report_travels_in_a_checkpoint_of_shards(tmp_path: Path) -> None:

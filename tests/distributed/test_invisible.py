@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.strategies import DDPStrategy
 
+from lightning_hessian import Loss
 from tests.helpers.processes import in_processes
 from tests.helpers.recording import differences, run, spectrum
 
@@ -21,7 +22,7 @@ def test_the_run_of_each_process_is_the_one_without_measurements(tmp_path: Path,
             return DDPStrategy(process_group_backend="gloo")
 
         bare = run(tmp_path / "bare", strategy=strategy(), **fit)
-        callback = spectrum(mode=mode, num_samples=9, batch_size=3)
+        callback = spectrum(mode=mode, num_samples=9, loss=Loss(batch_size=3))
         measured = run(tmp_path / "measured", callback, strategy=strategy(), **fit)
         reports = [report.to_dict() for report in callback.reports]
         return differences(bare, measured), len(bare.records), reports

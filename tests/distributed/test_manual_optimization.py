@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov, Loss
 from tests.helpers.adversarial import Accumulates
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -18,7 +18,11 @@ def seeded() -> Accumulates:
 
 def spectrum() -> HessianSpectrum:
     return HessianSpectrum(
-        loss=1, every_n_epochs=None, max_hvps=16, max_overhead=None, on_error="raise"
+        every_n_epochs=None,
+        max_overhead=None,
+        on_error="raise",
+        loss=Loss(which=1),
+        solver=Krylov(max_hvps=16),
     )
 
 
@@ -38,5 +42,5 @@ def test_which_optimiser_steps_may_be_seen_by_one_process_only() -> None:
     assert repr(first) == repr(second)
     assert first["loss_name"] == "manual_backward 1"
     assert first["num_parameters"] == 19  # of the discriminator
-    for name in ("eigenvalues", "loss", "gradient_norm", "trace"):
+    for name in ("largest", "loss", "gradient_norm", "trace"):
         assert first[name] == alone[name]

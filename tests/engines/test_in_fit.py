@@ -7,25 +7,24 @@ from typing import Any
 
 import pytest
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, PyHessian
 from tests.helpers.adversarial import DoesEverything
 from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.recording import differences, run
 
-FEW = {"eigenvalues_maxIter": 2, "trace_maxIter": 2, "density_iter": 2}
+FEW = PyHessian(eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2)
 
 
 def by_pyhessian(**options: Any) -> HessianSpectrum:
     """A callback that measures by PyHessian after every second step."""
     return HessianSpectrum(
-        engine="pyhessian",
-        pyhessian=FEW,
         num_eigenvalues=1,
         every_n_train_steps=2,
         num_samples=6,
         max_overhead=None,
         **options,
+        solver=FEW,
     )
 
 

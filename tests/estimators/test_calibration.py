@@ -75,21 +75,25 @@ def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(n
 
 
 @pytest.mark.parametrize("name", ["outliers and bulk", "power law", "indefinite"])
-@pytest.mark.parametrize("block_size", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_interval_of_the_trace_covers_it_for_narrower_blocks(name: str, block_size: int) -> None:
+@pytest.mark.parametrize("probes_per_block", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_interval_of_the_trace_covers_it_for_narrower_blocks(
+    name: str, probes_per_block: int
+) -> None:
     values = SPECTRA[name]
-    found = _measured(values, SEEDS, max_hvps=16, trace_rtol=1e-3, block_size=block_size)
+    found = _measured(
+        values, SEEDS, max_hvps=16, trace_rtol=1e-3, probes_per_block=probes_per_block
+    )
     assert 0.90 * SEEDS <= _hits([s.trace for s in found], float(values.sum())) <= 0.995 * SEEDS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
-@pytest.mark.parametrize("block_size", [1, 2, 4])
+@pytest.mark.parametrize("probes_per_block", [1, 2, 4])
 def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
-    name: str, block_size: int
+    name: str, probes_per_block: int
 ) -> None:
     values = SPECTRA[name]
-    traces = [s.trace for s in _measured(values, SEEDS, block_size=block_size)]
+    traces = [s.trace for s in _measured(values, SEEDS, probes_per_block=probes_per_block)]
     assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
     # and without bias: the mean error is within 4 of its own standard errors
     errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])

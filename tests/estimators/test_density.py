@@ -64,7 +64,7 @@ def test_weights_are_shares_for_every_kind_of_spectrum(dtype: torch.dtype) -> No
 
 def test_bare_quadrature_has_the_probes_own_moments_up_to_twice_the_steps() -> None:
     matrix = symmetric_with(symmetric_indefinite(80))
-    space = sweep(matrix, dimension=12, block_size=3)
+    space = sweep(matrix, dimension=12, probes_per_block=3)
     ritz = RitzPairs.of(space)
     weights = quadrature_weights(space, ritz)
     probes = space.basis.T @ space.start
@@ -145,7 +145,7 @@ def test_standard_error_is_the_scatter_over_seeds() -> None:
 
 
 def test_standard_error_of_a_single_probe_is_unknown() -> None:
-    space = sweep(symmetric_with(power_law(50)), dimension=10, block_size=1)
+    space = sweep(symmetric_with(power_law(50)), dimension=10, probes_per_block=1)
     density = spectral_density(space, RitzPairs.of(space))
     assert bool(density.standard_error(torch.zeros(3)).isnan().all())
 

@@ -33,7 +33,7 @@ def test_extreme_ritz_values_lie_inside_the_spectrum() -> None:
 
 def test_error_of_a_separated_eigenvalue_is_its_bound_squared_over_the_gap() -> None:
     values = torch.cat([torch.tensor([10.0]), torch.linspace(-1, 1, 199)])
-    ritz = RitzPairs.of(sweep(symmetric_with(values), dimension=12, block_size=2))
+    ritz = RitzPairs.of(sweep(symmetric_with(values), dimension=12, probes_per_block=2))
     largest = largest_eigenvalues(ritz, 1, rtol=1e-2)
     bound = float(largest.residual_bounds)
     assert 1e-6 < bound < 1

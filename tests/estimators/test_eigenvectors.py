@@ -65,7 +65,7 @@ def test_a_degenerate_eigenvalue_gives_its_subspace() -> None:
 
 def test_all_eigenvectors_diagonalise_the_matrix() -> None:
     matrix = symmetric_with(rank_deficient(12, 4))
-    found = _found(matrix, 12, block_size=5)
+    found = _found(matrix, 12, probes_per_block=5)
     back = found.vectors @ found.eigenvalues.values.diag() @ found.vectors.T
     assert float((back - matrix).abs().max()) < 1e-12
     assert found.num_hvps == 12

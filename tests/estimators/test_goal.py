@@ -19,8 +19,8 @@ from lightning_hessian.linalg import (
     quadrature_weights,
     rademacher,
 )
-from lightning_hessian.linalg.spectrum import default_block_size
-from lightning_hessian.linalg.stopping import Goal, Wanted
+from lightning_hessian.linalg.spectrum import default_probes_per_block
+from lightning_hessian.linalg.stopping import SpectrumRule, Tolerances
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,
@@ -47,7 +47,7 @@ SPECTRA = {
 }
 
 
-def wanted(**options: Any) -> Wanted:
+def wanted(**options: Any) -> Tolerances:
     """The density alone, unless told otherwise."""
     defaults: dict[str, Any] = {
         "num_eigenvalues": 0,
@@ -59,7 +59,7 @@ def wanted(**options: Any) -> Wanted:
         "density_rtol": 1e-3,
         "max_hvps": SIZE,
     }
-    return Wanted(**(defaults | options))
+    return Tolerances(**(defaults | options))
 
 
 class Rough(DenseOperator):
@@ -71,15 +71,19 @@ class Rough(DenseOperator):
 
 
 def stopped(
-    matrix: Tensor, goal: Goal, block_size: int, seed: int = 0, kind: Any = DenseOperator
+    matrix: Tensor,
+    goal: SpectrumRule,
+    probes_per_block: int,
+    seed: int = 0,
+    kind: Any = DenseOperator,
 ) -> KrylovSpace:
     """The space where the goal was reached."""
     return block_lanczos(
         kind(matrix),
-        probes(block_size, seed),
+        probes(probes_per_block, seed),
         max_dimension=len(matrix),
         generator=torch.Generator().manual_seed(seed),
-        should_stop=goal.is_reached,
+        should_stop=goal.watch,
     )
 
 
@@ -88,21 +92,21 @@ def probes(count: int, seed: int) -> Tensor:
     return rademacher(SIZE, count, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 4])
+@pytest.mark.parametrize("probes_per_block", [1, 2, 4])
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("density_rtol", [1e-3, 4e-3])
 def test_the_density_is_within_its_tolerance_of_the_probes_own_for_every_width(
-    name: str, block_size: int, density_rtol: float
+    name: str, probes_per_block: int, density_rtol: float
 ) -> None:
     values = SPECTRA[name].sort().values
     matrix = symmetric_with(values)
     exact, basis = torch.linalg.eigh(matrix)
-    space = stopped(matrix, Goal(wanted(density_rtol=density_rtol)), block_size)
+    space = stopped(matrix, SpectrumRule(wanted(density_rtol=density_rtol)), probes_per_block)
     ritz = RitzPairs.of(space)
     weights = quadrature_weights(space, ritz).mean(dim=1)
     extent = float(exact[-1] - exact[0])
     # what the probes themselves see: the limit of the quadrature
-    own = (basis.T @ probes(block_size, 0)).square().mean(dim=1) / SIZE
+    own = (basis.T @ probes(probes_per_block, 0)).square().mean(dim=1) / SIZE
     unresolved = stats.wasserstein_distance(ritz.values, exact, weights, own) / extent
     # it has moved by at most the tolerance over each of the last strides, and slows down
     assert unresolved <= 1.5 * density_rtol
@@ -110,7 +114,7 @@ def test_the_density_is_within_its_tolerance_of_the_probes_own_for_every_width(
     assert unresolved >= 0.05 * density_rtol
     # against the truth the probes' scatter comes on top: the share of eigenvalues below a point
     # has the variance 2 p (1 - p) / (n b), at most 1 / (2 n b)
-    scatter = 1 / math.sqrt(2 * SIZE * block_size)
+    scatter = 1 / math.sqrt(2 * SIZE * probes_per_block)
     distance = stats.wasserstein_distance(ritz.values, exact, weights) / extent
     assert distance <= 1.5 * density_rtol + 2 * scatter
 
@@ -126,7 +130,7 @@ def test_a_tighter_tolerance_of_the_density_costs_more_and_is_finer() -> None:
             num_eigenvalues=0,
             num_smallest=0,
             density_rtol=rtol,
-            block_size=4,
+            probes_per_block=4,
             max_hvps=SIZE,
             generator=torch.Generator().manual_seed(0),
         )
@@ -139,25 +143,27 @@ def test_a_tighter_tolerance_of_the_density_costs_more_and_is_finer() -> None:
     assert moved[-1] < moved[0]
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 4, 8])
-def test_the_density_is_watched_over_eight_products_whatever_the_width(block_size: int) -> None:
+@pytest.mark.parametrize("probes_per_block", [1, 2, 3, 4, 8])
+def test_the_density_is_watched_over_eight_products_whatever_the_width(
+    probes_per_block: int,
+) -> None:
     # of a multiple of the identity nothing moves from the first block on: eight products must
     # pass after it, and stop the sweep as soon as they have
-    goal = Goal(wanted())
-    space = stopped(2 * torch.eye(SIZE, dtype=torch.float64), goal, block_size)
-    assert 8 <= space.dimension - block_size < 8 + block_size
+    goal = SpectrumRule(wanted())
+    space = stopped(2 * torch.eye(SIZE, dtype=torch.float64), goal, probes_per_block)
+    assert 8 <= space.dimension - probes_per_block < 8 + probes_per_block
     assert goal.density_notes(space) == ()
 
 
 def test_a_density_that_still_moves_is_told_with_how_far() -> None:
-    goal = Goal(wanted(max_hvps=12))
+    goal = SpectrumRule(wanted(max_hvps=12))
     matrix = symmetric_with(SPECTRA["semicircle"])
     space = block_lanczos(
         DenseOperator(matrix),
         probes(4, 0),
         max_dimension=12,
         generator=torch.Generator().manual_seed(0),
-        should_stop=goal.is_reached,
+        should_stop=goal.watch,
     )
     (note,) = goal.density_notes(space)
     assert note.startswith("the density still moved by ")
@@ -168,8 +174,10 @@ def test_a_rough_sweep_stops_by_what_it_leaves_out_alone() -> None:
     # the products' error, about 0.07 of 10, is above the tolerance, and no step can lower it
     matrix = symmetric_with(SPECTRA["power law"])
     dimensions = []
-    for is_rough in (True, False):
-        goal = Goal(wanted(num_eigenvalues=3, density=False, rtol=1e-3), is_rough=is_rough)
+    for low_precision in (True, False):
+        goal = SpectrumRule(
+            wanted(num_eigenvalues=3, density=False, rtol=1e-3), low_precision=low_precision
+        )
         dimensions.append(stopped(matrix, goal, 2, kind=Rough).dimension)
     assert dimensions[0] < 60
     assert dimensions[1] == SIZE
@@ -181,7 +189,7 @@ def test_the_trace_asks_for_two_pilots_of_products_first(trace: bool, dimension:
     values = torch.zeros(SIZE, dtype=torch.float64)
     values[0] = 1.0
     options = {"num_eigenvalues": 1, "density": False, "trace": trace}
-    space = stopped(symmetric_with(values), Goal(wanted(**options)), 4)
+    space = stopped(symmetric_with(values), SpectrumRule(wanted(**options)), 4)
     assert space.dimension == dimension
 
 
@@ -189,7 +197,7 @@ def test_the_trace_asks_for_two_pilots_of_products_first(trace: bool, dimension:
     ("size", "width"), [(1, 1), (2, 2), (3, 3), (4, 4), (19_999, 4), (20_000, 2), (10**9, 2)]
 )
 def test_blocks_are_as_wide_as_the_densitys_error_calls_for(size: int, width: int) -> None:
-    assert default_block_size(size) == width
+    assert default_probes_per_block(size) == width
 
 
 def test_nothing_wanted_is_refused() -> None:

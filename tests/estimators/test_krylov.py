@@ -69,7 +69,9 @@ def test_an_eigenvalue_lies_within_every_residual_bound(dtype: torch.dtype) -> N
         matrix = symmetric_with(various(seed), seed=seed, dtype=dtype)
         exact = torch.linalg.eigvalsh(matrix.double())
         dimension = 5 + seed % 7 * 10
-        ritz = RitzPairs.of(sweep(matrix, dimension=dimension, block_size=1 + seed % 5, seed=seed))
+        ritz = RitzPairs.of(
+            sweep(matrix, dimension=dimension, probes_per_block=1 + seed % 5, seed=seed)
+        )
         distance = (ritz.values[:, None] - exact).abs().min(dim=1).values
         # the reference's own rounding, which only a float64 sweep can feel
         reference = 20 * torch.finfo(torch.float64).eps * ritz.scale
@@ -148,7 +150,7 @@ def test_no_ghost_copies_of_outliers_after_100_steps(dtype: torch.dtype) -> None
     # other libraries show 56 copies of 5 outliers here
     values = torch.cat([torch.tensor([10.0, 12.0, 15.0, 20.0, 40.0]), torch.linspace(-1, 1, 495)])
     matrix = symmetric_with(values, dtype=dtype)
-    ritz = RitzPairs.of(sweep(matrix, dimension=100, block_size=1))
+    ritz = RitzPairs.of(sweep(matrix, dimension=100, probes_per_block=1))
     above = ritz.values[ritz.values > 2]
     torch.testing.assert_close(above, values[:5].double(), rtol=1e-5, atol=0)
 
@@ -156,13 +158,13 @@ def test_no_ghost_copies_of_outliers_after_100_steps(dtype: torch.dtype) -> None
 def test_eigenvalue_of_high_multiplicity_is_found_once_for_each_probe_and_never_too_often() -> None:
     values = torch.cat([torch.full((10,), 5.0), torch.linspace(-1, 1, 110)])
     for dimension, copies in ((24, 3), (120, 10)):
-        ritz = RitzPairs.of(sweep(symmetric_with(values), dimension=dimension, block_size=3))
+        ritz = RitzPairs.of(sweep(symmetric_with(values), dimension=dimension, probes_per_block=3))
         assert int((ritz.values > 4.999).sum()) == copies
 
 
 def test_one_step_gives_the_rayleigh_quotients_of_the_probes() -> None:
     matrix = symmetric_with(power_law(50))
-    space = sweep(matrix, dimension=1, block_size=1)
+    space = sweep(matrix, dimension=1, probes_per_block=1)
     probe = rademacher(50, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     quotient = float((probe * (matrix @ probe)).sum()) / 50
     assert space.num_blocks == 1
@@ -183,7 +185,7 @@ def test_complement_of_the_space_holds_nothing_of_the_basis(dtype: torch.dtype) 
 
 def test_stops_when_told_and_never_beyond_the_dimension_allowed() -> None:
     matrix = symmetric_with(power_law(100))
-    assert sweep(matrix, dimension=39, block_size=4).dimension == 36
+    assert sweep(matrix, dimension=39, probes_per_block=4).dimension == 36
     probes = rademacher(100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     space = block_lanczos(
         DenseOperator(matrix),

@@ -38,7 +38,7 @@ def test_radau_bounds_hold_for_each_probes_own_measure() -> None:
     generator = torch.Generator().manual_seed(0)
     for seed in range(90):
         matrix = symmetric_with(various(seed), seed=seed)
-        space = sweep(matrix, dimension=4 + seed % 6 * 8, block_size=1 + seed % 4, seed=seed)
+        space = sweep(matrix, dimension=4 + seed % 6 * 8, probes_per_block=1 + seed % 4, seed=seed)
         scale = RitzPairs.of(space).scale
         for share in torch.randn(4, generator=generator).tolist():
             # irrational, and never an eigenvalue of the integer spectra to rounding
@@ -52,7 +52,7 @@ def test_radau_bounds_hold_for_each_probes_own_measure() -> None:
 def test_radau_bounds_hold_where_the_point_is_a_ritz_value() -> None:
     # the prescribed node is there already: the modified matrix would be infinite
     matrix = symmetric_with(symmetric_indefinite(60))
-    space = sweep(matrix, dimension=6, block_size=1)
+    space = sweep(matrix, dimension=6, probes_per_block=1)
     for point in RitzPairs.of(space).values.tolist():
         own = float(_own_measure(matrix, space, point))
         lower, upper = radau_bounds(*_jacobi_matrices(space)[0], point)
@@ -63,7 +63,7 @@ def test_radau_bounds_tighten_with_every_step() -> None:
     matrix = symmetric_with(symmetric_indefinite(200))
     widths = []
     for steps in (2, 5, 10, 20, 40, 80):
-        space = sweep(matrix, dimension=steps, block_size=1)
+        space = sweep(matrix, dimension=steps, probes_per_block=1)
         lower, upper = radau_bounds(*_jacobi_matrices(space)[0], -0.1)
         widths.append(upper - lower)
     assert widths == sorted(widths, reverse=True)

@@ -48,7 +48,7 @@ def refined(matrix: Tensor, vectors: Tensor, num_largest: int, num_smallest: int
 def measured(matrix: Tensor, rough: Tensor, seed: int = 0, **options: Any) -> Spectrum:
     return measure_spectrum(
         DenseOperator(matrix),
-        rough=DenseOperator(rough),
+        low_precision=DenseOperator(rough),
         generator=torch.Generator().manual_seed(seed),
         **options,
     )
@@ -162,7 +162,7 @@ def test_products_are_counted_exact_and_rough(trace: bool, num_smallest: int) ->
     told: list[int] = []
     found = measure_spectrum(
         exact,
-        rough=rough,
+        low_precision=rough,
         num_eigenvalues=3,
         num_smallest=num_smallest,
         trace=trace,

@@ -62,7 +62,7 @@ def test_an_eigenvalue_lies_within_every_bound_after_many_restarts(dtype: torch.
             num_largest=2,
             num_smallest=1,
             max_vectors=8,
-            block_size=1 + seed % 2,
+            probes_per_block=1 + seed % 2,
             rtol=1e-12,
             max_hvps=48,
             generator=torch.Generator().manual_seed(seed),

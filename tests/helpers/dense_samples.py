@@ -15,23 +15,22 @@ from lightning_hessian.records import EXACT, ProductQuality
 
 
 class DenseSamples:
-    """What an estimator asks of a training loss, from ``(N, n, n)`` Hessians in given batches."""
+    """A training loss and its products, from ``(N, n, n)`` Hessians in given batches."""
 
     name = None
     skipped: frozenset[int] = frozenset()
     device = torch.device("cpu")
 
     def __init__(
-        self, hessians: Tensor, groups: Sequence[Tensor], products: ProductQuality = EXACT
+        self, hessians: Tensor, groups: Sequence[Tensor], quality: ProductQuality = EXACT
     ) -> None:
         self.means = [hessians[group].mean(dim=0) for group in groups]
-        self.size, self.dtype, self.products = hessians.shape[1], hessians.dtype, products
+        self.size, self.dtype, self.quality = hessians.shape[1], hessians.dtype, quality
         self.processes = SingleProcess()
-        self.parameters = self
+        self.parameters = self.products = self
         sizes = [len(group) for group in groups]
         frozen = [FrozenBatch(None, float(size), i, size) for i, size in enumerate(sizes)]
-        self.batches = FrozenBatches(tuple(frozen), sum(sizes), "dense", are_drawn=True)
-        self.total_weight = float(sum(sizes))
+        self.sample = FrozenBatches(tuple(frozen), sum(sizes), "dense", are_drawn=True)
 
     @classmethod
     def dealt(cls, hessians: Tensor, order: Tensor, num_batches: int) -> DenseSamples:
@@ -41,8 +40,11 @@ class DenseSamples:
     @property
     def mean(self) -> Tensor:
         """``(n, n)`` the Hessian of all samples."""
-        weighted = [b.weight * m for b, m in zip(self.batches.batches, self.means, strict=True)]
-        return torch.stack(weighted).sum(dim=0) / self.total_weight
+        weighted = [b.weight * m for b, m in zip(self.sample.batches, self.means, strict=True)]
+        return torch.stack(weighted).sum(dim=0) / self.weigh()
+
+    def weigh(self) -> float:
+        return float(sum(batch.weight for batch in self.sample.batches))
 
     def split(self, vector: Tensor) -> list[Tensor]:
         return [vector]
@@ -56,7 +58,7 @@ class DenseSamples:
     def columns_of(self, vectors: Tensor) -> list[list[Tensor]]:
         return [[v] for v in vectors.unbind(dim=1)]
 
-    def sum_of_products(
+    def sum_over_batches(
         self, columns: list[list[Tensor]], length: int, add: Callable[[Tensor, int], None]
     ) -> Tensor:
         total = torch.zeros(length, dtype=torch.float64)
@@ -64,8 +66,8 @@ class DenseSamples:
             add(total, index)
         return total
 
-    def batch_products(self, index: int, columns: list[list[Tensor]]) -> Iterator[tuple[Tensor]]:
-        weight = self.batches.batches[index].weight
+    def of_batch(self, index: int, columns: list[list[Tensor]]) -> Iterator[tuple[Tensor]]:
+        weight = self.sample.batches[index].weight
         return iter([(weight * (self.means[index] @ column[0]),) for column in columns])
 
 

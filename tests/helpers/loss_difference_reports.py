@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.records import (
+    DerivativeSpread,
+    Estimate,
     HeldOutLosses,
     LossDifferenceReport,
+    LossSpread,
     LossSurface,
     NeighbourhoodVariance,
 )
@@ -23,15 +26,20 @@ LOSSES = torch.tensor([0.1, 0.2, 0.4, 0.7, 2.0, 3.0], dtype=torch.float64)
 def difference_report(
     losses: Tensor = LOSSES, step: int = 0, *, num_orders: int = 0, **changes: Any
 ) -> LossDifferenceReport:
-    """The differences of these losses; derivatives and the like are given by ``changes``."""
+    """The differences of these losses; derivatives and the like are given by ``changes``.
+
+    Of ``differences`` and ``spread`` what is to be other than it is.
+    """
     statistics = order_statistics(
         losses, num_orders=num_orders, generator=torch.Generator().manual_seed(0)
     )
-    numbers = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)}
     count = len(losses)
+    curves, spread = changes.pop("differences", {}), changes.pop("spread", {})
     fields: dict[str, Any] = {
         "loss": float(losses.mean()),
-        "loss_standard_error": math.sqrt(statistics.variance / count),
+        "loss_standard_error": math.sqrt(statistics.spread.variance.value / count),
+        "differences": dataclasses.replace(statistics.differences, **curves),
+        "spread": dataclasses.replace(statistics.spread, **spread),
         "num_parameters": 1000,
         "num_samples": count,
         "data": f"all {count:,} samples of the training set (TensorDataset)",
@@ -41,7 +49,7 @@ def difference_report(
         "num_skipped": 2,
         "global_step": step,
     }
-    return LossDifferenceReport(**(numbers | fields | changes))
+    return LossDifferenceReport(**(fields | changes))
 
 
 def failed_difference(step: int = 0) -> LossDifferenceReport:
@@ -51,22 +59,17 @@ def failed_difference(step: int = 0) -> LossDifferenceReport:
 
 HELD_OUT = HeldOutLosses(
     loss=1.5,
-    variance=2.25,
-    variance_standard_error=0.3,
-    mean_absolute_deviation=1.0,
-    mean_absolute_deviation_standard_error=0.1,
-    gap=0.4,
-    gap_standard_error=0.2,
+    spread=LossSpread(
+        variance=Estimate(value=2.25, standard_error=0.3),
+        mean_absolute_deviation=Estimate(value=1.0, standard_error=0.1),
+    ),
+    gap=Estimate(value=0.4, standard_error=0.2),
     num_samples=50,
     data="50 samples of the validation set",
 )
 DERIVATIVES = {
-    "gradient_norm": 0.5,
-    "gradient_variance": 4.0,
-    "gradient_variance_standard_error": 0.4,
-    "hessian_norm": 10.0,
-    "hessian_variance": 900.0,
-    "hessian_variance_standard_error": 60.0,
+    "gradient": DerivativeSpread(norm=0.5, variance=Estimate(value=4.0, standard_error=0.4)),
+    "hessian": DerivativeSpread(norm=10.0, variance=Estimate(value=900.0, standard_error=60.0)),
 }
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
-from lightning_hessian.loss import ParameterSelection, TrainingLoss
+from lightning_hessian.hvp import open_loss
+from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.records import Mode
-from lightning_hessian.sandbox import Sandbox
 
 
 @contextmanager
@@ -39,6 +39,13 @@ def opened(
         len(batches),
         "given batches",
     )
-    with Sandbox(module, mode=mode, seed=1, dtype=dtype) as sandbox:
-        selection = ParameterSelection.of(module, patterns)
-        yield TrainingLoss(lambda data, _: step(data), frozen, selection, sandbox)
+    with open_loss(
+        module,
+        lambda data, _: step(data),
+        frozen,
+        mode=mode,
+        seed=1,
+        dtype=dtype,
+        parameters=patterns,
+    ) as loss:
+        yield loss

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_hessian.studies.batch_deviations import BatchDeviations
+from lightning_hessian.studies.batch_moments import BatchMoments
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Quadratics:
 
     def deviations(
         self, groups: list[Tensor], probes: Tensor, basis: Tensor | None = None
-    ) -> BatchDeviations:
+    ) -> BatchMoments:
         """Of batches, by dense matrices; what the basis does not hold is seen through probes."""
         means = [
             torch.stack([x[g].mean(dim=0) for g in groups])
@@ -87,7 +87,7 @@ class Quadratics:
         off = hessians - self.hessians.mean(dim=0)
         known = torch.empty(len(probes), 0, dtype=torch.float64) if basis is None else basis
         rest = probes - known @ (known.T @ probes)
-        return BatchDeviations(
+        return BatchMoments(
             num_samples=torch.tensor([len(g) for g in groups], dtype=torch.float64),
             losses=losses,
             gradients=(gradients - self.gradients.mean(dim=0)).square().sum(dim=1),

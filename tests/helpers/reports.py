@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from lightning_hessian.records import SpectralDensity, SpectrumReport
+from lightning_hessian.records import (
+    Eigenvalues,
+    NegativeMass,
+    SpectralDensity,
+    SpectrumReport,
+    TraceEstimate,
+)
 
 
 def density_at(
@@ -23,22 +30,38 @@ def density_at(
     )
 
 
+def eigenvalues_at(
+    values: Sequence[float], bounds: Sequence[float], converged: Sequence[bool] | None = None
+) -> Eigenvalues:
+    """With these bounds; converged unless told otherwise."""
+    return Eigenvalues(
+        values=torch.tensor(values, dtype=torch.float64),
+        residual_bounds=torch.tensor(bounds, dtype=torch.float64),
+        converged=torch.tensor(converged or [True] * len(values)),
+    )
+
+
+def trace_at(
+    value: float, standard_error: float = 0.5, interval: tuple[float, float] = (11.0, 13.0)
+) -> TraceEstimate:
+    """Of ten probes."""
+    return TraceEstimate(
+        value=value,
+        standard_error=standard_error,
+        interval=interval,
+        num_probes=10,
+        converged=True,
+    )
+
+
 def report_at(step: int = 0, **changes: Any) -> SpectrumReport:
     """A full report: two largest eigenvalues, the second not converged, and one smallest."""
     fields: dict[str, Any] = {
-        "eigenvalues": torch.tensor([4.0, 2.0], dtype=torch.float64),
-        "residual_bounds": torch.tensor([0.01, 0.5], dtype=torch.float64),
-        "converged": torch.tensor([True, False]),
-        "smallest_eigenvalues": torch.tensor([-1.0], dtype=torch.float64),
-        "smallest_residual_bounds": torch.tensor([0.02], dtype=torch.float64),
-        "smallest_converged": torch.tensor([True]),
-        "trace": 12.0,
-        "trace_standard_error": 0.5,
-        "trace_interval": (11.0, 13.0),
+        "largest": eigenvalues_at([4.0, 2.0], [0.01, 0.5], [True, False]),
+        "smallest": eigenvalues_at([-1.0], [0.02], [True]),
+        "trace": trace_at(12.0),
         "density": density_at(-1.0, 0.0, 4.0, shares=[0.1, 0.8, 0.1]),
-        "negative_fraction": 0.1,
-        "negative_fraction_bracket": (0.05, 0.2),
-        "negative_threshold": 1e-4,
+        "negative_mass": NegativeMass(fraction=0.1, bracket=(0.05, 0.2), threshold=1e-4),
         "loss": 0.7,
         "gradient_norm": 0.3,
         "num_parameters": 1000,

@@ -60,11 +60,13 @@ def various(seed: int) -> Tensor:
     return kinds[seed % len(kinds)].sort().values
 
 
-def sweep(matrix: Tensor, *, dimension: int, block_size: int = 4, seed: int = 0) -> KrylovSpace:
+def sweep(
+    matrix: Tensor, *, dimension: int, probes_per_block: int = 4, seed: int = 0
+) -> KrylovSpace:
     """A Krylov space of a fixed dimension, grown from Rademacher probes."""
     generator = torch.Generator().manual_seed(seed)
     size = len(matrix)
-    probes = rademacher(size, min(block_size, size), generator=generator, dtype=matrix.dtype)
+    probes = rademacher(size, min(probes_per_block, size), generator=generator, dtype=matrix.dtype)
     return block_lanczos(
         DenseOperator(matrix),
         probes,

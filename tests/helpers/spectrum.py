@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
+from lightning_hessian.callbacks import MeasuringCallback
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
@@ -13,13 +14,13 @@ def spectrum(**options: Any) -> HessianSpectrum:
         "num_eigenvalues": 1,
         "trace": False,
         "density": False,
-        "max_hvps": 8,
+        "solver": Krylov(max_hvps=8),
         "max_overhead": None,
         "on_error": "raise",
     }
     return HessianSpectrum(**(cheap | options))
 
 
-def steps(callback: HessianSpectrum) -> list[int]:
+def steps(callback: MeasuringCallback[Any]) -> list[int]:
     """Where it measured."""
     return [report.global_step for report in callback.reports]

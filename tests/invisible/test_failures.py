@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
-from lightning_hessian.hvp import ScatterOperator
+from lightning_hessian.hvp import PerBatchOperator
 from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fingerprint import fingerprint
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -131,16 +131,16 @@ def test_estimator_that_raises_changes_nothing(
     product: int, reports_of: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 0
-    original = ScatterOperator.matmat
+    original = PerBatchOperator.matmat
 
-    def matmat(self: ScatterOperator, vectors: Tensor) -> Tensor:
+    def matmat(self: PerBatchOperator, vectors: Tensor) -> Tensor:
         nonlocal count
         count += 1
         if count == product:
             raise torch.OutOfMemoryError("no memory for this block")
         return original(self, vectors)
 
-    monkeypatch.setattr(ScatterOperator, "matmat", matmat)
+    monkeypatch.setattr(PerBatchOperator, "matmat", matmat)
     reports = reports_of()
     failures = [report.failure for report in reports if report.failure is not None]
     assert failures == ["OutOfMemoryError: no memory for this block"]
@@ -220,7 +220,7 @@ class MeasuresUnderInterrupt(pl.Callback):
             before = dict(fingerprint(pl_module))
             Faulty.countdown = 6
             with pytest.raises(self.kind):
-                self.callback.measure_now(trainer, pl_module)
+                self.callback.measure_again(trainer)
             assert dict(fingerprint(pl_module)) == before
             self.is_done = True
 

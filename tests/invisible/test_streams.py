@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_hessian import Loss
 from tests.helpers.hostile import HostileData, HostileDataset
 from tests.helpers.recording import differences, run, spectrum
 
@@ -63,7 +64,7 @@ def test_run_on_a_stream_or_a_collection_is_bit_identical(
     data: Any, first: int, tmp_path: Path
 ) -> None:
     without = run(tmp_path / "without", data=data)
-    callback = spectrum(num_samples=6, weight_fn=lambda batch: len(batch["y"]))
+    callback = spectrum(num_samples=6, loss=Loss(weight_fn=lambda batch: len(batch["y"])))
     if data is Combined:
         callback = spectrum(num_samples=6)
     with_ours = run(tmp_path / "with", callback, data=data)

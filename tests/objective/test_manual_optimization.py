@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_hessian import Loss
 from lightning_hessian.errors import RefusedError
 from tests.helpers import hard_modules as hard
 from tests.helpers.adversarial import MANNERS, Adversarial, SwitchesFlags
@@ -222,7 +223,7 @@ def test_an_error_in_the_step_leaves_no_stand_in_behind() -> None:
                 raise KeyError("broken")
 
     module, backward = Breaks(), torch.autograd.backward
-    callback = spectrum(loss=0, every_n_train_steps=None, on_error="warn")
+    callback = spectrum(every_n_train_steps=None, on_error="warn", loss=Loss(which=0))
     fit = trainer(callback, max_steps=4)
     module.on_train_batch_start = lambda *_: setattr(module, "is_broken", False)  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="KeyError: 'broken'"):
@@ -237,7 +238,9 @@ def test_an_error_in_the_step_leaves_no_stand_in_behind() -> None:
 
 def test_two_callbacks_measure_one_network_each_and_say_which() -> None:
     pair = [
-        spectrum(loss=k, name=f"of loss {k}", every_n_train_steps=None, num_samples="all")
+        spectrum(
+            name=f"of loss {k}", every_n_train_steps=None, num_samples="all", loss=Loss(which=k)
+        )
         for k in (0, 1)
     ]
     trainer(*pair, max_steps=2).fit(seeded(), loader(batch_size=13))
@@ -247,8 +250,8 @@ def test_two_callbacks_measure_one_network_each_and_say_which() -> None:
         assert report.num_parameters == len(dense)
         largest = float(torch.linalg.eigvalsh(dense)[-1])
         # beside the bound, the rounding of float32
-        bound = float(report.residual_bounds[0]) + 1e-5
-        assert abs(float(report.eigenvalues[0]) - largest) <= bound
+        bound = float(report.largest.residual_bounds[0]) + 1e-5
+        assert abs(float(report.largest.values[0]) - largest) <= bound
 
 
 class OwnLoss(Adversarial):
@@ -268,6 +271,6 @@ class OwnLoss(Adversarial):
 def test_reports_name_the_loss_and_none_for_the_steps_own(
     kind: type[Any], loss: Any, name: str | None
 ) -> None:
-    callback = spectrum(loss=loss, every_n_train_steps=None)
+    callback = spectrum(every_n_train_steps=None, loss=Loss(which=loss))
     trainer(callback, max_steps=1).fit(kind(), loader())
     assert callback.reports[0].loss_name == name

@@ -35,9 +35,9 @@ def test_a_loss_that_depends_on_epoch_and_step_is_that_of_the_moment() -> None:
     for report in callback.reports:
         factor = 1 + 10 * report.epoch + report.global_step
         assert report.loss == pytest.approx(factor * plain.loss, rel=1e-6)
-        error = abs(float(report.eigenvalues[0]) - factor * largest)
+        error = abs(float(report.largest.values[0]) - factor * largest)
         # float32 beside the bound of the estimate
-        assert error <= float(report.residual_bounds[0]) + 1e-5 * factor * largest
+        assert error <= float(report.largest.residual_bounds[0]) + 1e-5 * factor * largest
 
 
 class HoldsWhatCannotBeCopied(Classifier):

@@ -20,7 +20,7 @@ def test_products_are_those_with_one_hessian_less_the_mean_of_all_others() -> No
     module, data = SAMPLES.module_and_data(WEIGHTS)
 
     def question(loss: TrainingLoss) -> list[tuple[Tensor, Tensor]]:
-        hessians = torch.cat([batch.data[2] for batch in loss.batches.batches])
+        hessians = torch.cat([batch.data[2] for batch in loss.sample.batches])
         answers = []
         for sample in range(COUNT):
             operator = SampleDifferenceOperator(loss, sample)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.axes import Axes
 
+from lightning_hessian.records import Eigenvalues
 from lightning_hessian.show import history_figure, rasterize
-from tests.helpers.reports import failed_at, report_at
+from tests.helpers.reports import eigenvalues_at, failed_at, report_at, trace_at
 
 
 def panels(reports: Any) -> list[Axes]:
@@ -28,8 +28,8 @@ def bars(axes: Axes) -> list[tuple[list[float], list[float], list[float]]]:
 
 
 def test_each_eigenvalue_is_a_curve_with_its_bound() -> None:
-    later = torch.tensor([5.0, 2.5], dtype=torch.float64)
-    reports = [report_at(0), failed_at(10), report_at(20, eigenvalues=later)]
+    later = eigenvalues_at([5.0, 2.5], [0.01, 0.5])
+    reports = [report_at(0), failed_at(10), report_at(20, largest=later)]
     largest, second, smallest = bars(panels(reports)[0])
     assert largest[0] == [0, 20]
     assert largest[1] == [4.0, 5.0]
@@ -40,7 +40,9 @@ def test_each_eigenvalue_is_a_curve_with_its_bound() -> None:
 
 
 def test_trace_is_drawn_with_its_interval_and_loss_beside_it() -> None:
-    _, trace, loss = panels([report_at(0), report_at(5, trace=14.0, loss=0.5), failed_at(9)])
+    _, trace, loss = panels(
+        [report_at(0), report_at(5, trace=trace_at(14.0), loss=0.5), failed_at(9)]
+    )
     assert list(trace.lines[0].get_xdata()) == [0, 5]
     assert list(trace.lines[0].get_ydata()) == [12.0, 14.0]
     (band,) = trace.collections
@@ -50,16 +52,9 @@ def test_trace_is_drawn_with_its_interval_and_loss_beside_it() -> None:
 
 
 def test_what_was_not_measured_leaves_an_empty_panel() -> None:
-    none = torch.empty(0, dtype=torch.float64)
-    nan = float("nan")
-    report = report_at(
-        eigenvalues=none,
-        smallest_eigenvalues=none,
-        trace=nan,
-        trace_interval=(nan, nan),
-        density=None,
-    )
-    eigenvalues, _, loss = panels([report, report_at(3, eigenvalues=none)])
+    none = Eigenvalues()
+    report = report_at(largest=none, smallest=none, trace=None, density=None)
+    eigenvalues, _, loss = panels([report, report_at(3, largest=none)])
     assert bars(eigenvalues) == []
     assert list(loss.lines[0].get_xdata()) == [0, 3]
     assert rasterize(history_figure([report])).std() > 0

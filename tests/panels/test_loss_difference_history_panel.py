@@ -46,7 +46,9 @@ def test_the_difference_is_the_last_samples_with_its_band() -> None:
     (found,) = axes.collections
     top = found.get_paths()[0].vertices[:, 1].max()
     first = reports[0]
-    assert top == pytest.approx(first.mean_abs[-1] + 2 * first.mean_abs_standard_error[-1])
+    assert top == pytest.approx(
+        first.differences.mean_abs[-1] + 2 * first.differences.mean_abs_standard_error[-1]
+    )
     assert axes.get_yscale() == "log"
 
 
@@ -58,13 +60,13 @@ def test_spreads_have_bars_of_two_errors() -> None:
         (
             "MAD",
             [0.9555555556, 0.009555555556],
-            reports[0].mean_absolute_deviation_standard_error,
+            reports[0].spread.mean_absolute_deviation.standard_error,
         ),
     ):
         x, y, segments = bars(axes, label)
         assert list(x) == STEPS
         np.testing.assert_allclose(y, values, rtol=1e-9)
-        half = error or reports[0].variance_standard_error / (2 * values[0])
+        half = error or reports[0].spread.variance.standard_error / (2 * values[0])
         assert np.ptp(segments[0][:, 1]) == pytest.approx(4 * half)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -32,35 +33,37 @@ def axes_of(report: LossDifferenceReport) -> Axes:
 def test_curves_are_the_reports_numbers_on_two_logarithmic_axes() -> None:
     report = difference_report(FORTY)
     axes = axes_of(report)
-    k = report.sample_sizes.numpy()
+    k = report.differences.sample_sizes.numpy()
     for label, wanted in {
-        "mean absolute difference": report.mean_abs,
-        "root mean square": report.rms,
+        "mean absolute difference": report.differences.mean_abs,
+        "root mean square": report.differences.rms,
         "worst case, range/(k+1)": (2 - 0.1) / (k + 1),
-        "asymptote MAD/(k+1)": report.mean_absolute_deviation / (k + 1),
+        "asymptote MAD/(k+1)": report.spread.mean_absolute_deviation.value / (k + 1),
     }.items():
         x, y = line(axes, label)
         np.testing.assert_allclose(x, k, rtol=1e-15)
         np.testing.assert_allclose(y, wanted, rtol=1e-12)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert axes.get_ylim()[0] < float(report.mean_abs.min()) < axes.get_ylim()[1]
+    assert axes.get_ylim()[0] < float(report.differences.mean_abs.min()) < axes.get_ylim()[1]
 
 
 def test_bands_are_two_standard_errors_and_the_closed_form_bounds() -> None:
     report = difference_report(FORTY)
     axes = axes_of(report)
     x, lower, upper = band(axes, "its ± 2 standard errors")
-    np.testing.assert_allclose(x, report.sample_sizes)
-    error = 2 * report.mean_abs_standard_error
-    np.testing.assert_allclose(upper, report.mean_abs + error, rtol=1e-12)
-    np.testing.assert_allclose(lower, report.mean_abs - error, rtol=1e-12)
+    np.testing.assert_allclose(x, report.differences.sample_sizes)
+    error = 2 * report.differences.mean_abs_standard_error
+    np.testing.assert_allclose(upper, report.differences.mean_abs + error, rtol=1e-12)
+    np.testing.assert_allclose(lower, report.differences.mean_abs - error, rtol=1e-12)
     _, lower, upper = band(axes, "its closed-form bounds")
-    np.testing.assert_allclose(lower, report.mean_abs_lower, rtol=1e-12)
-    np.testing.assert_allclose(upper, report.mean_abs_upper, rtol=1e-12)
+    np.testing.assert_allclose(lower, report.differences.mean_abs_lower, rtol=1e-12)
+    np.testing.assert_allclose(upper, report.differences.mean_abs_upper, rtol=1e-12)
 
 
 def test_a_band_reaching_below_zero_goes_to_the_bottom_of_the_axis() -> None:
-    report = difference_report(mean_abs_standard_error=torch.full((5,), 10.0).double())
+    report = difference_report(
+        differences={"mean_abs_standard_error": torch.full((5,), 10.0).double()}
+    )
     axes = axes_of(report)
     _, lower, upper = band(axes, "its ± 2 standard errors")
     assert (lower > 0).all()
@@ -70,12 +73,14 @@ def test_a_band_reaching_below_zero_goes_to_the_bottom_of_the_axis() -> None:
 
 def test_unknown_errors_have_no_band() -> None:
     report = difference_report(LOSSES[:3])
-    assert report.mean_abs_standard_error.isnan().all()
+    assert report.differences.mean_abs_standard_error.isnan().all()
     assert "its ± 2 standard errors" not in axes_of(report).get_legend_handles_labels()[1]
 
 
 def test_one_order_is_dots_and_zeros_have_no_place() -> None:
-    report = difference_report(path=torch.tensor([0.5, 0, 0.1, 0, 0.2], dtype=torch.float64))
+    report = difference_report(
+        differences={"path": torch.tensor([0.5, 0, 0.1, 0, 0.2], dtype=torch.float64)}
+    )
     x, y = line(axes_of(report), "along one order")
     assert (list(x), list(y)) == ([1, 3, 5], [0.5, 0.1, 0.2])
 
@@ -83,10 +88,10 @@ def test_one_order_is_dots_and_zeros_have_no_place() -> None:
 def test_simulated_orders_have_bars_of_two_errors() -> None:
     report = difference_report(FORTY, num_orders=20)
     x, y, segments = bars(axes_of(report), "mean of 20 orders, ± 2 errors")
-    np.testing.assert_allclose(x, report.sample_sizes)
-    np.testing.assert_allclose(y, report.orders_mean_abs)
+    np.testing.assert_allclose(x, report.differences.sample_sizes)
+    np.testing.assert_allclose(y, report.differences.orders_mean_abs)
     np.testing.assert_allclose(
-        np.ptp(segments[:, :, 1], axis=1), 4 * report.orders_standard_error, rtol=1e-9
+        np.ptp(segments[:, :, 1], axis=1), 4 * report.differences.orders_standard_error, rtol=1e-9
     )
     labels = axes_of(difference_report(FORTY)).get_legend_handles_labels()[1]
     assert not [label for label in labels if "orders" in label]
@@ -120,7 +125,7 @@ def test_beyond_all_samples_the_law_is_dashed_as_far_as_a_threshold_needs() -> N
     x, y = line(axes, "extrapolated, MAD/(k+1)")
     assert x[0] == pytest.approx(40)
     assert x[-1] == pytest.approx(2 * report.required_sample_size(1e-3).upper)
-    np.testing.assert_allclose(y, report.mean_absolute_deviation / (x + 1), rtol=1e-12)
+    np.testing.assert_allclose(y, report.spread.mean_absolute_deviation.value / (x + 1), rtol=1e-12)
     assert [40, 40] in [list(found.get_xdata()) for found in axes.lines]
     assert "N = 40" in [text.get_text() for text in axes.texts]
     # and meets the measured curve, (N / (N - 1)) MAD / N there, to the order of 1/N
@@ -190,7 +195,10 @@ def test_derivatives_have_a_panel_of_their_distance_to_those_of_all() -> None:
 
 def test_without_derivatives_there_is_one_panel() -> None:
     assert len(loss_difference_figure(difference_report(FORTY)).axes) == 1
-    no_norm = DERIVATIVES | {"gradient_norm": 0.0, "hessian_norm": math.nan}
+    no_norm = {
+        "gradient": dataclasses.replace(DERIVATIVES["gradient"], norm=0.0),
+        "hessian": dataclasses.replace(DERIVATIVES["hessian"], norm=math.nan),
+    }
     assert len(loss_difference_figure(difference_report(FORTY, **no_norm)).axes) == 1
 
 

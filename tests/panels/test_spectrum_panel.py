@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
+from lightning_hessian.records import Eigenvalues
 from lightning_hessian.show import rasterize, spectrum_figure
 from lightning_hessian.show.figures.style import LARGEST, SMALLEST
 from tests.helpers.reports import density_at, failed_at, report_at
@@ -96,14 +97,10 @@ def test_titles_say_of_what_and_when() -> None:
 
 @pytest.mark.parametrize("node", [0.0, 5.0, -1e-9, 1e12])
 def test_a_single_node_is_drawn(node: float) -> None:
-    none = torch.empty(0, dtype=torch.float64)
-    flags = torch.empty(0, dtype=torch.bool)
     report = report_at(
         density=density_at(node, bandwidth=0.01 * abs(node) or 0.01),
-        eigenvalues=none,
-        converged=flags,
-        smallest_eigenvalues=none,
-        smallest_converged=flags,
+        largest=Eigenvalues(),
+        smallest=Eigenvalues(),
         num_parameters=1,
     )
     axes = axes_of(report)

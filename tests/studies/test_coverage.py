@@ -13,9 +13,8 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.records import OrderStatistics
 from lightning_hessian.statistics import mean_abs_difference as mean_distance
-from lightning_hessian.studies import order_statistics
+from lightning_hessian.studies import OrderStatistics, order_statistics
 from tests.helpers.orders import POPULATIONS, exponential_mean_distance
 
 REPETITIONS, COUNT = 200, 500
@@ -56,21 +55,38 @@ def test_errors_cover_the_population_as_often_as_is_known(name: str) -> None:
     population, (of_squares, of_distances) = POPULATIONS[name], COVERAGE[name]
     samples = _samples(name, [1, COUNT - 1])
     variance, deviation = population.variance, population.mean_absolute_deviation
-    _check([(s.variance, s.variance_standard_error) for s in samples], variance, of_squares)
     _check(
-        [(float(s.rms[0]), float(s.rms_standard_error[0])) for s in samples],
+        [(s.spread.variance.value, s.spread.variance.standard_error) for s in samples],
+        variance,
+        of_squares,
+    )
+    _check(
+        [
+            (float(s.differences.rms[0]), float(s.differences.rms_standard_error[0]))
+            for s in samples
+        ],
         math.sqrt(variance / 2),
         of_squares,
     )
     _check(
-        [(s.mean_absolute_deviation, s.mean_absolute_deviation_standard_error) for s in samples],
+        [
+            (
+                s.spread.mean_absolute_deviation.value,
+                s.spread.mean_absolute_deviation.standard_error,
+            )
+            for s in samples
+        ],
         deviation,
         of_distances,
     )
     # at k = N - 1 the population's own A_k is MAD to 1/k, a fiftieth of the error
     for index, truth in ((0, GINI[name] / 2), (1, deviation / COUNT)):
         pairs = [
-            (float(s.mean_abs[index]), float(s.mean_abs_standard_error[index])) for s in samples
+            (
+                float(s.differences.mean_abs[index]),
+                float(s.differences.mean_abs_standard_error[index]),
+            )
+            for s in samples
         ]
         _check(pairs, truth, of_distances)
 
@@ -83,7 +99,11 @@ def test_error_of_the_mean_absolute_difference_covers_at_every_sample_size(
     samples = _samples("exponential", sizes)
     for index, k in enumerate(sizes):
         pairs = [
-            (float(s.mean_abs[index]), float(s.mean_abs_standard_error[index])) for s in samples
+            (
+                float(s.differences.mean_abs[index]),
+                float(s.differences.mean_abs_standard_error[index]),
+            )
+            for s in samples
         ]
         _check(pairs, exponential_mean_distance(k) / (k + 1), 0.942)
         # and the stated error is the scatter, which a normal gives to 1 / sqrt(2 * 199)

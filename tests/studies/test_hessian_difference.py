@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.studies import HessianDifferences, hessian_differences
+from lightning_hessian.records import HessianDifferences
+from lightning_hessian.studies import hessian_differences
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics
 
@@ -21,7 +22,7 @@ def _measured(num_samples: int, **options: float) -> tuple[HessianDifferences, T
     module, data = SAMPLES.module_and_data(WEIGHTS)
 
     def question(loss: TrainingLoss) -> tuple[HessianDifferences, Tensor]:
-        hessians = torch.cat([batch.data[2] for batch in loss.batches.batches])
+        hessians = torch.cat([batch.data[2] for batch in loss.sample.batches])
         differences = (hessians - hessians.mean(dim=0)) * COUNT / (COUNT - 1)
         found = hessian_differences(
             loss, num_samples=num_samples, generator=torch.Generator().manual_seed(0), **options

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.records import OrderStatistics
 from lightning_hessian.statistics import SortedLosses, mean_distances
 from lightning_hessian.statistics.mean_abs_difference import MIN_ORDERS
-from lightning_hessian.studies import order_statistics
+from lightning_hessian.studies import OrderStatistics, order_statistics
 from lightning_hessian.studies.order_statistics import sizes_up_to
 from tests.helpers.orders import POPULATIONS, differences_over_all_orders
 
@@ -36,12 +35,12 @@ def _vector(*values: float) -> Tensor:
 
 def test_reference_vector_gives_the_values_known_of_it() -> None:
     found = _measured(REFERENCE)
-    assert found.variance == pytest.approx(1.3746666667, abs=1e-10)
-    assert found.mean_absolute_deviation == pytest.approx(0.9555555556, abs=1e-10)
-    assert found.gini_mean_difference == pytest.approx(1.3466666667, abs=1e-10)
-    assert found.range == pytest.approx(2.9)
+    assert found.spread.variance.value == pytest.approx(1.3746666667, abs=1e-10)
+    assert found.spread.mean_absolute_deviation.value == pytest.approx(0.9555555556, abs=1e-10)
+    assert found.spread.gini_mean_difference == pytest.approx(1.3466666667, abs=1e-10)
+    assert found.spread.range == pytest.approx(2.9)
     mean_abs = _vector(0.6733333333, 0.4005555556, 0.2911111111, 0.2296666667, 0.1911111111)
-    torch.testing.assert_close(found.mean_abs, mean_abs, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.differences.mean_abs, mean_abs, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -62,36 +61,44 @@ def test_statistics_equal_those_over_all_orders(losses: Tensor) -> None:
     differences = differences_over_all_orders(losses)
     # a mean of losses near 1e6 holds 10 digits of its difference to another
     tolerance = EXACT if float(losses.max()) < 1e3 else {"rtol": 0.0, "atol": 1e-8}
-    assert found.sample_sizes.tolist() == list(range(1, len(losses)))
-    torch.testing.assert_close(found.rms.square(), differences.square().mean(dim=0), **tolerance)
-    torch.testing.assert_close(found.mean_abs, differences.abs().mean(dim=0), **tolerance)
-    torch.testing.assert_close(found.path, differences[0].abs(), **tolerance)
-    assert found.mean_abs_estimate_error.tolist() == [0.0] * (len(losses) - 1)
+    assert found.differences.sample_sizes.tolist() == list(range(1, len(losses)))
+    torch.testing.assert_close(
+        found.differences.rms.square(), differences.square().mean(dim=0), **tolerance
+    )
+    torch.testing.assert_close(
+        found.differences.mean_abs, differences.abs().mean(dim=0), **tolerance
+    )
+    torch.testing.assert_close(found.differences.path, differences[0].abs(), **tolerance)
+    assert found.differences.mean_abs_estimate_error.tolist() == [0.0] * (len(losses) - 1)
     pairs = [abs(float(a - b)) for a, b in itertools.permutations(losses, 2)]
-    assert found.gini_mean_difference == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert found.spread.gini_mean_difference == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_blocks_of_added_samples_equal_those_over_all_orders(size: int) -> None:
-    found = _measured(REFERENCE, block_size=size)
+    found = _measured(REFERENCE, samples_per_step=size)
     steps = differences_over_all_orders(REFERENCE)
     added = steps.unfold(1, size, 1).sum(dim=-1).square().mean(dim=0).sqrt()
-    torch.testing.assert_close(found.block_rms[: len(added)], added, **EXACT)
-    assert bool(found.block_rms[len(added) :].isnan().all())
+    torch.testing.assert_close(found.differences.step_rms[: len(added)], added, **EXACT)
+    assert bool(found.differences.step_rms[len(added) :].isnan().all())
 
 
 def test_mean_absolute_difference_lies_between_its_bounds_and_meets_them_at_the_ends() -> None:
     losses = POPULATIONS["lognormal"].draw(500, generator=_seeded(1))
     found = _measured(losses)
-    assert bool((found.mean_abs >= found.mean_abs_lower).all())
-    assert bool((found.mean_abs <= found.mean_abs_upper).all())
-    assert float(found.mean_abs[0]) == pytest.approx(found.gini_mean_difference / 2, rel=1e-12)
-    assert float(found.mean_abs[-1]) == pytest.approx(
-        found.mean_absolute_deviation / (len(losses) - 1), rel=1e-12
+    assert bool((found.differences.mean_abs >= found.differences.mean_abs_lower).all())
+    assert bool((found.differences.mean_abs <= found.differences.mean_abs_upper).all())
+    assert float(found.differences.mean_abs[0]) == pytest.approx(
+        found.spread.gini_mean_difference / 2, rel=1e-12
     )
-    distances = found.mean_abs * (found.sample_sizes + 1)
+    assert float(found.differences.mean_abs[-1]) == pytest.approx(
+        found.spread.mean_absolute_deviation.value / (len(losses) - 1), rel=1e-12
+    )
+    distances = found.differences.mean_abs * (found.differences.sample_sizes + 1)
     # a reverse martingale: never rising, but for twice the error of a difference of estimates
-    slack = 2 * 1.5 * found.mean_abs_estimate_error * (found.sample_sizes + 1)
+    slack = (
+        2 * 1.5 * found.differences.mean_abs_estimate_error * (found.differences.sample_sizes + 1)
+    )
     assert bool((distances.diff() <= slack[1:] + slack[:-1]).all())
 
 
@@ -128,7 +135,10 @@ def test_estimate_error_is_small_against_the_sampling_error() -> None:
         for count in (300, 10_000):
             found = _measured(POPULATIONS[name].draw(count, generator=_seeded(9)))
             assert bool(
-                (found.mean_abs_estimate_error < 0.15 * found.mean_abs_standard_error).all()
+                (
+                    found.differences.mean_abs_estimate_error
+                    < 0.15 * found.differences.mean_abs_standard_error
+                ).all()
             )
 
 
@@ -136,22 +146,30 @@ def test_scaling_and_shifting_the_losses_scales_the_difference() -> None:
     losses = POPULATIONS["gamma"].draw(300, generator=_seeded(3))
     one, other = _measured(losses), _measured(5 - 3 * losses)
     for name in ("rms", "rms_standard_error", "mean_abs_lower", "mean_abs_upper", "path"):
-        torch.testing.assert_close(getattr(other, name), 3 * getattr(one, name), rtol=1e-9, atol=0)
+        scaled = 3 * getattr(one.differences, name)
+        torch.testing.assert_close(getattr(other.differences, name), scaled, rtol=1e-9, atol=0)
     # of losses in reverse order other subsets are drawn, and other points are joined
-    error = math.sqrt(2) * 3 * one.mean_abs_estimate_error
-    assert bool(((other.mean_abs - 3 * one.mean_abs).abs() <= 4 * error + 1e-12).all())
+    error = math.sqrt(2) * 3 * one.differences.mean_abs_estimate_error
+    assert bool(
+        (
+            (other.differences.mean_abs - 3 * one.differences.mean_abs).abs() <= 4 * error + 1e-12
+        ).all()
+    )
     torch.testing.assert_close(
-        other.mean_abs_standard_error, 3 * one.mean_abs_standard_error, rtol=0.02, atol=0
+        other.differences.mean_abs_standard_error,
+        3 * one.differences.mean_abs_standard_error,
+        rtol=0.02,
+        atol=0,
     )
 
 
 def test_same_generator_gives_the_same_numbers_and_float32_losses_are_summed_in_float64() -> None:
     losses = torch.rand(400, generator=_seeded(1))
     one, other = _measured(losses, num_orders=5), _measured(losses.double(), num_orders=5)
-    assert one.mean_abs.equal(other.mean_abs)
-    assert one.orders_mean_abs.equal(other.orders_mean_abs)
-    assert one.mean_abs.dtype == torch.float64
-    assert one.variance == pytest.approx(float(losses.double().var()), rel=1e-12)
+    assert one.differences.mean_abs.equal(other.differences.mean_abs)
+    assert one.differences.orders_mean_abs.equal(other.differences.orders_mean_abs)
+    assert one.differences.mean_abs.dtype == torch.float64
+    assert one.spread.variance.value == pytest.approx(float(losses.double().var()), rel=1e-12)
 
 
 def test_sixty_thousand_losses_take_seconds_of_a_core_at_most() -> None:
@@ -208,25 +226,25 @@ def test_losses_that_are_no_vector_are_refused() -> None:
 
 
 def test_sizes_of_blocks_and_numbers_of_orders_are_checked() -> None:
-    with pytest.raises(ValueError, match="`block_size` must be at least 1, got 0"):
-        _measured(REFERENCE, block_size=0)
+    with pytest.raises(ValueError, match="`samples_per_step` must be at least 1, got 0"):
+        _measured(REFERENCE, samples_per_step=0)
     with pytest.raises(ValueError, match="`num_orders` must not be negative, got -1"):
         _measured(REFERENCE, num_orders=-1)
 
 
 def test_two_losses_tell_no_error_but_equal_losses_tell_none() -> None:
-    assert math.isnan(_measured(REFERENCE[:2]).variance_standard_error)
-    assert bool(_measured(REFERENCE[:3]).mean_abs_standard_error.isnan().all())
+    assert math.isnan(_measured(REFERENCE[:2]).spread.variance.standard_error)
+    assert bool(_measured(REFERENCE[:3]).differences.mean_abs_standard_error.isnan().all())
     equal = _measured(torch.full((50,), 0.25))
-    assert equal.mean_abs_standard_error.abs().max() == 0
-    assert equal.rms_standard_error.abs().max() == 0
+    assert equal.differences.mean_abs_standard_error.abs().max() == 0
+    assert equal.differences.rms_standard_error.abs().max() == 0
 
 
 def test_error_of_the_variance_is_that_of_few_samples() -> None:
     # around their mean 3 the squares sum to 14, the fourth powers to 98
     losses = torch.tensor([1.0, 2.0, 6.0, 3.0, 3.0], dtype=torch.float64)
     found = order_statistics(losses, sample_sizes=1, generator=torch.Generator().manual_seed(0))
-    assert found.variance == pytest.approx(3.5)
-    assert found.variance_standard_error == pytest.approx(
+    assert found.spread.variance.value == pytest.approx(3.5)
+    assert found.spread.variance.standard_error == pytest.approx(
         math.sqrt((98 / 5 - (2 / 4) * 3.5**2) / 5), rel=1e-12
     )

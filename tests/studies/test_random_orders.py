@@ -61,24 +61,35 @@ def test_ten_thousand_orders_agree_with_the_law_within_four_errors(name: str) ->
     num_orders = 10_000
     losses = POPULATIONS[name].draw(500, generator=_seeded(11))
     found = order_statistics(losses, num_orders=num_orders, generator=_seeded(1))
-    error = torch.hypot(found.orders_standard_error, found.mean_abs_estimate_error)
-    assert bool(((found.orders_mean_abs - found.mean_abs).abs() < 4 * error).all())
+    error = torch.hypot(
+        found.differences.orders_standard_error, found.differences.mean_abs_estimate_error
+    )
+    assert bool(
+        ((found.differences.orders_mean_abs - found.differences.mean_abs).abs() < 4 * error).all()
+    )
     orders = simulate_orders(
-        losses, num_orders=num_orders, generator=_seeded(2), sample_sizes=found.sample_sizes
+        losses,
+        num_orders=num_orders,
+        generator=_seeded(2),
+        sample_sizes=found.differences.sample_sizes,
     ).square()
     error = orders.std(dim=0) / math.sqrt(num_orders)
-    assert bool(((orders.mean(dim=0) - found.rms.square()).abs() < 4 * error).all())
+    assert bool(((orders.mean(dim=0) - found.differences.rms.square()).abs() < 4 * error).all())
 
 
 def test_a_hundred_orders_are_much_noisier_than_the_estimate() -> None:
     losses = POPULATIONS["lognormal"].draw(2000, generator=_seeded(12))
     found = order_statistics(losses, num_orders=100, generator=_seeded(1))
-    assert bool((found.orders_standard_error > 20 * found.mean_abs_estimate_error).all())
-    assert found.num_orders == 100
+    assert bool(
+        (
+            found.differences.orders_standard_error > 20 * found.differences.mean_abs_estimate_error
+        ).all()
+    )
+    assert found.differences.num_orders == 100
 
 
 def test_one_order_tells_no_error() -> None:
     losses = torch.rand(9, generator=_seeded())
     found = order_statistics(losses, num_orders=1, generator=_seeded(1))
-    assert bool(found.orders_standard_error.isnan().all())
-    assert len(order_statistics(losses, generator=_seeded()).orders_mean_abs) == 0
+    assert bool(found.differences.orders_standard_error.isnan().all())
+    assert len(order_statistics(losses, generator=_seeded()).differences.orders_mean_abs) == 0

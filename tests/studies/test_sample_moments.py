@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.studies import SampleMoments, sample_moments
-from lightning_hessian.studies.batch_deviations import MOMENTS
+from lightning_hessian.studies.batch_moments import MOMENTS
 from tests.helpers.networks import ask
 from tests.helpers.quadratics import Quadratics
 
@@ -29,7 +29,7 @@ def _groups(loss: TrainingLoss, data: TensorDataset) -> list[Tensor]:
     constants = data.tensors[0]
     return [
         torch.cat([(constants == c).nonzero()[0] for c in batch.data[0]])
-        for batch in loss.batches.batches
+        for batch in loss.sample.batches
     ]
 
 
@@ -57,7 +57,7 @@ def test_moments_are_those_of_the_frozen_batches(basis: Tensor | None) -> None:
     assert _values(found) == pytest.approx(expected.moments().tolist(), rel=1e-9)
     for j, name in enumerate(MOMENTS):
         unit = torch.eye(len(MOMENTS), dtype=torch.float64)[j]
-        error = expected.scatter().standard_error(unit)
+        error = expected.covariance().standard_error(unit)
         assert getattr(found, name).standard_error == pytest.approx(error, rel=1e-8)
     assert (found.num_batches, found.notes) == (6, ())
     assert found.num_hvps == 2 * (4 + (0 if basis is None else 2))
@@ -69,9 +69,9 @@ def test_coefficients_are_their_sums_of_moments_with_the_error_of_the_sum() -> N
     assert found.linear.value == pytest.approx(gradient + covariance)
     assert found.quadratic.value == pytest.approx((trace + 2 * hessian) / 4)
     probes = rademacher(SIZE, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    scatter = SAMPLES.deviations(groups, probes).scatter()
+    covariance = SAMPLES.deviations(groups, probes).covariance()
     weights = torch.tensor([0.09, 0.0081 / 2, 0.09, 0.0081 / 4], dtype=torch.float64)
-    assert found.prediction_error(0.3) == pytest.approx(scatter.standard_error(weights))
+    assert found.prediction_error(0.3) == pytest.approx(covariance.standard_error(weights))
 
 
 def test_within_a_subspace_batches_of_one_sample_give_the_exact_moments() -> None:
@@ -97,7 +97,9 @@ def test_of_one_parameter_every_probe_tells_all() -> None:
         batch_size=1,
     )
     assert _values(found) == pytest.approx(samples.moments.tolist(), rel=1e-9)
-    assert float(found.scatter.probes.abs().max()) < 1e-12 * float(found.scatter.batches.max())
+    assert float(found.covariance.probes.abs().max()) < 1e-12 * float(
+        found.covariance.batches.max()
+    )
 
 
 def test_single_precision_gives_the_same_to_its_rounding() -> None:
@@ -122,7 +124,7 @@ def test_within_a_subspace_no_probe_enters() -> None:
     )
     assert found.subspace is not None
     assert _values(found.subspace) == pytest.approx(dense.moments().tolist(), rel=1e-9)
-    assert found.subspace.scatter.probes.abs().max() == 0
+    assert found.subspace.covariance.probes.abs().max() == 0
 
 
 def test_norms_of_the_mean_are_unbiased() -> None:

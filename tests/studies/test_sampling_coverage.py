@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
 from torch.nn import functional as F
 
-from lightning_hessian.hvp import scattered_products
+from lightning_hessian.hvp import per_batch_products
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.studies import refined_interval, sampling_error
 from tests.helpers.dense_samples import DenseSamples
@@ -86,7 +86,7 @@ def test_intervals_of_95_percent_cover_the_population(
             vectors,
             num_largest=NUM_DIRECTIONS,
             rest=(float(values[0]), above),
-            probes=scattered_products(loss, probes)[1].columns,
+            probes=per_batch_products(loss, probes)[1].along,
             population=count,
         )
         held["interval"] += found.largest_interval[0] <= truth[-1] <= found.largest_interval[1]

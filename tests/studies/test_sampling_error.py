@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import ColumnScatter, scattered_products
+from lightning_hessian.hvp import AlongVectors, per_batch_products
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.records import SamplingError
 from lightning_hessian.studies import sampling_error
-from lightning_hessian.studies.batch_spread import trace_variance
+from lightning_hessian.studies.batch_statistics import trace_variance
 from lightning_hessian.studies.sampling_error import repulsion
 from tests.helpers.dense_samples import DenseSamples, random_hessians, subsets
 
@@ -50,8 +50,8 @@ def test_batches_of_unequal_sizes_give_an_unbiased_trace_error_too() -> None:
     found = []
     for order in permutations(range(5), sum(sizes)):
         loss = DenseSamples(HESSIANS, torch.tensor(order).split(sizes))
-        _, scatter = scattered_products(loss, torch.eye(SIZE).double())
-        found.append(trace_variance(scatter.columns, None))
+        _, table = per_batch_products(loss, torch.eye(SIZE).double())
+        found.append(trace_variance(table.along, None))
     traces = HESSIANS[:5].diagonal(dim1=1, dim2=2).sum(dim=1)
     assert sum(found) / len(found) == pytest.approx(float(traces.var()), rel=1e-12)
 
@@ -61,11 +61,11 @@ def test_the_variance_of_the_trace_is_too_large_by_the_noise_of_the_probes_and_n
     loss = singly(torch.arange(5))
     signs = torch.tensor(list(product([-1.0, 1.0], repeat=SIZE))).double()
     none = torch.empty(SIZE, 0).double()
-    _, scatter = scattered_products(loss, none)
+    _, table = per_batch_products(loss, none)
     estimates = []
     for first, second in product(signs, signs):
-        _, seen = scattered_products(loss, torch.stack([first, second], dim=1))
-        estimates.append(trace_variance(scatter.columns, seen.columns))
+        _, seen = per_batch_products(loss, torch.stack([first, second], dim=1))
+        estimates.append(trace_variance(table.along, seen.along))
     deviations = HESSIANS[:5] - HESSIANS[:5].mean(dim=0)
     exact = deviations.diagonal(dim1=1, dim2=2).sum(dim=1).square().sum() / 4
     off_diagonal = deviations.square().sum() - deviations.diagonal(dim1=1, dim2=2).square().sum()
@@ -175,7 +175,7 @@ def test_too_few_or_few_batches_or_batches_in_order_are_said() -> None:
     assert two.required_samples() == POPULATION
     loss = singly(torch.arange(POPULATION))
     assert "from 7 batches are themselves uncertain by 29%" in measured(loss).notes[0]
-    object.__setattr__(loss.batches, "are_drawn", False)
+    object.__setattr__(loss.sample, "are_drawn", False)
     assert "the frozen batches were not drawn at random" in measured(loss).notes[1]
 
 
@@ -229,7 +229,7 @@ def draws(repetitions: int, count: int, seed: int) -> tuple[list[SamplingError],
         vectors, rest = vectors[:, -4:].flip(1), (float(values[0]), float(values[-5]))
         probes = rademacher(12, 6, generator=generator, dtype=torch.float64)
         probes -= vectors @ (vectors.T @ probes)
-        seen: ColumnScatter = scattered_products(loss, probes)[1].columns
+        seen: AlongVectors = per_batch_products(loss, probes)[1].along
         found.append(
             sampling_error(loss, vectors, num_largest=4, rest=rest, probes=seen, population=600)
         )

@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.theory import (
+from lightning_hessian.statistics import (
+    rms_difference,
     sample_size_by_mean_abs,
     sample_size_by_rms,
     sample_size_uniform,
 )
-from lightning_hessian.theory.kiselev_grabovoy_2024 import (
+from lightning_hessian.theory import (
     difference_bound,
     mean_square_difference,
-    rms_difference,
     worst_case_difference_bound,
     worst_case_sample_size,
     worst_case_sample_size_of_mean_square,

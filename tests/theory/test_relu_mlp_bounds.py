@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from lightning_hessian.theory.relu_mlp_bounds import (
+from lightning_hessian.theory import (
     ReluMlpBounds,
     corrected_theorem_bound,
     layers_of,

@@ -19,7 +19,7 @@ def _products(module: Supervised, data: Any, **options: Any) -> tuple[Tensor, fl
     def question(loss: TrainingLoss) -> tuple[Tensor, float]:
         generator = torch.Generator().manual_seed(5)
         vectors = torch.randn(loss.size, 2, generator=generator, dtype=torch.float64)
-        products = loss.hessian_products(vectors.to(loss.dtype))
+        products = loss.products.matmat(vectors.to(loss.dtype))
         return products.double(), loss.gradient().loss
 
     return ask(module, data, question, **options)

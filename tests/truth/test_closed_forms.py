@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from lightning_hessian import Loss
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.networks import Supervised, ask, dense_hessian, measured
 
@@ -51,7 +52,7 @@ def test_hessian_is_its_closed_form_for_unequal_batches(name: str, batch_size: i
     module, data, exact = _problem(name)
 
     def products(loss: TrainingLoss) -> Tensor:
-        return loss.hessian_products(torch.eye(loss.size, dtype=torch.float64))
+        return loss.products.matmat(torch.eye(loss.size, dtype=torch.float64))
 
     dense = ask(module, data, products, batch_size=batch_size)
     assert (dense - exact).norm() < 1e-10 * exact.norm()
@@ -60,25 +61,27 @@ def test_hessian_is_its_closed_form_for_unequal_batches(name: str, batch_size: i
 @pytest.mark.parametrize("name", ["least squares", "logistic", "softmax"])
 def test_reported_spectrum_is_that_of_the_closed_form(name: str) -> None:
     module, data, exact = _problem(name)
-    report = measured(module, data, num_eigenvalues=3, num_smallest=2, precision=64)
+    report = measured(module, data, num_eigenvalues=3, num_smallest=2, loss=Loss(precision=64))
     eigenvalues = torch.linalg.eigvalsh(exact)
     # few parameters: the sweep takes in the whole space, and every number is exact
-    torch.testing.assert_close(report.eigenvalues, eigenvalues.flip(0)[:3], rtol=1e-10, atol=1e-13)
-    torch.testing.assert_close(report.smallest_eigenvalues, eigenvalues[:2], rtol=1e-10, atol=1e-13)
-    assert report.trace == pytest.approx(float(exact.trace()), rel=1e-10)
-    assert report.trace_standard_error < 1e-10 * report.trace
+    torch.testing.assert_close(
+        report.largest.values, eigenvalues.flip(0)[:3], rtol=1e-10, atol=1e-13
+    )
+    torch.testing.assert_close(report.smallest.values, eigenvalues[:2], rtol=1e-10, atol=1e-13)
+    assert report.trace.value == pytest.approx(float(exact.trace()), rel=1e-10)
+    assert report.trace.standard_error < 1e-10 * report.trace.value
     assert report.density is not None
     torch.testing.assert_close(report.density.nodes, eigenvalues, rtol=1e-10, atol=1e-13)
     assert report.num_hvps == len(exact)
-    assert bool(report.converged.all())
+    assert bool(report.largest.converged.all())
 
 
 def test_hessian_of_a_module_of_one_parameter() -> None:
     x = torch.linspace(-1, 2, 7, dtype=torch.float64)[:, None]
     module = Supervised(nn.Linear(1, 1, bias=False).double(), F.mse_loss)
     report = measured(module, TensorDataset(x, x), batch_size=3)
-    assert float(report.eigenvalues) == pytest.approx(2 * float(x.square().mean()), rel=1e-12)
-    assert report.trace == pytest.approx(2 * float(x.square().mean()), rel=1e-12)
+    assert float(report.largest.values) == pytest.approx(2 * float(x.square().mean()), rel=1e-12)
+    assert report.trace.value == pytest.approx(2 * float(x.square().mean()), rel=1e-12)
     assert report.num_hvps == 1
 
 
@@ -110,10 +113,10 @@ def test_minimised_loss_has_the_hessian_of_its_quadratic_bowl_in_float32() -> No
     data = TensorDataset(torch.ones(9, 1), torch.ones(9, 1))
     report = measured(module, data, batch_size=4, num_eigenvalues=4, num_smallest=1)
     # bounds of a float32 sweep over the whole space are rounding: 1e-5 of the norm is generous
-    assert float(report.residual_bounds.max()) < 1e-5 * 100
+    assert float(report.largest.residual_bounds.max()) < 1e-5 * 100
     expected = torch.tensor([100.0, 3.0, 0.5, 0.0], dtype=torch.float64)
-    assert bool(((report.eigenvalues - expected).abs() <= report.residual_bounds).all())
-    assert abs(float(report.smallest_eigenvalues) + 2) <= float(report.smallest_residual_bounds)
+    assert bool(((report.largest.values - expected).abs() <= report.largest.residual_bounds).all())
+    assert abs(float(report.smallest.values) + 2) <= float(report.smallest.residual_bounds)
     assert report.gradient_norm == 0
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_hessian import SpectrumReport
+from lightning_hessian import Krylov, Loss, SpectrumReport
 from lightning_hessian.linalg.spectrum import DENSITY_RTOL
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
@@ -57,33 +57,33 @@ def _trained(
     """The report in float32 after some epochs, and the module."""
     module = Supervised(network)
     trainer(max_epochs=epochs).fit(module, loader(data, batch_size=32))
-    return measured(module, data, batch_size=32, rtol=RTOL, **options), module
+    return measured(module, data, batch_size=32, solver=Krylov(rtol=RTOL), **options), module
 
 
 def _check(report: SpectrumReport, dense: Tensor) -> None:
     exact = torch.linalg.eigvalsh(dense)
     extent = float(exact[-1] - exact[0])
     top, bottom = (
-        exact.flip(0)[: len(report.eigenvalues)],
-        exact[: len(report.smallest_eigenvalues)],
+        exact.flip(0)[: len(report.largest.values)],
+        exact[: len(report.smallest.values)],
     )
     for found, true, bounds in (
-        (report.eigenvalues, top, report.residual_bounds),
-        (report.smallest_eigenvalues, bottom, report.smallest_residual_bounds),
+        (report.largest.values, top, report.largest.residual_bounds),
+        (report.smallest.values, bottom, report.smallest.residual_bounds),
     ):
         error = (found - true).abs()
         assert bool((error <= bounds).all())
         assert float((error / true.abs()).max()) < 1e-5
-    assert bool(report.converged.all() & report.smallest_converged.all())
+    assert bool(report.largest.converged.all() & report.smallest.converged.all())
     trace = float(dense.trace())
     # an exact trace has an error bar of rounding only, which float32 products may pass slightly
-    assert abs(report.trace - trace) < 3 * report.trace_standard_error + 1e-6 * extent
+    assert abs(report.trace.value - trace) < 3 * report.trace.standard_error + 1e-6 * extent
     assert report.density is not None
     nodes, weights = report.density.nodes, report.density.weights
     moved = stats.wasserstein_distance(nodes, exact, weights)
     assert moved < 2 * _probe_error(exact) + DENSITY_RTOL * extent
-    below = float((exact < -report.negative_threshold).double().mean())
-    lower, upper = report.negative_fraction_bracket
+    below = float((exact < -report.negative_mass.threshold).double().mean())
+    lower, upper = report.negative_mass.bracket
     assert lower <= below <= upper
 
 
@@ -127,7 +127,7 @@ def test_products_are_differences_of_gradients(name: str, digits: TensorDataset)
     direction = torch.randn(size, generator=generator, dtype=torch.float64) / size**0.5
 
     def product(loss: TrainingLoss) -> Tensor:
-        return loss.hessian_products(direction[:, None])[:, 0]
+        return loss.products.matmat(direction[:, None])[:, 0]
 
     exact = ask(module, data, product, batch_size=32)
     # central differences: step^2 = 1e-10 times third derivatives, and 1e-16 / step of rounding
@@ -142,22 +142,17 @@ def test_negative_curvature_larger_than_positive_is_not_called_largest(
     torch.manual_seed(0)
     network = mlp(64, 2, 10, activation=nn.Tanh)
     data = TensorDataset(*digits[:33])
+    in_double = {"loss": Loss(precision=64), "solver": Krylov(rtol=1e-6)}
     reports = []
     for sign in (1.0, -1.0):
         module = Supervised(
             network, lambda z, y, sign=sign: sign * nn.functional.cross_entropy(z, y), lr=0.0
         )
-        reports.append(
-            measured(module, data, num_eigenvalues=2, num_smallest=2, precision=64, rtol=1e-6)
-        )
+        reports.append(measured(module, data, num_eigenvalues=2, num_smallest=2, **in_double))
     plain, reflected = reports
-    assert float(plain.eigenvalues[0]) > -2 * float(plain.smallest_eigenvalues[0])
-    torch.testing.assert_close(
-        reflected.smallest_eigenvalues, -plain.eigenvalues, rtol=1e-8, atol=0
-    )
-    torch.testing.assert_close(
-        reflected.eigenvalues, -plain.smallest_eigenvalues, rtol=1e-8, atol=0
-    )
+    assert float(plain.largest.values[0]) > -2 * float(plain.smallest.values[0])
+    torch.testing.assert_close(reflected.smallest.values, -plain.largest.values, rtol=1e-8, atol=0)
+    torch.testing.assert_close(reflected.largest.values, -plain.smallest.values, rtol=1e-8, atol=0)
 
 
 def test_unused_and_frozen_parameters_add_zeros_or_nothing(digits: TensorDataset) -> None:

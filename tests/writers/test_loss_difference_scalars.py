@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from lightning_hessian.show.scalars import loss_difference_scalars
+from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.show import scalars
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,
     HELD_OUT,
@@ -14,6 +15,10 @@ from tests.helpers.loss_difference_reports import (
     failed_difference,
     neighbourhood_at,
 )
+
+
+def _tags(report: LossDifferenceReport) -> dict[str, float]:
+    return {f"d/{tag}": value for tag, value in scalars(report).items()}
 
 
 def test_a_full_report_has_exactly_these_scalars() -> None:
@@ -25,7 +30,7 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
     )
     loose, tight = (report.required_sample_size(threshold) for threshold in (0.1, 1e-5))
     # reference values of the losses 0.1, 0.2, 0.4, 0.7, 2, 3; k = 5
-    mean, mean_error = 0.19111111111, float(report.mean_abs_standard_error[-1])
+    mean, mean_error = 0.19111111111, float(report.differences.mean_abs_standard_error[-1])
     spread = math.sqrt(1.37466666667)
     near, far = report.neighbourhood
     wanted = {
@@ -42,11 +47,13 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
         "mean_abs_difference_lower": mean - 2 * mean_error,
         "mean_abs_difference_upper": mean + 2 * mean_error,
         "rms_difference": spread / math.sqrt(30),
-        "rms_difference_standard_error": float(report.rms_standard_error[-1]),
+        "rms_difference_standard_error": float(report.differences.rms_standard_error[-1]),
         "deviation": spread,
-        "deviation_standard_error": report.variance_standard_error / (2 * spread),
+        "deviation_standard_error": report.spread.variance.standard_error / (2 * spread),
         "mean_absolute_deviation": 0.95555555556,
-        "mean_absolute_deviation_standard_error": report.mean_absolute_deviation_standard_error,
+        "mean_absolute_deviation_standard_error": (
+            report.spread.mean_absolute_deviation.standard_error
+        ),
         "required_samples_0.1": loose.size,
         "required_samples_0.1_lower": loose.lower,
         "required_samples_0.1_upper": loose.upper,
@@ -81,18 +88,17 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
         "neighbourhood_variance_0.5_in_3_prediction": 9.75,
         "neighbourhood_variance_0.5_in_3_prediction_standard_error": 0.02,
     }
-    tags = loss_difference_scalars(report, prefix="d")
+    tags = _tags(report)
     assert tags == pytest.approx({f"d/{tag}": value for tag, value in wanted.items()}, rel=1e-9)
     assert all(isinstance(value, float) for value in tags.values())
 
 
 def test_a_failed_report_has_only_what_it_took() -> None:
-    scalars = loss_difference_scalars(failed_difference(), prefix="d")
-    assert scalars == {"d/failed": 1.0, "d/seconds": 0.1, "d/num_skipped": 0.0}
+    assert _tags(failed_difference()) == {"d/failed": 1.0, "d/seconds": 0.1, "d/num_skipped": 0.0}
 
 
 def test_what_was_not_measured_is_left_out() -> None:
-    tags = loss_difference_scalars(difference_report(), prefix="d")
+    tags = _tags(difference_report())
     for part in ("held_out", "gap", "gradient", "hessian", "neighbourhood", "required"):
         assert not [tag for tag in tags if part in tag]
     # all but the last seven rows of the kinds of the full report
@@ -101,8 +107,8 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 def test_unknown_errors_leave_the_values() -> None:
     # of two losses the errors are unknown
-    report = difference_report(difference_report().path[:2])
-    tags = loss_difference_scalars(report, prefix="d")
+    report = difference_report(difference_report().differences.path[:2])
+    tags = _tags(report)
     assert {"d/mean_abs_difference", "d/deviation"} <= tags.keys()
     assert not [tag for tag in tags if "lower" in tag]
     assert all(math.isfinite(value) for value in tags.values())

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_hessian.show import LossDifferenceWriter
-from lightning_hessian.show.scalars import loss_difference_scalars
+from lightning_hessian.show import ReportWriter, scalars
 from tests.helpers.events import Events
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,
@@ -29,7 +28,7 @@ FULL: dict[str, Any] = {
 
 def written(directory: Path, *reports: Any, custom_scalars: bool = False, **images: Any) -> Events:
     logger = TensorBoardLogger(directory, name=None, version="run")
-    writer = LossDifferenceWriter(prefix="difference", custom_scalars=custom_scalars)
+    writer = ReportWriter(prefix="difference", custom_scalars=custom_scalars)
     for report in reports:
         writer.write([logger], report, images)
     # without closing: each report is flushed as it comes
@@ -39,7 +38,9 @@ def written(directory: Path, *reports: Any, custom_scalars: bool = False, **imag
 def test_scalars_arrive_at_their_steps_with_their_values(tmp_path: Path) -> None:
     reports = [difference_report(step=step, loss=float(step), **FULL) for step in (3, 7)]
     points = written(tmp_path, *reports).scalars()
-    first, second = (loss_difference_scalars(r, prefix="difference") for r in reports)
+    first, second = (
+        {f"difference/{tag}": value for tag, value in scalars(r).items()} for r in reports
+    )
     assert points.keys() == first.keys()
     for tag, pairs in points.items():
         # TensorBoard keeps float32

@@ -7,13 +7,25 @@ import math
 import pytest
 import torch
 
-from lightning_hessian.records import SamplingError
-from lightning_hessian.show.scalars import spectrum_scalars
-from tests.helpers.reports import failed_at, report_at
+from lightning_hessian.records import (
+    Eigenvalues,
+    EigenvectorOverlap,
+    Estimate,
+    ParameterBlock,
+    ProductQuality,
+    SamplingError,
+    SpectrumReport,
+)
+from lightning_hessian.show import scalars
+from tests.helpers.reports import eigenvalues_at, failed_at, report_at, trace_at
+
+
+def _tags(report: SpectrumReport, prefix: str) -> dict[str, float]:
+    return {f"{prefix}/{tag}": value for tag, value in scalars(report).items()}
 
 
 def test_a_full_report_has_exactly_these_scalars() -> None:
-    assert spectrum_scalars(report_at(), prefix="hessian") == {
+    assert _tags(report_at(), "hessian") == {
         "hessian/failed": 0.0,
         "hessian/seconds": 1.5,
         "hessian/overhead": 0.04,
@@ -57,10 +69,8 @@ def sampled(population: int | None = 500) -> SamplingError:
 
 @pytest.mark.parametrize("population", [500, None])
 def test_sampling_errors_have_exactly_these_scalars(population: int | None) -> None:
-    found = spectrum_scalars(report_at(sampling=sampled(population)), prefix="h")
-    assert {
-        tag: found[tag] for tag in found.keys() - spectrum_scalars(report_at(), prefix="h")
-    } == {
+    found = _tags(report_at(sampling=sampled(population)), "h")
+    assert {tag: found[tag] for tag in found.keys() - _tags(report_at(), "h")} == {
         "h/eig_1_full_lower": 3.0,
         "h/eig_1_full_upper": 4.5,
         "h/trace_sampling_error": 1.5,
@@ -72,25 +82,32 @@ def test_sampling_errors_have_exactly_these_scalars(population: int | None) -> N
 
 
 def test_of_the_whole_population_no_sampling_error_is_logged() -> None:
-    plain = spectrum_scalars(report_at(), prefix="h")
-    assert spectrum_scalars(report_at(sampling=sampled(26)), prefix="h") == plain
+    plain = _tags(report_at(), "h")
+    assert _tags(report_at(sampling=sampled(26)), "h") == plain
 
 
 def test_blocks_and_overlaps_have_exactly_these_scalars() -> None:
     report = report_at(
-        blocks=("body", "head.*"),
-        block_traces=torch.tensor([5.0, 7.0]).double(),
-        block_trace_standard_errors=torch.tensor([0.5, math.nan]).double(),
-        block_eigenvalues=torch.tensor([[3.0, 1.0], [2.0, math.nan]]).double(),
-        block_residual_bounds=torch.tensor([[0.25, 0.125], [0.0, math.nan]]).double(),
-        eigenvector_overlaps=torch.tensor([0.75, math.nan]).double(),
-        eigenvector_partners=torch.tensor([0.0, -1.0]).double(),
-        subspace_overlap=0.5,
+        blocks=(
+            ParameterBlock(
+                name="body",
+                trace=Estimate(value=5.0, standard_error=0.5),
+                largest=eigenvalues_at([3.0, 1.0], [0.25, 0.125]),
+            ),
+            ParameterBlock(
+                name="head.*",
+                trace=Estimate(value=7.0, standard_error=math.nan),
+                largest=eigenvalues_at([2.0, math.nan], [0.0, math.nan]),
+            ),
+        ),
+        overlap=EigenvectorOverlap(
+            cosines=torch.tensor([0.75, math.nan]).double(),
+            partners=torch.tensor([0.0, -1.0]).double(),
+            subspace=0.5,
+        ),
     )
-    found = spectrum_scalars(report, prefix="h")
-    assert {
-        tag: found[tag] for tag in found.keys() - spectrum_scalars(report_at(), prefix="h")
-    } == {
+    found = _tags(report, "h")
+    assert {tag: found[tag] for tag in found.keys() - _tags(report_at(), "h")} == {
         "h/trace/body": 5.0,
         "h/trace/body_standard_error": 0.5,
         "h/trace/head.*": 7.0,
@@ -107,32 +124,25 @@ def test_blocks_and_overlaps_have_exactly_these_scalars() -> None:
 
 def test_a_failed_report_has_only_what_it_took() -> None:
     wanted = {"h/failed": 1.0, "h/seconds": 0.1, "h/num_skipped": 0.0}
-    assert spectrum_scalars(failed_at(), prefix="h") == wanted
+    assert _tags(failed_at(), "h") == wanted
 
 
 def test_what_was_not_measured_is_left_out() -> None:
-    none = torch.empty(0, dtype=torch.float64)
-    report = report_at(
-        smallest_eigenvalues=none,
-        smallest_residual_bounds=none,
-        trace=math.nan,
-        trace_standard_error=math.nan,
-        trace_interval=(math.nan, math.nan),
-    )
-    tags = spectrum_scalars(report, prefix="h")
+    report = report_at(smallest=Eigenvalues(), trace=None)
+    tags = _tags(report, "h")
     assert not [tag for tag in tags if "trace" in tag or "eig_min" in tag]
     assert len(tags) == 21 - 6
 
 
 def test_the_error_of_products_is_there_where_they_are_differences() -> None:
-    plain = spectrum_scalars(report_at(), prefix="h")
-    differences = report_at(hvp="finite_difference", hvp_error=0.25)
-    assert spectrum_scalars(differences, prefix="h") == plain | {"h/hvp_error": 0.25}
+    plain = _tags(report_at(), "h")
+    differences = report_at(products=ProductQuality(method="finite_difference", error=0.25))
+    assert _tags(differences, "h") == plain | {"h/hvp_error": 0.25}
 
 
 @pytest.mark.parametrize("unknown", [math.nan, math.inf])
 def test_an_unknown_error_leaves_the_trace_itself(unknown: float) -> None:
-    report = report_at(trace_standard_error=unknown, trace_interval=(-unknown, unknown))
-    tags = spectrum_scalars(report, prefix="h")
+    report = report_at(trace=trace_at(12.0, unknown, (-unknown, unknown)))
+    tags = _tags(report, "h")
     assert [tag for tag in tags if "trace" in tag] == ["h/trace"]
     assert all(isinstance(value, float) and math.isfinite(value) for value in tags.values())

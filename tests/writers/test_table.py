@@ -6,31 +6,30 @@ import pytest
 import torch
 
 from lightning_hessian import SpectrumReport
-from lightning_hessian.show import loss_difference_table, spectrum_table
+from lightning_hessian.records import Estimate, LossDifferenceReport, NegativeMass, Note
+from lightning_hessian.show import table
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,
     difference_report,
     failed_difference,
 )
+from tests.helpers.reports import eigenvalues_at, trace_at
 
 REPORT = SpectrumReport(
-    eigenvalues=torch.tensor([12.34567]),
-    residual_bounds=torch.tensor([0.02]),
-    smallest_eigenvalues=torch.tensor([-0.5]),
-    smallest_residual_bounds=torch.tensor([0.0]),
-    trace=100.4,
-    trace_standard_error=3.0,
-    negative_fraction_bracket=(0.25, 0.5),
+    largest=eigenvalues_at([12.34567], [0.02]),
+    smallest=eigenvalues_at([-0.5], [0.0]),
+    trace=trace_at(100.4, 3.0),
+    negative_mass=NegativeMass(fraction=0.3, bracket=(0.25, 0.5), threshold=0.01),
     loss=0.125,
     num_hvps=40,
     seconds=1.5,
     global_step=7,
-    notes=("beware",),
+    notes=(Note("x", "beware"),),
 )
 
 
 def test_a_line_has_each_number_with_its_error() -> None:
-    heading, line, note = spectrum_table([REPORT]).splitlines()
+    heading, line, note = table(SpectrumReport, [REPORT]).splitlines()
     assert line.split("  ")[0] == ""
     cells = ["7", "0.1250", "12.346 +- 0.02", "-0.500000 +- 0", "100.4 +- 3", "0.250 to 0.500"]
     assert [cell for cell in [*cells, "40", "1.50"] if cell not in line] == []
@@ -39,14 +38,15 @@ def test_a_line_has_each_number_with_its_error() -> None:
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
-    _, line = spectrum_table([SpectrumReport(loss=1.0, num_hvps=8, seconds=0.1)]).splitlines()
+    report = SpectrumReport(loss=1.0, num_hvps=8, seconds=0.1)
+    _, line = table(SpectrumReport, [report]).splitlines()
     assert line.split() == ["0", "1.0000", "-", "-", "-", "-", "8", "0.10"]
 
 
 def test_a_failure_stands_below_its_checkpoint() -> None:
     failed = SpectrumReport(failure="no memory", seconds=1.0, global_step=3, ckpt_path="a.ckpt")
     skipped = SpectrumReport(failure="no file", ckpt_path="b.ckpt")
-    lines = spectrum_table([failed, skipped]).splitlines()
+    lines = table(SpectrumReport, [failed, skipped]).splitlines()
     assert lines[0].endswith("  checkpoint")
     assert [line.split() for line in lines[1:]] == [
         ["3", "no", "numbers", "a.ckpt"],
@@ -58,19 +58,23 @@ def test_a_failure_stands_below_its_checkpoint() -> None:
 
 def test_a_line_of_differences_has_each_number_with_its_error() -> None:
     report = difference_report(
-        mean_abs=torch.tensor([1.0, 3.14159e-5]),
-        mean_abs_standard_error=torch.tensor([0.1, 2e-6]),
-        variance=4.0,
-        variance_standard_error=0.4,
-        mean_absolute_deviation=1.25,
-        mean_absolute_deviation_standard_error=0.03,
-        sample_sizes=torch.tensor([1.0, 5.0]),
+        differences={
+            "mean_abs": torch.tensor([1.0, 3.14159e-5]),
+            "mean_abs_standard_error": torch.tensor([0.1, 2e-6]),
+            "sample_sizes": torch.tensor([1.0, 5.0]),
+            "rms": torch.ones(2),
+            "rms_standard_error": torch.ones(2),
+        },
+        spread={
+            "variance": Estimate(value=4.0, standard_error=0.4),
+            "mean_absolute_deviation": Estimate(value=1.25, standard_error=0.03),
+        },
         held_out=HELD_OUT,
         thresholds=(1e-3, 1e-9),
         global_step=7,
-        notes=("beware",),
+        notes=(Note("x", "beware"),),
     )
-    heading, line, note = loss_difference_table([report]).splitlines()
+    heading, line, note = table(LossDifferenceReport, [report]).splitlines()
     needed = report.required_sample_size(1e-3)
     size = f"{needed.size:,} ({needed.lower:,} to {needed.upper:,})"
     cells = ["7", "1.0667", "3.14e-05 +- 2e-06", "2.00 +- 0.1", "1.250 +- 0.03", size]
@@ -81,13 +85,13 @@ def test_a_line_of_differences_has_each_number_with_its_error() -> None:
 
 
 def test_differences_not_measured_are_dashes() -> None:
-    heading, line = loss_difference_table([difference_report()]).splitlines()
+    heading, line = table(LossDifferenceReport, [difference_report()]).splitlines()
     assert "k* " in heading
     assert line.split()[-3:] == ["-", "-", "1.50"]
 
 
 def test_a_failed_difference_says_why() -> None:
-    lines = loss_difference_table([failed_difference(3)]).splitlines()
+    lines = table(LossDifferenceReport, [failed_difference(3)]).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["3", "no", "numbers"],
         ["ValueError:", "no"],
@@ -108,5 +112,5 @@ def test_a_failed_difference_says_why() -> None:
 def test_small_values_keep_the_digits_that_their_errors_leave(
     value: float, error: float, cell: str
 ) -> None:
-    report = SpectrumReport(trace=value, trace_standard_error=error, loss=1.0, seconds=0.1)
-    assert f" {cell} " in spectrum_table([report])
+    report = SpectrumReport(trace=trace_at(value, error), loss=1.0, seconds=0.1)
+    assert f" {cell} " in table(SpectrumReport, [report])

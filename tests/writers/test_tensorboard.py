@@ -12,19 +12,22 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.records import SpectralDensity
-from lightning_hessian.show import SpectrumWriter, rasterize, spectrum_figure
-from lightning_hessian.show.scalars import spectrum_scalars
+from lightning_hessian.records import SpectralDensity, SpectrumReport
+from lightning_hessian.show import ReportWriter, rasterize, scalars, spectrum_figure
 from lightning_hessian.show.tensorboard import NUM_BUCKETS, tensorboard_loggers
 from tests.helpers.events import Events
-from tests.helpers.reports import density_at, failed_at, report_at
+from tests.helpers.reports import density_at, failed_at, report_at, trace_at
+
+
+def _tags(report: SpectrumReport) -> dict[str, float]:
+    return {f"hessian/{tag}": value for tag, value in scalars(report).items()}
 
 
 def written(
     directory: Path, *reports: Any, custom_scalars: bool = False, figures: bool = False
 ) -> Events:
     logger = TensorBoardLogger(directory, name=None, version="run")
-    writer = SpectrumWriter(prefix="hessian", custom_scalars=custom_scalars)
+    writer = ReportWriter(prefix="hessian", custom_scalars=custom_scalars)
     for report in reports:
         drawn = figures and report.density is not None
         images = {"spectrum": rasterize(spectrum_figure(report))} if drawn else {}
@@ -34,13 +37,13 @@ def written(
 
 
 def test_scalars_arrive_at_their_steps_with_their_values(tmp_path: Path) -> None:
-    first, second = report_at(3), report_at(7, trace=20.0)
+    first, second = report_at(3), report_at(7, trace=trace_at(20.0))
     points = written(tmp_path, first, second).scalars()
     wanted = {
         tag: [(3, value), (7, later)]
         for (tag, value), later in zip(
-            spectrum_scalars(first, prefix="hessian").items(),
-            spectrum_scalars(second, prefix="hessian").values(),
+            _tags(first).items(),
+            _tags(second).values(),
             strict=True,
         )
     }
@@ -148,7 +151,7 @@ def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
 def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     logger.experiment.add_custom_scalars({"mine": {"a": ["Multiline", ["train_loss"]]}})
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
+    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
     logger.experiment.flush()
     assert Events(tmp_path / "run").layout().category[0].title == "mine"
     assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("hessian")
@@ -157,7 +160,7 @@ def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
 def test_two_names_have_two_pages_of_charts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     for name in ("hessian", "top"):
-        SpectrumWriter(prefix=name, custom_scalars=True).write([logger], report_at(), {})
+        ReportWriter(prefix=name, custom_scalars=True).write([logger], report_at(), {})
     logger.experiment.flush()
     titles = [
         Events(tmp_path / "run" / name).layout().category[0].title for name in ("hessian", "top")
@@ -179,15 +182,15 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
     seen: list[Any] = []
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, {})
-    assert seen == [(spectrum_scalars(report, prefix="hessian"), 3)]
+    ReportWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, {})
+    assert seen == [(_tags(report), 3)]
     assert list(tensorboard_loggers([Recording(), csv])) == []
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    SpectrumWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
+    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
     assert not (tmp_path / "run").exists()
 
 

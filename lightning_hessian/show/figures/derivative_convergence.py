@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from lightning_hessian.records import LossDifferenceReport
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
-from lightning_hessian.statistics import root_with_error
 
 ERRORS = 2
 CLOSE = 0.1
@@ -67,25 +66,13 @@ def _size_needed(spread: float, largest: int) -> int:
 def _spreads(report: LossDifferenceReport) -> list[tuple[str, str, str, float, float]]:
     """Name, colours, and the deviation with its error relative to the norm, of those measured."""
     found = []
-    for name, colour, band, variance, error, norm in (
-        (
-            "gradient",
-            SECOND,
-            SECOND_BAND,
-            report.gradient_variance,
-            report.gradient_variance_standard_error,
-            report.gradient_norm,
-        ),
-        (
-            "Hessian",
-            CURVE,
-            BAND,
-            report.hessian_variance,
-            report.hessian_variance_standard_error,
-            report.hessian_norm,
-        ),
+    for name, colour, band, spread in (
+        ("gradient", SECOND, SECOND_BAND, report.gradient),
+        ("Hessian", CURVE, BAND, report.hessian),
     ):
-        if variance > 0 and norm > 0 and report.num_samples > 1:
-            root, root_error = root_with_error(variance, error)
-            found.append((name, colour, band, root / norm, root_error / norm))
+        if spread is None or report.num_samples < 2:
+            continue
+        if spread.variance.value > 0 and spread.norm > 0:
+            root, norm = spread.deviation, spread.norm
+            found.append((name, colour, band, root.value / norm, root.standard_error / norm))
     return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import Report, SpectrumReport
+from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+UNKNOWN = TraceEstimate(
+    value=math.nan, standard_error=math.nan, interval=(math.nan, math.nan), num_probes=0
+)
 
 
 def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
@@ -66,14 +70,14 @@ def without_failures(reports: Sequence[AnyReport]) -> list[AnyReport]:
 
 def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
     steps = [r.global_step for r in reports]
-    largest = [(r.eigenvalues, r.residual_bounds) for r in reports]
-    smallest = [(r.smallest_eigenvalues, r.smallest_residual_bounds) for r in reports]
+    largest = [r.largest for r in reports]
+    smallest = [r.smallest for r in reports]
     for ends, colour in ((largest, LARGEST), (smallest, SMALLEST)):
-        for index in range(min(len(values) for values, _ in ends)):
+        for index in range(min(len(end.values) for end in ends)):
             axes.errorbar(
                 steps,
-                [float(values[index]) for values, _ in ends],
-                yerr=[float(bounds[index]) for _, bounds in ends],
+                [float(end.values[index]) for end in ends],
+                yerr=[float(end.residual_bounds[index]) for end in ends],
                 color=colour,
                 alpha=max(0.3, 1 - 0.15 * index),
                 marker=".",
@@ -86,11 +90,12 @@ def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
 
 def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
     steps = [r.global_step for r in reports]
-    axes.plot(steps, [r.trace for r in reports], color=CURVE, marker=".")
+    traces = [UNKNOWN if r.trace is None else r.trace for r in reports]
+    axes.plot(steps, [trace.value for trace in traces], color=CURVE, marker=".")
     axes.fill_between(
         steps,
-        [r.trace_interval[0] for r in reports],
-        [r.trace_interval[1] for r in reports],
+        [trace.interval[0] for trace in traces],
+        [trace.interval[1] for trace in traces],
         color=BAND,
         alpha=0.5,
     )

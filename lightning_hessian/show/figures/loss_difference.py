@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def loss_difference_figure(report: LossDifferenceReport) -> Figure:
     Raises:
         ValueError: If the report has no differences.
     """
-    if not len(report.sample_sizes):
+    if not len(report.differences.sample_sizes):
         raise ValueError(
             "`report` must hold differences at some sample sizes, got none "
             f"(failure: {report.failure}). Measure on at least two samples."
@@ -64,7 +65,7 @@ def loss_difference_figure(report: LossDifferenceReport) -> Figure:
         draw_distances(beside, report)
     else:
         axes = figure.add_subplot()
-    if report.range == 0:
+    if report.spread.range == 0:
         _say_no_difference(axes, report)
     else:
         _draw_differences(axes, report)
@@ -90,8 +91,8 @@ def _say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
 
 
 def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
-    k, mean = report.sample_sizes, report.mean_abs
-    needed = [report.required_sample_size(threshold) for threshold in report.thresholds]
+    k, mean = report.differences.sample_sizes, report.differences.mean_abs
+    needed = report.required_sample_sizes
     last = max([report.num_samples, *(size.upper for size in needed)])
     right = min(2 * last, FURTHEST * report.num_samples)
     axes.set_xscale("log")
@@ -99,21 +100,24 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
 
     axes.fill_between(
         k,
-        report.mean_abs_lower,
-        report.mean_abs_upper,
+        report.differences.mean_abs_lower,
+        report.differences.mean_abs_upper,
         color=SECOND_BAND,
         alpha=0.6,
         linewidth=0.8,
         label="its closed-form bounds",
     )
-    error = ERRORS * report.mean_abs_standard_error
+    error = ERRORS * report.differences.mean_abs_standard_error
     if bool(error.isfinite().all()):
         low, label = torch.maximum(mean - error, FLOOR * mean), "its ± 2 standard errors"
         axes.fill_between(k, low, mean + error, color=BAND, alpha=0.5, label=label)
-    asymptote, worst = report.mean_absolute_deviation / (k + 1), report.range / (k + 1)
+    asymptote, worst = (
+        report.spread.mean_absolute_deviation.value / (k + 1),
+        report.spread.range / (k + 1),
+    )
     for heights, colour, dashes, width, label in (
         (mean, CURVE, "-", 1.6, "mean absolute difference"),
-        (report.rms, LARGEST, "-.", 1.2, "root mean square"),
+        (report.differences.rms, LARGEST, "-.", 1.2, "root mean square"),
         (worst, FAINT, ":", 1.4, "worst case, range/(k+1)"),
         (asymptote, THIRD, ":", 1.6, "asymptote MAD/(k+1)"),
     ):
@@ -128,10 +132,10 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
             label=label,
             zorder=3 if heights is mean else 2,
         )
-    seen = report.path > 0
+    seen = report.differences.path > 0
     axes.plot(
         k[seen],
-        report.path[seen],
+        report.differences.path[seen],
         linestyle="none",
         marker=".",
         markersize=4,
@@ -143,9 +147,11 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
     _mark_all(axes, report.num_samples)
     beyond = _draw_extrapolation(axes, report, right)
     _draw_thresholds(axes, needed, right)
-    lowest = min(float(report.mean_abs_lower.min()), float(mean.min()), *beyond.tolist())
+    lowest = min(
+        float(report.differences.mean_abs_lower.min()), float(mean.min()), *beyond.tolist()
+    )
     axes.set_xlim(0.9, right)
-    axes.set_ylim(0.4 * lowest, 2.5 * report.range / 2)
+    axes.set_ylim(0.4 * lowest, 2.5 * report.spread.range / 2)
     axes.grid(color=FAINT, alpha=0.2)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, frameon=False, fontsize=8)
 
@@ -166,11 +172,11 @@ def _mark_all(axes: Axes, num_samples: int) -> None:
 
 
 def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
-    if report.num_orders:
+    if report.differences.num_orders:
         axes.errorbar(
-            report.sample_sizes,
-            report.orders_mean_abs.numpy(),
-            yerr=ERRORS * report.orders_standard_error.numpy(),
+            report.differences.sample_sizes,
+            report.differences.orders_mean_abs.numpy(),
+            yerr=ERRORS * report.differences.orders_standard_error.numpy(),
             linestyle="none",
             marker="s",
             markersize=2,
@@ -178,7 +184,7 @@ def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
             linewidth=0.8,
             color=SECOND,
             zorder=1.5,  # below the curves
-            label=f"mean of {report.num_orders:,} orders, ± 2 errors",
+            label=f"mean of {report.differences.num_orders:,} orders, ± 2 errors",
         )
 
 
@@ -187,14 +193,14 @@ def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) 
     further = report.further
     start, end = math.log10(report.num_samples), math.log10(right)
     k = torch.logspace(start, end, 50, dtype=torch.float64)
-    heights: Tensor = further.mean_absolute_deviation / (k + 1)
+    heights: Tensor = further.mean_absolute_deviation.value / (k + 1)
     if right > 2 * report.num_samples:
         label = "extrapolated, held-out losses" if report.held_out else "extrapolated, MAD/(k+1)"
         axes.plot(k, heights, color=CURVE, linestyle="--", linewidth=1.3, label=label)
     return heights[heights > 0]
 
 
-def _draw_thresholds(axes: Axes, needed: list[RequiredSampleSize], right: float) -> None:
+def _draw_thresholds(axes: Axes, needed: Sequence[RequiredSampleSize], right: float) -> None:
     for size in needed:
         place = "" if size.size <= right else ", off the axis"
         axes.axhline(size.threshold, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.records import Estimate, LossDifferenceReport, NeighbourhoodVariance
 from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
@@ -21,7 +21,6 @@ from lightning_hessian.show.figures.style import (
     THIRD,
     new_figure,
 )
-from lightning_hessian.statistics import root_with_error
 
 Reports = Sequence[LossDifferenceReport]
 ERRORS = 2
@@ -68,21 +67,19 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
 
 
 def _draw_difference(axes: Axes, reports: Reports) -> None:
-    measured = [report for report in reports if len(report.mean_abs)]
-    steps = [report.global_step for report in measured]
-    values = np.array([float(report.mean_abs[-1]) for report in measured])
-    errors = ERRORS * np.array([float(r.mean_abs_standard_error[-1]) for r in measured])
+    last = [(report.global_step, report.differences.last_mean_abs) for report in reports]
+    measured = [(step, estimate) for step, estimate in last if estimate is not None]
+    steps = [step for step, _ in measured]
+    values = np.array([estimate.value for _, estimate in measured])
+    errors = ERRORS * np.array([estimate.standard_error for _, estimate in measured])
     axes.plot(steps, values, color=CURVE, marker=".")
     axes.fill_between(steps, values - errors, values + errors, color=BAND, alpha=0.5)
     axes.set_title("mean |difference| by the last sample", fontsize=9.5)
 
 
 def _draw_spread(axes: Axes, reports: Reports) -> None:
-    roots = [root_with_error(report.variance, report.variance_standard_error) for report in reports]
-    means = [
-        (report.mean_absolute_deviation, report.mean_absolute_deviation_standard_error)
-        for report in reports
-    ]
+    roots = [_pair(report.spread.deviation) for report in reports]
+    means = [_pair(report.spread.mean_absolute_deviation) for report in reports]
     for pairs, colour, label in ((roots, CURVE, "S"), (means, SECOND, "MAD")):
         _draw_bars(axes, reports, pairs, colour, label)
     axes.set_title("spread of the losses", fontsize=9.5)
@@ -154,7 +151,7 @@ def _draw_losses(axes: Axes, reports: Reports) -> None:
     held_out = [
         (
             report.held_out.loss,
-            math.sqrt(report.held_out.variance / report.held_out.num_samples),
+            math.sqrt(report.held_out.spread.variance.value / report.held_out.num_samples),
         )
         for report in reports
         if report.held_out is not None
@@ -163,6 +160,10 @@ def _draw_losses(axes: Axes, reports: Reports) -> None:
         _draw_bars(axes, having, held_out, SECOND, "held-out samples")
     axes.set_title("mean loss of the samples", fontsize=9.5)
     axes.legend(frameon=False, fontsize=8)
+
+
+def _pair(estimate: Estimate) -> tuple[float, float]:
+    return estimate.value, estimate.standard_error
 
 
 def _draw_bars(

@@ -82,10 +82,11 @@ def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> 
 
 
 def _mark_eigenvalues(axes: Axes, report: SpectrumReport, floor: float) -> None:
-    for values, converged, colour, name in (
-        (report.eigenvalues, report.converged, LARGEST, "largest"),
-        (report.smallest_eigenvalues, report.smallest_converged, SMALLEST, "smallest"),
+    for end, colour, name in (
+        (report.largest, LARGEST, "largest"),
+        (report.smallest, SMALLEST, "smallest"),
     ):
+        values, converged = end.values, end.converged
         for chosen, face, label in (
             (values[converged], colour, f"{name} eigenvalues"),
             (values[~converged], "none", f"{name}, not converged"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.studies.batch_deviations import MOMENTS
+from lightning_hessian.studies.batch_moments import MOMENTS
 from tests.helpers.quadratics import Quadratics
 
 UNITS = torch.eye(len(MOMENTS), dtype=torch.float64)
@@ -32,9 +32,9 @@ def _repeated(
         )
         groups = samples.batches(sizes, generator=generator)
         deviations = samples.deviations(groups, probes, basis)
-        scatter = deviations.scatter()
+        covariance = deviations.covariance()
         estimates.append(deviations.moments())
-        errors.append(torch.tensor([scatter.standard_error(unit) for unit in UNITS]))
+        errors.append(torch.tensor([covariance.standard_error(unit) for unit in UNITS]))
     return torch.stack(estimates), torch.stack(errors)
 
 
@@ -89,7 +89,7 @@ def test_errors_cover_what_the_population_has() -> None:
         samples = Quadratics.random(240, 10, seed=1000 + repetition)
         probes = rademacher(10, 4, generator=generator, dtype=torch.float64)
         deviations = samples.deviations(list(torch.arange(240).split(8)), probes)
-        errors = torch.tensor([deviations.scatter().standard_error(unit) for unit in UNITS])
+        errors = torch.tensor([deviations.covariance().standard_error(unit) for unit in UNITS])
         estimates.append(deviations.moments())
         squares.append(errors.square())
         covered.append((estimates[-1] - truth).abs() <= 1.96 * errors)
@@ -120,7 +120,7 @@ def test_leaving_a_batch_out_is_the_estimate_from_the_others_around_their_own_me
     values = torch.stack(without)
     spread = values - values.mean(dim=0)
     expected = 4 / 5 * spread.T @ spread
-    found = samples.deviations(groups, probes).scatter().batches
+    found = samples.deviations(groups, probes).covariance().batches
     assert torch.allclose(found, expected, rtol=1e-10)
 
 
@@ -129,4 +129,4 @@ def test_two_batches_have_no_error() -> None:
     probes = rademacher(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     deviations = samples.deviations(list(torch.arange(20).split(10)), probes)
     assert bool(deviations.moments().isfinite().all())
-    assert all(math.isnan(deviations.scatter().standard_error(unit)) for unit in UNITS)
+    assert all(math.isnan(deviations.covariance().standard_error(unit)) for unit in UNITS)

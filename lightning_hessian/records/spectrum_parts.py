@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from lightning_hessian.records.estimate import Estimate
+from lightning_hessian.records.no_numbers import no_flags, no_numbers
+from lightning_hessian.records.note import Note
+from lightning_hessian.records.output import Band, shown
+
+PER_SQUARED_PARAMETER = "loss per squared parameter unit"
+"""Unit of the Hessian's entries and eigenvalues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -14,14 +22,19 @@ class Eigenvalues:
     """Approximate eigenvalues, each with a bound on its distance to a true one.
 
     Attributes:
-        values: ``(k,)`` float64, in the order asked for.
+        values: ``(k,)`` float64, in the order asked for; empty where none was.
         residual_bounds: ``(k,)``; an eigenvalue of the operator lies within this distance.
         converged: ``(k,)`` bool, whether the bound meets the tolerance asked for.
     """
 
-    values: Tensor
-    residual_bounds: Tensor
-    converged: Tensor
+    values: Tensor = field(default_factory=no_numbers, metadata=shown("_{i}"))
+    residual_bounds: Tensor = field(
+        default_factory=no_numbers,
+        metadata=shown(
+            "_{i}_bound", error_of="values", doc="an eigenvalue lies within this distance"
+        ),
+    )
+    converged: Tensor = field(default_factory=no_flags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,11 +63,15 @@ class TraceEstimate:
         blocks: Traces of the diagonal blocks that were asked for, or None.
     """
 
-    value: float
-    standard_error: float
-    interval: tuple[float, float]
-    num_probes: int
-    converged: bool
+    value: float = field(metadata=shown(""))
+    standard_error: float = field(
+        metadata=shown("_standard_error", error_of="value", doc="standard error")
+    )
+    interval: tuple[float, float] = field(
+        metadata=shown("_lower", "_upper", error_of="value", doc="95 % interval")
+    )
+    num_probes: int = 0
+    converged: bool = False
     blocks: BlockTraces | None = None
 
 
@@ -140,9 +157,73 @@ class NegativeMass:
         threshold: Positive, in eigenvalue units; nearer to zero the sign is rounding.
     """
 
-    fraction: float
-    bracket: tuple[float, float]
-    threshold: float
+    fraction: float = field(
+        metadata=shown(
+            "fraction",
+            chart=Band("share of negative eigenvalues"),
+            doc=(
+                "share of eigenvalues below `-negative_threshold`; read it by its bracket, which "
+                "is wide where the bulk sits at zero"
+            ),
+        )
+    )
+    bracket: tuple[float, float] = field(
+        metadata=shown("fraction_lower", "fraction_upper", error_of="fraction", doc="bracket")
+    )
+    threshold: float = field(
+        metadata=shown(
+            "threshold",
+            doc="a thousandth of the largest magnitude; nearer to zero a sign is rounding",
+            unit=PER_SQUARED_PARAMETER,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParameterBlock:
+    """What was measured of one diagonal block of the Hessian.
+
+    Attributes:
+        name: Pattern of parameter names, or the module's name.
+        trace: From the probes of the whole trace; None if that was not asked for.
+        largest: The block's largest eigenvalues, as many as were asked for and as it has.
+    """
+
+    name: str
+    trace: Estimate | None = field(
+        default=None,
+        metadata=shown("trace/{name}", doc="trace of a diagonal block", unit=PER_SQUARED_PARAMETER),
+    )
+    largest: Eigenvalues = field(
+        default_factory=Eigenvalues,
+        metadata=shown(
+            "eig{}/{name}",
+            doc="largest eigenvalues of a diagonal block",
+            unit=PER_SQUARED_PARAMETER,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EigenvectorOverlap:
+    """How the eigenvectors of the largest eigenvalues lie to those of the report before.
+
+    Attributes:
+        cosines: ``(k,)`` between each and its partner, 0 to 1; ``nan`` without one.
+        partners: ``(k,)`` number of that partner, from 0; -1 without one.
+        subspace: Share of the one span in the other, 0 to 1.
+    """
+
+    cosines: Tensor = field(
+        metadata=shown(
+            "overlap_{i}",
+            doc="cosine of the i-th eigenvector with its partner in the report before",
+        )
+    )
+    partners: Tensor
+    subspace: float = field(
+        metadata=shown("subspace_overlap", doc="share of the one span of eigenvectors in the other")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,8 +239,8 @@ class Spectrum:
         num_hvps: Products spent, over all of the above.
         notes: What was not reached, and why, in sentences.
         dimension: Orthonormal vectors that were multiplied first (by the exact operator, if there
-            is a rough one): the trace's probes, multiplied next, are on their complement. 0 where
-            it is not so.
+            is one of few digits): the trace's probes, multiplied next, are on their complement. 0
+            where it is not so.
         vectors: ``(n, k + k')`` eigenvectors of the largest, then of the smallest, on the
             operator's device; each once, so fewer where both ends meet. None if not asked for.
     """
@@ -170,6 +251,6 @@ class Spectrum:
     density: SpectralDensity | None
     negative_mass: NegativeMass | None
     num_hvps: int
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     dimension: int = 0
     vectors: Tensor | None = None

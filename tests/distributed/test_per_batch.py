@@ -1,4 +1,4 @@
-"""Two processes see the scatter of all batches, as one does."""
+"""Two processes see the table of all batches, as one does."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pytest
 import torch
 
 from lightning_hessian.fit import FitLoss
-from lightning_hessian.hvp import ScatterOperator
+from lightning_hessian.hvp import PerBatchOperator
 from lightning_hessian.loss import measure_on_first
 from lightning_hessian.studies import sampling_error
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.sample_losses import AtStart
-from tests.objective.test_batch_scatter import SIZE, linear
+from tests.objective.test_per_batch import SIZE, linear
 
 VECTORS = torch.linalg.qr(torch.randn(SIZE, 3, generator=torch.Generator().manual_seed(0)))[0]
 
 
 def measure(loss: Any) -> dict[str, Any]:
-    operator = ScatterOperator(loss)
+    operator = PerBatchOperator(loss)
     products = operator.matmat(VECTORS[:, :2])
     kept = operator.take()
     error = sampling_error(loss, VECTORS, num_largest=2, population=100)
     return {
         "products": products.tolist(),
-        "kept": [kept.sizes.tolist(), kept.forms.tolist(), kept.squares.tolist()],
+        "kept": [kept.sizes.tolist(), kept.forms.tolist(), kept.distances.tolist()],
         "errors": repr([error.eigenvalue_errors, error.largest_interval, error.num_batches]),
     }
 
@@ -35,8 +35,8 @@ def measure(loss: Any) -> dict[str, Any]:
 class Conducted(AtStart):
     """Computes on the first process with the others' help."""
 
-    def take(self, objective: FitLoss) -> None:
-        with objective.opened() as loss:
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
             self.found = measure_on_first(loss, loss.processes, self.compute)
 
 

@@ -1,4 +1,4 @@
-"""Variances over samples from the scatter of disjoint random batches, with their errors."""
+"""Moments over samples from disjoint random batches, with their errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import BatchScatter
+from lightning_hessian.hvp import BatchGradients, PerBatch
 from lightning_hessian.statistics import widening
 
 MOMENTS = ("gradient_variance", "hessian_variance", "loss_trace_covariance", "trace_variance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MomentScatter:
+class MomentCovariance:
     """Covariance of the estimates of the four moments, in the order of ``MOMENTS``.
 
     Attributes:
@@ -30,13 +30,9 @@ class MomentScatter:
     both: Tensor
 
     def standard_error(self, weights: Tensor) -> float:
-        """Of a sum of the moments with these weights.
+        """Of a sum of the moments with weights ``(4,)``.
 
-        Args:
-            weights: ``(4,)`` float64.
-
-        Returns:
-            The root of the batches' part and the probes', what they share being counted once.
+        The root of the batches' part and the probes', what they share being counted once.
         """
         batches, probes, both = (
             float(weights @ part @ weights) for part in (self.batches, self.probes, self.both)
@@ -45,7 +41,7 @@ class MomentScatter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BatchDeviations:
+class BatchMoments:
     r"""How ``B`` batches lie around the mean of all their ``N`` samples.
 
     For disjoint random batches of sizes ``n_b``, whatever these are, and any quantity ``x_i`` with
@@ -76,24 +72,19 @@ class BatchDeviations:
     trace_probes: Tensor
 
     @classmethod
-    def of(cls, scatter: BatchScatter, count: int) -> BatchDeviations:
+    def of(cls, table: PerBatch, count: int) -> BatchMoments:
         """Of gradients and Hessians over all parameters.
 
         Args:
-            scatter: Along vectors of which the first ``count`` are orthonormal, and the others
-                Rademacher probes less their part in the span of these.
+            table: With gradients, along vectors of which the first ``count`` are orthonormal, and
+                the others Rademacher probes less their part in the span of these.
             count: Number of orthonormal vectors.
-
-        Returns:
-            The deviations; batches without samples of their own are left out.
         """
-        counted = scatter.num_samples > 0
-        hessians = scatter.product_deviation[counted].to("cpu", torch.float64)
-        traces = scatter.forms[counted].to("cpu", torch.float64).diagonal(dim1=1, dim2=2)
+        gradients, hessians, traces = _gradients(table), table.along.distances, table.along.forms
         return cls(
-            num_samples=scatter.num_samples[counted].to("cpu", torch.float64),
-            losses=scatter.losses[counted].to("cpu", torch.float64),
-            gradients=scatter.gradient_deviation[counted].to("cpu", torch.float64),
+            num_samples=table.num_samples,
+            losses=gradients.losses,
+            gradients=gradients.distances,
             hessians=hessians[:, :count].sum(dim=1),
             hessian_probes=hessians[:, count:],
             traces=traces[:, :count].sum(dim=1),
@@ -101,26 +92,23 @@ class BatchDeviations:
         )
 
     @classmethod
-    def within(cls, scatter: BatchScatter, count: int) -> BatchDeviations:
+    def within(cls, table: PerBatch, count: int) -> BatchMoments:
         """Of gradients and Hessians projected onto a subspace; no probe enters.
 
         Args:
-            scatter: Along vectors of which the first ``count`` are orthonormal.
+            table: With gradients, along vectors of which the first ``count`` are orthonormal.
             count: Dimensions of the subspace, which these span.
-
-        Returns:
-            The deviations; batches without samples of their own are left out.
         """
-        counted = scatter.num_samples > 0
-        sizes = scatter.num_samples[counted].to("cpu", torch.float64)
+        sizes = table.num_samples
         shares = sizes / sizes.sum()
-        gradients = scatter.projections[counted, :count].to("cpu", torch.float64)
-        hessians = scatter.forms[counted, :count, :count].to("cpu", torch.float64)
+        # of one layout however many vectors there are, on which the sums' rounding depends
+        gradients = _gradients(table).projections[:, :count].contiguous()
+        hessians = table.forms[:, :count, :count].contiguous()
         none = torch.empty(len(sizes), 0, dtype=torch.float64)
         mean_hessian = torch.einsum("b,bij->ij", shares, hessians)
         return cls(
             num_samples=sizes,
-            losses=scatter.losses[counted].to("cpu", torch.float64),
+            losses=_gradients(table).losses,
             gradients=(gradients - shares @ gradients).square().sum(dim=1),
             hessians=(hessians - mean_hessian).square().sum(dim=(1, 2)),
             hessian_probes=none,
@@ -129,40 +117,35 @@ class BatchDeviations:
         )
 
     def moments(self) -> Tensor:
-        """Unbiased estimates of the four moments; needs two batches.
+        """``(4,)`` unbiased estimates, in the order of ``MOMENTS``; needs two batches.
 
         A square of a trace is taken as the product of two independent probes' estimates, averaged
         over all pairs, since the square of one would hold its noise.
-
-        Returns:
-            ``(4,)`` in the order of ``MOMENTS``.
         """
         return self._sums(self._all_probes) / (len(self.num_samples) - 1)
 
-    def scatter(self) -> MomentScatter:
-        """What the estimates would scatter by with other samples in the batches, and other probes.
+    def covariance(self) -> MomentCovariance:
+        """How the estimates would differ with other samples in the batches, and other probes.
 
-        Returns:
-            From a delete-one jackknife over the batches, over the probes and over both; all
-            ``nan`` with fewer than three batches, and where one or two probes leave no pair
-            without one.
+        From a delete-one jackknife over the batches, over the probes and over both; all ``nan``
+        with fewer than three batches, and where one or two probes leave no pair without one.
         """
         count, probes = len(self.num_samples), self._all_probes
         size = len(MOMENTS)
         nothing = torch.zeros(size, size, dtype=torch.float64)
         if count < 3:
             unknown = nothing.fill_(torch.nan)
-            return MomentScatter(batches=unknown, probes=unknown, both=unknown)
+            return MomentCovariance(batches=unknown, probes=unknown, both=unknown)
         whole, without_batch = self.moments(), self._without_each_batch(probes)
         if not len(probes):
-            return MomentScatter(batches=_jackknife(without_batch), probes=nothing, both=nothing)
+            return MomentCovariance(batches=_jackknife(without_batch), probes=nothing, both=nothing)
         others = [probes[probes != j] for j in range(len(probes))]
         without_probe = torch.stack([self._sums(o) / (count - 1) for o in others])
         without_both = torch.stack([self._without_each_batch(o) for o in others])
         crossed = whole - without_batch - without_probe[:, None] + without_both
         cells = crossed.reshape(-1, size)
         freedom = (1 - 1 / count) * (1 - 1 / len(probes))
-        return MomentScatter(
+        return MomentCovariance(
             batches=_jackknife(without_batch),
             probes=widening(len(probes)) ** 2 * _jackknife(without_probe),
             both=freedom * cells.T @ cells,
@@ -201,6 +184,11 @@ class BatchDeviations:
         """Less the mean over all samples, column by column."""
         weights = self.num_samples / self.num_samples.sum()
         return values - weights @ values
+
+
+def _gradients(table: PerBatch) -> BatchGradients:
+    assert table.gradients is not None
+    return table.gradients
 
 
 def _jackknife(without: Tensor) -> Tensor:

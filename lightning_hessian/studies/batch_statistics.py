@@ -8,25 +8,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.hvp import ColumnScatter
+from lightning_hessian.hvp import AlongVectors
 from lightning_hessian.statistics import widening
 
 LEVEL = 0.95
 
 
 def sampling_share(num_samples: int, population: int | None) -> float:
-    """Variance of a mean over samples drawn without replacement, in units of ``S^2``.
-
-    Args:
-        num_samples: ``N``.
-        population: ``M``; None for infinitely many.
-
-    Returns:
-        ``1/N - 1/M``.
-
-    Raises:
-        ValueError: If there are more samples than the population has.
-    """
+    """``1/N - 1/M``: variance of a mean of ``N`` of ``M`` samples, in units of ``S^2``."""
     if population is None:
         return 1 / num_samples
     if population < num_samples:
@@ -38,33 +27,18 @@ def sampling_share(num_samples: int, population: int | None) -> float:
 
 
 def quantile(num_batches: int) -> float:
-    """Of Student's t, for two-sided intervals of 95 % from as many batches.
-
-    Args:
-        num_batches: At least 2.
-
-    Returns:
-        How many standard errors.
-    """
+    """Student's t for two-sided intervals of 95 % from at least two batches."""
     return float(stats.t.ppf((1 + LEVEL) / 2, num_batches - 1))
 
 
 def variance(sizes: Tensor, values: Tensor) -> Tensor:
-    """``S^2`` of a quantity over samples, from its means over batches; unbiased.
-
-    Args:
-        sizes: ``(B,)``.
-        values: ``(B, ...)``.
-
-    Returns:
-        One for each column.
-    """
+    """``S^2`` of a quantity over samples from its means over batches ``(B, ...)``; unbiased."""
     centred = values - torch.tensordot(sizes / sizes.sum(), values, dims=1)
     squares: Tensor = torch.tensordot(sizes, centred.square(), dims=1)
     return squares / (len(sizes) - 1)
 
 
-def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
+def trace_variance(known: AlongVectors, probes: AlongVectors | None) -> float:
     """``S^2`` of the trace over samples, from above.
 
     The variance over batches of what all probes together estimate holds the probes' own noise,
@@ -87,7 +61,7 @@ def trace_variance(known: ColumnScatter, probes: ColumnScatter | None) -> float:
 
 
 def density_distance(
-    known: ColumnScatter, probes: ColumnScatter | None, share: float, size: int
+    known: AlongVectors, probes: AlongVectors | None, share: float, size: int
 ) -> float:
     r"""Bound the Wasserstein-1 distance of the spectra of ``H_N`` and ``H_M``.
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.hvp import BatchScatter, batch_scatter, sample_products
+from lightning_hessian.hvp import PerBatch, per_batch_around, sample_products
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.sample_losses import sample_losses_at
 from tests.helpers.fitting import classification_data
@@ -56,18 +56,21 @@ def test_each_batch_is_set_beside_all(batch_size: int) -> None:
     losses, gradients, hessians = in_closed_form()
     gradient, products = gradients.mean(0), hessians.mean(0) @ VECTORS
 
-    def scatter(loss: TrainingLoss) -> BatchScatter:
-        return batch_scatter(loss, gradient, VECTORS, products)
+    def table(loss: TrainingLoss) -> PerBatch:
+        return per_batch_around(loss, gradient, VECTORS, products)
 
-    found: BatchScatter = at_start(linear(), scatter, batch_size=batch_size, precision=64)
+    found: PerBatch = at_start(linear(), table, batch_size=batch_size, precision=64)
     sizes = [len(part) for part in losses.split(batch_size)]
     assert found.num_samples.tolist() == sizes
-    assert_close(found.losses, torch.stack([part.mean() for part in losses.split(batch_size)]))
+    assert found.gradients is not None
+    assert_close(
+        found.gradients.losses, torch.stack([part.mean() for part in losses.split(batch_size)])
+    )
     own = torch.stack([part.mean(0) for part in gradients.split(batch_size)])
     moved = torch.stack([part.mean(0) for part in hessians.split(batch_size)]) @ VECTORS
-    assert_close(found.gradient_deviation, (own - gradient).square().sum(1))
-    assert_close(found.projections, own @ VECTORS)
-    assert_close(found.product_deviation, (moved - products).square().sum(1))
+    assert_close(found.gradients.distances, (own - gradient).square().sum(1))
+    assert_close(found.gradients.projections, own @ VECTORS)
+    assert_close(found.along.distances, (moved - products).square().sum(1))
     assert_close(found.forms, VECTORS.T @ moved)
 
 
@@ -75,16 +78,16 @@ def test_without_vectors_only_gradients_are_taken() -> None:
     _, gradients, _ = in_closed_form()
     none = VECTORS[:, :0]
 
-    def scatter(loss: TrainingLoss) -> BatchScatter:
-        return batch_scatter(loss, gradients.mean(0), none, none)
+    def table(loss: TrainingLoss) -> PerBatch:
+        return per_batch_around(loss, gradients.mean(0), none, none)
 
     # differences of gradients are no hindrance then
     for hvp in ("exact", "finite_difference"):
-        found = at_start(linear(), scatter, precision=64, hvp=hvp, products="needed")
+        found = at_start(linear(), table, precision=64, products=hvp, derivatives="required")
         own = torch.stack([part.mean(0) for part in gradients.split(8)])
-        assert_close(found.gradient_deviation, (own - gradients.mean(0)).square().sum(1))
+        assert_close(found.gradients.distances, (own - gradients.mean(0)).square().sum(1))
         assert found.forms.shape == (4, 0, 0)
-        assert found.projections.shape == (4, 0)
+        assert found.gradients.projections.shape == (4, 0)
 
 
 @pytest.mark.parametrize("batch_size", [8, 1])
@@ -102,30 +105,32 @@ def test_products_of_one_sample_are_those_of_its_hessian(batch_size: int) -> Non
     assert single.T.is_contiguous()
 
 
-def test_batches_that_training_skips_have_no_scatter() -> None:
+def test_batches_that_training_skips_have_no_row() -> None:
     def step(m: Any, batch: Any) -> Tensor | None:
         return None if len(batch[0]) == 2 else cross_entropy(m, batch)
 
     losses, gradients, _ = in_closed_form()
     none = VECTORS[:, :0]
     found = at_start(
-        linear(step), lambda loss: batch_scatter(loss, gradients.mean(0), none, none), precision=64
+        linear(step),
+        lambda loss: per_batch_around(loss, gradients.mean(0), none, none),
+        precision=64,
     )
     assert found.num_samples.tolist() == [8, 8, 8]
-    assert_close(found.losses, losses[:24].view(3, 8).mean(1))
+    assert_close(found.gradients.losses, losses[:24].view(3, 8).mean(1))
 
 
 @pytest.mark.parametrize(
     "compute",
     [
-        lambda loss: batch_scatter(loss, VECTORS[:, 0], VECTORS, VECTORS),
+        lambda loss: per_batch_around(loss, VECTORS[:, 0], VECTORS, VECTORS),
         lambda loss: sample_products(loss, 0, VECTORS),
     ],
 )
 def test_differences_of_gradients_are_refused(compute: Any) -> None:
     text = "how Hessians differ between samples needs exact products, but those of this loss are"
     with pytest.raises(RefusedError, match=text):
-        at_start(linear(), compute, hvp="finite_difference", products="needed")
+        at_start(linear(), compute, products="finite_difference", derivatives="required")
 
 
 @pytest.mark.parametrize("method", ["batched", "one by one"])

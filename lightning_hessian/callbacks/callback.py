@@ -1,0 +1,329 @@
+"""Lightning's hooks, and nothing else: what a measuring callback holds does the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+from lightning_hessian.callbacks.both_namespaces import HostCallback
+from lightning_hessian.errors import (
+    InterruptedMeasurementError,
+    RefusedError,
+    RestorationError,
+)
+from lightning_hessian.fit import (
+    CheckpointReports,
+    Event,
+    Fingerprint,
+    Moment,
+    Pace,
+    Recorder,
+    Session,
+)
+from lightning_hessian.options import LossSetup
+from lightning_hessian.processes import on_all_or_none
+from lightning_hessian.records import Mode, Report
+from lightning_hessian.studies import Study
+
+R = TypeVar("R", bound=Report)
+OnError = Literal["warn", "raise"]
+
+
+class MeasuringCallback(HostCallback, Generic[R]):
+    """Measures the training loss at due moments of a fit, and leaves the run as it was.
+
+    It holds a study (what is measured), a pace (when), for each fit a session (on what, without
+    leaving a trace), and a recorder (what becomes of reports); a subclass is a constructor that
+    makes these. A measurement that fails is recorded with its reason and training goes on, unless
+    ``on_error="raise"``; after a refusal, which would repeat itself, the fit goes on without
+    further attempts. The history of reports travels in every checkpoint.
+
+    Args:
+        setup: What the loss is set up by.
+        study: What is measured.
+        pace: When.
+        recorder: What becomes of reports.
+        on_error: ``warn`` or ``raise``.
+    """
+
+    def __init__(
+        self,
+        setup: LossSetup,
+        study: Study[R],
+        pace: Pace,
+        recorder: Recorder[R],
+        on_error: OnError,
+    ) -> None:
+        super().__init__()
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"`on_error` must be 'warn' or 'raise', got {on_error!r}.")
+        name = recorder.name
+        if not isinstance(name, str) or not name or name.strip("/") != name:
+            raise ValueError(
+                "`name` must be a text that does not begin or end with a slash, such as "
+                f"'hessian', got {name!r}."
+            )
+        self._setup = setup
+        self._study = study
+        self._pace = pace
+        self._recorder = recorder
+        self._on_error = on_error
+        self._session: Session | None = None
+        self._resumed_at: Fingerprint | None = None
+        self._measured_at: Fingerprint | None = None
+
+    @property
+    def reports(self) -> list[R]:
+        """All reports so far, of earlier parts of a resumed fit too."""
+        return self._recorder.reports
+
+    @property
+    def report_type(self) -> type[R]:
+        """The kind of report that is made."""
+        return self._recorder.kind
+
+    @property
+    def name(self) -> str:
+        """First part of all tags, and of the names of files beside checkpoints."""
+        return self._recorder.name
+
+    @property
+    def mode(self) -> Mode:
+        """``eval`` or ``train``."""
+        return self._setup.mode
+
+    @property
+    def max_overhead(self) -> float | None:
+        """Share of the training's time that the callback may take; None for no limit."""
+        return self._pace.budget.max_overhead
+
+    def table(self, reports: Sequence[R]) -> str:
+        """Reports as a table for the terminal, a line for each below a heading."""
+        return self._recorder.table(reports)
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._generate_state_key(name=self.name)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        with self._pace.budget:
+            session = self._session
+            return self._recorder.state(session.measured_at if session else self._measured_at)
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed_at = self._recorder.load(state_dict)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if getattr(trainer, "barebones", False):
+            rank_zero_warn(
+                f"{type(self).__name__} does nothing in `Trainer(barebones=True)`, which has no "
+                "loggers and is meant for measuring speed."
+            )
+            return
+        if self._session is not None and not self._session.is_over:
+            rank_zero_warn(
+                f"{type(self).__name__} (`name={self.name!r}`) was measuring another fit, which "
+                "has not ended: it leaves that one for this one. Give each Trainer a callback of "
+                "its own."
+            )
+        self._recorder.watch_checkpoints(None)
+        self.begin(trainer, pl_module)
+        with self._pace.budget:
+            # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
+            if self._pace.schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._recorder.watch_checkpoints(self._checkpoints_of(trainer))
+            self._consider("start", trainer)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        with self._pace.budget:
+            if self._session is not None:
+                self._session.see(batch)
+            self._recorder.settle_files()
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        with self._pace.budget:
+            self._pace.budget.num_batches += 1
+            if self._session is not None:
+                # not earlier: the module's own hooks of the batch run after ours, and may set flags
+                self._session.remember_flags()
+            self._consider("step", trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with self._pace.budget:
+            self._consider("epoch", trainer)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with self._pace.budget:
+            if self._session is not None:
+                self._session.end_training()
+            self._consider("end", trainer)
+        summary = self._pace.summary()
+        has_given_up = self._session is not None and self._session.has_given_up
+        if summary is not None and not has_given_up:
+            rank_zero_info(f"{type(self).__name__} ({self.name}): {summary}")
+
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        # checkpoints stay watched: savers that answer an exception come after us
+        self._pace.end()
+        if self._session is not None:
+            self._session.is_over = True
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # not at the end of training, after which checkpoints are saved
+        self._recorder.watch_checkpoints(None)
+        self._pace.end()
+        if self._session is not None:
+            self._measured_at, self._session = self._session.measured_at, None
+
+    def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
+        """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
+        others = (c for c in trainer.callbacks if c is not self)  # type: ignore[attr-defined]
+        peers = [c._pace.budget for c in others if isinstance(c, MeasuringCallback)]
+        self._session = Session(
+            self._setup,
+            trainer,
+            module,
+            name=type(self).__name__,
+            measured_at=self._resumed_at,
+            measured_epoch=self.reports[-1].epoch if self.reports else None,
+        )
+        self._resumed_at = None
+        has_limit = has_limit and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self._pace.begin(self._session, trainer.global_step, peers=peers, has_limit=has_limit)
+
+    def measure_again(self, trainer: Trainer, ckpt_path: str | None = None) -> None:
+        """Measure the present weights, also if they were measured last or refused before."""
+        if self._session is not None:
+            self._session.forget_measured()
+            self._consider("request", trainer, ckpt_path)
+
+    def _consider(self, moment: Moment, trainer: Trainer, ckpt_path: str | None = None) -> None:
+        """Measure, record and publish, if the pace says so."""
+        session = self._session
+        if session is None:
+            return
+        start = time.perf_counter()
+        event = Event(moment, trainer.global_step, trainer.current_epoch)
+        with ExitStack() as quiet:
+            report = self._attempt(session, event, quiet)
+            if report is None:
+                return
+            quiet.enter_context(session.undisturbed())
+            processes = session.processes
+            session.remember_measured(event.epoch)
+            seconds = processes.broadcast(time.perf_counter() - start)
+            overhead, num_skipped = processes.broadcast(self._pace.account(event))
+            report = replace(
+                report,
+                mode=self.mode,
+                epoch=event.epoch,
+                global_step=event.global_step,
+                ckpt_path=ckpt_path,
+                seconds=seconds,
+                overhead=overhead,
+                num_skipped=num_skipped,
+            )
+            self.reports.append(report)
+            publish = partial(self._publish, trainer)
+            self._try_to_write(lambda: on_all_or_none(processes, publish))
+        self._pace.end_measurement(has_numbers=report.failure is None)
+
+    def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
+        """The report of an event, with numbers or the reason why not; None if none is made."""
+        try:
+            if not self._pace.decide(event).measure:
+                return None
+            # from here on, until the report is written, the run is undisturbed
+            quiet.enter_context(session.undisturbed())
+            report = session.measure(self._study, self._pace.may_grow)
+            return replace(report, notes=(*report.notes, *session.notes))
+        except RestorationError:
+            raise
+        except InterruptedMeasurementError as error:
+            rank_zero_warn(
+                f"{type(self).__name__} abandoned its measurement at step {event.global_step}: "
+                f"{error}."
+            )
+            return None
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            session.has_given_up = isinstance(error, RefusedError)
+            failure = f"{type(error).__name__}: {error}"
+            again = "not be tried again in this fit"
+            future = again if session.has_given_up else "be tried again when next due"
+            rank_zero_warn(
+                f"{type(self).__name__} has no numbers at step {event.global_step}. {failure} "
+                f"Training goes on unchanged. It will {future}."
+            )
+            return self.report_type(failure=failure)
+
+    def _publish(self, trainer: Trainer) -> None:
+        self._study.settle()
+        self._recorder.publish(trainer)
+
+    def _try_to_write(self, write: Callable[[], None]) -> None:
+        """What fails in writing ends no training."""
+        with self._pace.budget:
+            try:
+                write()
+            except Exception as error:
+                if self._on_error == "raise":
+                    raise
+                of_step = f" of step {self.reports[-1].global_step}" if self.reports else ""
+                rank_zero_warn(
+                    f"{type(self).__name__} could not write its report{of_step}: "
+                    f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."
+                )
+
+    def _checkpoints_of(self, trainer: Trainer) -> CheckpointReports:
+        """Has every checkpoint of a fit measured before it is saved."""
+        return CheckpointReports(
+            trainer,
+            name=self.name,
+            measure=partial(self._measure_checkpoint, trainer),
+            present=self._present_report,
+            attempt=self._try_to_write,
+        )
+
+    def _measure_checkpoint(self, trainer: Trainer, path: str) -> None:
+        with self._pace.budget:
+            self._consider("checkpoint", trainer, path)
+            report = self._present_report()
+            if report is not None and report.ckpt_path is None:  # made earlier, at a due step
+                self.reports[-1] = replace(report, ckpt_path=path)
+
+    def _present_report(self) -> R | None:
+        """The latest report, if it is of the present weights and the present epoch."""
+        with self._pace.budget:
+            is_present = self._session is not None and self._session.holds_measured()
+            return self.reports[-1] if is_present else None

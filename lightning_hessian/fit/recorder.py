@@ -1,0 +1,79 @@
+"""What becomes of reports: the history of a callback, its loggers, the files beside checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_hessian.fit.checkpoints import CheckpointReports
+from lightning_hessian.fit.fingerprint import Fingerprint
+from lightning_hessian.fit.history import load_history, save_history
+from lightning_hessian.records import Report
+from lightning_hessian.show import Figures, ReportWriter, rasterize, table
+
+R = TypeVar("R", bound=Report)
+
+
+class Recorder(Generic[R]):
+    """Keeps the reports of one callback, writes them, and carries them through checkpoints.
+
+    Args:
+        kind: Of the reports.
+        name: Of the callback: first part of all tags, and of the names of files.
+        custom_scalars: Whether to lay out a Custom Scalars page.
+        draw: From all reports to the figures that go with the latest.
+        settings: All options that a report depends on, in words.
+    """
+
+    def __init__(
+        self,
+        kind: type[R],
+        *,
+        name: str,
+        custom_scalars: bool,
+        draw: Callable[[Sequence[R]], Figures],
+        settings: str,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.reports: list[R] = []
+        self._draw = draw
+        self._settings = settings
+        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
+        self._checkpoints: CheckpointReports | None = None
+
+    def table(self, reports: Sequence[R]) -> str:
+        """Reports as a table for the terminal, a line for each."""
+        return table(self.kind, reports)
+
+    @rank_zero_only
+    def publish(self, trainer: Trainer) -> None:
+        """Write the latest report to the loggers, on the first process only."""
+        report = self.reports[-1]
+        is_drawn = trainer.loggers and report.failure is None
+        figures = self._draw(self.reports) if is_drawn else {}
+        images = {name: rasterize(figure) for name, figure in figures.items()}
+        self._writer.write(trainer.loggers, report, images)
+
+    def state(self, measured_at: Fingerprint | None) -> dict[str, Any]:
+        """The history in primitives, as it travels in a checkpoint."""
+        return save_history(self.reports, measured_at, self._settings)
+
+    def load(self, state: Mapping[str, Any]) -> Fingerprint | None:
+        """Take a history from a checkpoint; gives what was measured last, by the same options."""
+        self.reports, measured_at = load_history(state, self.kind, self._settings)
+        return measured_at
+
+    def watch_checkpoints(self, checkpoints: CheckpointReports | None) -> None:
+        """Let the files beside the checkpoints of a fit follow these; None when it is over."""
+        if self._checkpoints is not None:
+            self._checkpoints.end()
+        self._checkpoints = checkpoints
+
+    def settle_files(self) -> None:
+        """Follow what was deleted and linked since."""
+        if self._checkpoints is not None:
+            self._checkpoints.settle()

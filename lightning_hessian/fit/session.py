@@ -1,0 +1,219 @@
+"""One fit as far as measuring is concerned: its loss, its processes, its signals and clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+
+from lightning_hessian.fit.clocks import stopped_clocks
+from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint, planned_batches
+from lightning_hessian.fit.fit_loss import FitLoss
+from lightning_hessian.fit.growth import measure_until_precise
+from lightning_hessian.fit.interruptions import Interruptions
+from lightning_hessian.fit.pace import Event
+from lightning_hessian.fit.progress import Progress
+from lightning_hessian.loss import measure_on_first
+from lightning_hessian.options import LossSetup
+from lightning_hessian.processes import Processes, any_process, on_all_or_none
+from lightning_hessian.records import Report
+from lightning_hessian.sandbox import global_generator_state
+from lightning_hessian.studies import Study
+
+R = TypeVar("R", bound=Report)
+
+
+class Session:
+    """Keeps what stays the same during a fit, and measures in it without leaving a trace.
+
+    Answers what a :class:`~lightning_hessian.fit.pace.Pace` asks. Weights are known by their
+    fingerprint on the first process, which is what checkpoints hold; that on this process is kept
+    beside it, as its tensors may differ.
+
+    Args:
+        setup: What the loss is set up by.
+        trainer: Running the fit.
+        module: Attached to it.
+        name: Of the callback, to tell its price by.
+        measured_at: Fingerprint of the weights that were measured last, of a fit that is resumed.
+        measured_epoch: In which they were.
+    """
+
+    def __init__(
+        self,
+        setup: LossSetup,
+        trainer: Trainer,
+        module: LightningModule,
+        *,
+        name: str,
+        measured_at: Fingerprint | None = None,
+        measured_epoch: int | None = None,
+    ) -> None:
+        self.measured_at = measured_at
+        self.measured_epoch = measured_epoch
+        self.has_given_up = False
+        self.is_over = False
+        self._own: Fingerprint | None = None
+        self._present: tuple[Fingerprint, Fingerprint] | None = None
+        self._trainer = trainer
+        self._module = module
+        self._mode = setup.mode
+        self._interruptions = Interruptions()
+        self._loss = FitLoss(setup, trainer, module, poll=self._interruptions.poll)
+        self._progress = Progress(trainer, name)
+        self._is_busy = False
+        self._loss.remember_flags()
+
+    @property
+    def processes(self) -> Processes:
+        """Those that share the fit."""
+        return self._loss.processes
+
+    @property
+    def notes(self) -> tuple[Any, ...]:
+        """What to say of the loss in every report."""
+        return self._loss.notes
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the samples are fetched and the products chosen."""
+        return self._loss.is_known
+
+    @property
+    def num_training_batches(self) -> float:
+        """How many batches of the training, on each process, are as large as the samples."""
+        return self._loss.num_training_batches
+
+    def see(self, batch: Any) -> None:
+        """Training takes a batch, which a sample of a stream may want."""
+        self._loss.sample.see(batch)
+
+    def end_training(self) -> None:
+        """No more batches come."""
+        self._loss.sample.close()
+
+    def remember_flags(self) -> None:
+        """Remember which submodules train, for ``mode="train"``."""
+        self._loss.remember_flags()
+
+    def hindrance(self, event: Event) -> str | None:
+        """Why nothing can be measured at this moment; asked on all processes."""
+        if self._is_busy:
+            return "a measurement is running"
+        if self.has_given_up:
+            return "the measurement was refused before, and would be again"
+        if event.moment == "checkpoint" and not self._is_training(event):
+            return "the Trainer is not in the middle of its training"
+        is_ready = self._loss.sample.is_ready
+        if any_process(self.processes, self._trainer.received_sigterm or not is_ready):
+            return "samples have still to come by" if not is_ready else "the run is told to end"
+        return None
+
+    def is_new(self, event: Event) -> bool:
+        """Whether the weights are others than those measured last; asked on all processes.
+
+        At the end of training the epoch counts on: a checkpoint holds it, and a loss may depend on
+        it, so that it makes weights new for a checkpoint.
+        """
+        self._present = None
+        with stopped_clocks(self._trainer):
+            own = on_all_or_none(self.processes, lambda: fingerprint(self._trainer, self._module))
+            where = self.processes.broadcast(own)
+        self._present = where, own
+        if where != self.measured_at:
+            return True
+        self._own = own
+        return event.moment == "checkpoint" and self.measured_epoch != event.epoch
+
+    def look(self) -> None:
+        """Fetch the samples and choose the products."""
+        with self.undisturbed():
+            self._loss.prepare()
+
+    def time_gradient(self, clock: Callable[[], float]) -> float | None:
+        """What a gradient over the samples takes by a clock; None where there is none."""
+        if not self._loss.has_products:
+            return None
+        with self.undisturbed(), self._loss.opened() as loss:
+            before = clock()
+            loss.gradient()
+            return clock() - before
+
+    def batches_to_come(self) -> float:
+        """How many batches each process is still to train on, as far as the Trainer was told."""
+        return planned_batches(self._trainer)
+
+    def first_says(self, fact: bool) -> bool:
+        """What holds on the first process."""
+        if self.processes.size == 1:
+            return fact
+        return any_process(self.processes, self.processes.rank == 0 and fact)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Clocks stand still, signals wait, random numbers are put back at the end.
+
+        Also around loggers and figures: a user's logger may draw random numbers. May be nested.
+        """
+        if self._is_busy:
+            yield
+            return
+        put_back = global_generator_state()
+        self._is_busy = True
+        try:
+            with stopped_clocks(self._trainer), self._interruptions.held_back():
+                yield
+        finally:
+            self._is_busy = False
+            put_back()
+
+    def measure(self, study: Study[R], may_grow: Callable[[float], bool]) -> R:
+        """A report of the study, on as many samples as it takes, the same on all processes."""
+        is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+        def once() -> R:
+            with self._loss.opened() as loss, self._progress as progress:
+                max_hvps = study.max_hvps(loss.size, is_trial=is_trial)
+                measure = partial(
+                    study.measure,
+                    has_products=self._loss.has_products,
+                    on_gradient=partial(progress.begin, loss, self._mode, max_hvps),
+                    on_products=progress.advance,
+                    is_trial=is_trial,
+                )
+                return measure_on_first(loss, self.processes, measure)
+
+        return measure_until_precise(
+            once, required=study.required_samples, may_grow=may_grow, grow=self._loss.grow
+        )
+
+    def remember_measured(self, epoch: int) -> None:
+        """The present weights count as measured from now on."""
+        if self._present is not None:
+            self.measured_at, self._own = self._present
+        else:
+            self.measured_at = self._own = None
+        self.measured_epoch = epoch
+
+    def forget_measured(self) -> None:
+        """Let the same weights be measured again, also after a refusal."""
+        self.measured_at = None
+        self.has_given_up = False
+
+    def holds_measured(self) -> bool:
+        """Whether this process's weights and the epoch are those measured last; no collective."""
+        is_known = self.measured_at is not None and self._own is not None
+        if not is_known or self.measured_epoch != self._trainer.current_epoch:
+            return False
+        return self._own == fingerprint(self._trainer, self._module)
+
+    def _is_training(self, event: Event) -> bool:
+        """Not in the sanity check, before the first step, after an exception, after the fit."""
+        state = self._trainer.state
+        in_fit = state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+        has_stage = state.stage is not None and not self._trainer.sanity_checking
+        return in_fit and has_stage and event.global_step > 0

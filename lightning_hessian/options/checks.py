@@ -1,0 +1,51 @@
+"""Rules that several options share, and how they are told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a value is a whole number of at least ``least``; True and False are none."""
+    return type(value) is int and value >= least
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number; True and False are none."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number of at least ``least``."""
+    if not is_whole(value, least):
+        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
+
+
+def check_positive(name: str, values: object) -> None:
+    """Refuse what is no list of positive finite numbers."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"`{name}` must be a list of numbers, got {values!r}.")
+    for value in values:
+        if not (is_number(value) and value > 0):
+            raise ValueError(f"`{name}` must be positive and finite, got {value!r}.")
+
+
+def check_share(name: str, value: object) -> None:
+    """Refuse what does not lie between 0 and 1."""
+    if not (isinstance(value, int | float) and is_number(value) and 0 < value < 1):
+        raise ValueError(f"`{name}` must lie between 0 and 1, got {value!r}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False, got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of a few values."""
+    if value not in choices:
+        *others, last = (repr(choice) for choice in choices)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"`{name}` must be {listed}, got {value!r}.")

@@ -1,0 +1,59 @@
+"""All that the loss of a fit is set up by: the user's choice, and what a study needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lightning_hessian.options.checks import check_choice, check_whole, is_whole
+from lightning_hessian.options.loss import Loss
+from lightning_hessian.options.solver import SweepPrecision
+from lightning_hessian.records import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSetup:
+    """What a session opens.
+
+    Attributes:
+        loss: Which one, as the user chose it.
+        num_samples: Frozen training samples, ``"all"``, or ``"auto"`` for as many as the numbers
+            call for.
+        mode: ``eval`` or ``train``.
+        seed: Of the choice of samples, the probes and the random numbers inside the step.
+        derivatives: Whether Hessian-vector products are ``required``, ``optional``, or not asked
+            for (``none``).
+        held_out: Samples that training does not see: a loader, True for the validation set, or
+            False for none.
+        graph_memory: Bytes that kept gradient graphs may hold; None for a quarter of what is free.
+        sweep_precision: How products are made: ``full``, ``fast_float32`` by faster kernels where
+            these lose nothing, or ``bfloat16`` beside exact ones.
+    """
+
+    loss: Loss = field(default_factory=Loss)
+    num_samples: int | Literal["all", "auto"] = 2048
+    mode: Mode = "eval"
+    seed: int = 0
+    derivatives: Literal["required", "optional", "none"] = "required"
+    held_out: bool | Iterable[Any] = False
+    graph_memory: int | None = None
+    sweep_precision: SweepPrecision = "full"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss, Loss):
+            raise ValueError(
+                f"`loss` must be a `Loss`, got {self.loss!r}. Write `loss=Loss(which="
+                f"{self.loss!r})`."
+            )
+        if self.num_samples not in ("all", "auto") and not is_whole(self.num_samples, 1):
+            raise ValueError(
+                "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got "
+                f"{self.num_samples!r}."
+            )
+        check_choice("mode", self.mode, ("eval", "train"))
+        check_whole("seed", self.seed, 0)
+        if not (isinstance(self.held_out, bool) or hasattr(self.held_out, "__iter__")):
+            raise ValueError(
+                f"`held_out` must be True, False or a loader of batches, got {self.held_out!r}."
+            )
