@@ -15,14 +15,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from examples.demo import DigitsClassifier, digits
 from lightning_hessian import HessianSpectrum, SpectrumReport, analyze
-from lightning_hessian.show import read_sidecar, table
+from lightning_hessian.show import history_figure, read_sidecar, table
 
 # %%
 # With ``at_checkpoints=True`` each checkpoint gets a report of exactly its weights.
 
 folder = Path(tempfile.mkdtemp())
 pl.seed_everything(0)
-hessian = HessianSpectrum(num_samples=256, every_n_epochs=None, at_checkpoints=True)
+hessian = HessianSpectrum(num_samples=512, every_n_epochs=None, at_checkpoints=True)
 trainer = pl.Trainer(
     max_epochs=2,
     accelerator="cpu",
@@ -52,10 +52,15 @@ reports = analyze(
     DigitsClassifier(),
     folder,
     dataloaders=digits(),
-    callback=HessianSpectrum(num_eigenvalues=3, num_samples=256, density=False),
+    callback=HessianSpectrum(num_eigenvalues=3, num_samples=512, density=False),
     # sphinx_gallery_start_ignore
     trainer=pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False),
     verbose=False,
     # sphinx_gallery_end_ignore
 )
 print(table(SpectrumReport, reports))
+
+# %%
+# Their history is drawn as that of a fit.
+
+history_figure(reports)
