@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import lightning_hessian
+
+# what Lightning says of small fits is not what the tutorials are about
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module=r"(lightning|torch|lightning_hessian)[.]")
 
 project = "lightning_hessian"
 author = "the authors of lightning_hessian"
@@ -26,6 +34,8 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = "lightning_hessian"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_show_copyright = False
 html_copy_source = False
 
@@ -38,6 +48,7 @@ autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 90
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 copybutton_prompt_text = r">>> |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -58,3 +69,14 @@ sphinx_gallery_conf = {
     "ignore_repr_types": r"matplotlib[.]figure",
     "default_thumb_file": str(ROOT / "examples" / "pictures" / "spectrum.png"),
 }
+
+
+def skips_alias(_app: object, _what: str, _name: str, member: object, *_: object) -> bool | None:
+    """Fields of named tuples say of themselves what number they have; the docstring says more."""
+    text = getattr(member, "__doc__", None) or ""
+    return True if text.startswith("Alias for field number") else None
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skips_alias)

@@ -19,9 +19,11 @@ def last_figure(_block: Any, block_vars: dict[str, Any], gallery_conf: dict[str,
     Returns:
         The image as reStructuredText; nothing for other values.
     """
-    figure = block_vars["example_globals"].get("___")
+    names = block_vars["example_globals"]
+    figure = names.get("___")
     if not isinstance(figure, Figure):
         return ""
+    names["___"] = None  # a block that ends with a statement leaves it as it was
     path = next(block_vars["image_path_iterator"])
     figure.savefig(path, dpi=100)
     return str(figure_rst([path], gallery_conf["src_dir"]))

@@ -101,13 +101,17 @@ def analyze(
         UnreadableCheckpointError: If none of the checkpoints can be read; it names all.
 
     Example:
+        >>> import tempfile, torch
+        >>> from lightning.pytorch import Trainer
         >>> from lightning.pytorch.demos.boring_classes import BoringModel
         >>> from lightning_hessian import HessianSpectrum, analyze
-        >>> callback = HessianSpectrum(num_samples=512)
-        >>> analyze(BoringModel(), "no/such/folder", callback=callback)
-        Traceback (most recent call last):
-        ...
-        lightning_hessian.errors.UnreadableCheckpointError: none of the checkpoints can be read: ...
+        >>> model, path = BoringModel(), f"{tempfile.mkdtemp()}/weights.ckpt"
+        >>> torch.save({"state_dict": model.state_dict(), "global_step": 7, "epoch": 0}, path)
+        >>> trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False)
+        >>> callback = HessianSpectrum(num_eigenvalues=1, density=False)
+        >>> (report,) = analyze(model, path, callback=callback, trainer=trainer, verbose=False)
+        >>> report.global_step, report.num_parameters
+        (7, 66)
     """
     if weights not in ("current", "averaged"):
         raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")
