@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg import DenseOperator, measure_spectrum
-from lightning_hessian.linalg.counting_operator import CountingOperator
+from lightning_hessian.linalg import CountingOperator, DenseOperator, measure_spectrum
 from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.records import Spectrum
 from tests.helpers.spectra import (
