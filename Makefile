@@ -4,8 +4,9 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+DOCS := $(VENV)/.docs
 
-.PHONY: demo test slow lint types examples benchmarks clean
+.PHONY: demo test slow lint types examples docs benchmarks clean
 
 demo: $(READY)
 	$(RUN) examples/demo.py
@@ -27,16 +28,24 @@ types: $(READY)
 examples: $(READY)
 	$(RUN) -m pytest -m example
 
+# the site, each tutorial run; a warning is an error
+docs: $(DOCS)
+	MPLBACKEND=Agg $(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # the same report by the peers; other sets, threads and workloads: see its --help
 benchmarks: $(PEERS)
 	$(RUN) -m examples.benchmarks.peers
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/gallery
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(DOCS): $(READY)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
 	touch $@
 
 # curvlinops pulls in torchvision through backpack, and uses it nowhere; of

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from lightning_hessian.data import FrozenBatches, fetch_batches
-from lightning_hessian.data.batches import TrainingData, plan_batches
+from lightning_hessian.data import FrozenBatches, TrainingData, fetch_batches, plan_batches
 from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import measure_spectrum
 from lightning_hessian.sandbox import Sandbox

@@ -2,9 +2,9 @@
 
 ``python -m tests.same_numbers write OUT.json`` runs the fits and writes every field of every report
 and every scalar that was logged. ``python -m tests.same_numbers compare BEFORE.json AFTER.json``
-prints where two such files differ, and ends with an error if they do; a file of version 0.0, whose
-reports were flat, is compared by ``tests.same_numbers_paths``. Times, memory and paths are of the
-occasion, and left out.
+prints where two such files differ, and ends with an error if they do. A BEFORE whose reports are
+flat (format version 1) is compared with the flattened AFTER, by ``tests.same_numbers_paths``.
+Times, memory and paths are of the occasion, and left out.
 """
 
 from __future__ import annotations
@@ -37,8 +37,16 @@ from lightning_hessian import (
     analyze,
 )
 from tests.helpers.processes import ddp_trainer, in_processes
+from tests.same_numbers_paths import flattened
 
-OF_THE_OCCASION = {"seconds", "overhead", "gradient_seconds", "ckpt_path", "graph_bytes"}
+OF_THE_OCCASION = {
+    "seconds",
+    "overhead",
+    "gradient_seconds",
+    "ckpt_path",
+    "graph_bytes",
+    "format_version",
+}
 Numbers = dict[str, Any]
 
 
@@ -475,12 +483,26 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for index, item in enumerate(value):
             yield from leaves(item, f"{path}[{index}]")
     else:
-        yield path, value
+        # what JSON has no number for
+        yield path, "nan" if value is None else value
+
+
+def as_before(before: Any, after: Any) -> Any:
+    """What was measured after, in the form of what was measured before."""
+    first = next(iter(before.values()))["reports"][0]
+    if "largest" in first or "differences" in first:
+        return after
+    flat = {}
+    for case, numbers in after.items():
+        reports = [exact(flattened(report)) for report in numbers["reports"]]
+        flat[case] = {**numbers, "reports": reports}
+    return flat
 
 
 def compare(before: Any, after: Any) -> tuple[int, list[str]]:
     """How many values there are, and a line for each that differs."""
     count, differing = 0, []
+    after = as_before(before, after)
     for case in before.keys() | after.keys():
         old, new = (dict(leaves(each.get(case, {}))) for each in (before, after))
         count += len(new)

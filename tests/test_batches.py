@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_hessian.data import FrozenBatches, fetch_batches
-from lightning_hessian.data.batches import TrainingData, plan_batches, weight_by
+from lightning_hessian.data import (
+    FrozenBatches,
+    TrainingData,
+    fetch_batches,
+    plan_batches,
+    weight_by,
+)
 from lightning_hessian.errors import RefusedError
 
 

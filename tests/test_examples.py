@@ -172,8 +172,8 @@ def test_gan_prints_a_spectrum_for_each_network(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("events.*"))
 
 
-def test_code_of_the_readme_runs() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf8")
+def test_code_of_the_parts_runs_without_a_trainer() -> None:
+    text = (ROOT / "docs" / "measured.md").read_text(encoding="utf8")
     parts = text.split("## The parts")[1]
     code = parts.split("```python\n")[1].split("```")[0]
     assert "tensor" in run("-c", code)

@@ -77,7 +77,8 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
         trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None
         progress = copy.deepcopy(trainer.fit_loop.state_dict())
         before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
-        self.callback.begin(trainer, pl_module)
+        # there is no training whose time could be shared
+        self.callback.begin(trainer, pl_module, has_limit=False)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
         shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self.is_enabled)
         try:

@@ -204,8 +204,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
         if self._session is not None:
             self._measured_at, self._session = self._session.measured_at, None
 
-    def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin a fit, without measuring."""
+    def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
+        """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
         others = (c for c in trainer.callbacks if c is not self)  # type: ignore[attr-defined]
         peers = [c._pace.budget for c in others if isinstance(c, MeasuringCallback)]
         self._session = Session(
@@ -217,8 +217,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             measured_epoch=self.reports[-1].epoch if self.reports else None,
         )
         self._resumed_at = None
-        is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self._pace.begin(self._session, trainer.global_step, peers=peers, is_trial=is_trial)
+        has_limit = has_limit and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self._pace.begin(self._session, trainer.global_step, peers=peers, has_limit=has_limit)
 
     def measure_again(self, trainer: Trainer, ckpt_path: str | None = None) -> None:
         """Measure the present weights, also if they were measured last or refused before."""

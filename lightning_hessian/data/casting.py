@@ -14,14 +14,8 @@ def cast_floats(batch: Any, dtype: torch.dtype) -> Any:
     """Convert the real floating-point tensors that can be reached from a batch.
 
     Not only those in dictionaries, lists and (named) tuples: also those in attributes and slots of
-    any object, such as a graph, a data class or a tokeniser's output.
-
-    Args:
-        batch: The containers and objects in it are changed in place.
-        dtype: To convert to.
-
-    Returns:
-        The batch; another object where it is itself a tensor or a tuple.
+    any object, such as a graph, a data class or a tokeniser's output. The batch's containers and
+    objects are changed in place; a tensor or a tuple itself is made anew.
     """
     held = StateSnapshot([batch])
     casts: dict[int, object] = {

@@ -13,14 +13,7 @@ from lightning_hessian.errors import RefusedError
 
 
 def leaves_of(batch: Any) -> Iterator[Any]:
-    """Whatever a batch's collections hold: tensors, numbers, texts, objects.
-
-    Args:
-        batch: Nested mappings, lists, tuples and dataclasses.
-
-    Yields:
-        Its leaves, in their order.
-    """
+    """Whatever a batch's collections hold: tensors, numbers, texts, objects."""
     if isinstance(batch, Mapping):
         children = list(batch.values())
     elif isinstance(batch, list | tuple):
@@ -35,17 +28,7 @@ def leaves_of(batch: Any) -> Iterator[Any]:
 
 
 def detached_copy(batch: Any) -> Any:
-    """Copy a batch to the CPU, whatever it consists of.
-
-    Args:
-        batch: Left unchanged.
-
-    Returns:
-        The same structure with tensors of its own.
-
-    Raises:
-        RefusedError: If a tensor of the batch depends on others through a graph.
-    """
+    """Copy a batch to the CPU, whatever it consists of."""
     # copies under the memo of `deepcopy`, which puts them wherever the batch holds the original
     memo: dict[int, Any] = {}
     for leaf in leaves_of(batch):

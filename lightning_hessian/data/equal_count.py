@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from lightning_hessian.data.batches import FrozenBatches
+from lightning_hessian.data.frozen import FrozenBatches
 from lightning_hessian.processes import Processes
 
 
@@ -15,13 +15,6 @@ def pad_to_equal_count(frozen: FrozenBatches, processes: Processes) -> FrozenBat
 
     A step may hold exchanges of its own (``all_gather``, synchronised statistics), in which the
     processes wait for each other: so all of them call it equally often.
-
-    Args:
-        frozen: This process's share, at least one batch.
-        processes: Each calls this at the same time.
-
-    Returns:
-        This process's batches, with the number of samples of all processes.
     """
     if processes.size == 1:
         return frozen

@@ -11,10 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader
 
-from lightning_hessian.data.batch_weights import BatchWeights
-from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
 from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
 from lightning_hessian.data.loaders import Loaders
+from lightning_hessian.data.weights import BatchWeights, WeightFunction
 from lightning_hessian.errors import RefusedError
 
 HOOK = "hessian_dataloader"
@@ -22,31 +22,13 @@ _END = object()
 
 
 def hook_owner(trainer: Trainer, module: LightningModule) -> object | None:
-    """Who defines the hook; a data module comes first, as with Lightning's own.
-
-    Args:
-        trainer: Running a fit.
-        module: Attached to it.
-
-    Returns:
-        The data module, the module, or None.
-    """
+    """Who defines the hook; a data module comes first, as with Lightning's own."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     return next((owner for owner in (datamodule, module) if hasattr(owner, HOOK)), None)
 
 
 def validation_source(trainer: Trainer) -> Callable[[], Any]:
-    """Where a fit gets its validation set from: a hook, or what ``fit`` was given.
-
-    Args:
-        trainer: Running a fit.
-
-    Returns:
-        A function that makes the loader; of several the first.
-
-    Raises:
-        RefusedError: If the fit has no validation set.
-    """
+    """Where a fit gets its validation set from: a hook, or what ``fit`` was given; the first."""
     source = trainer.fit_loop.epoch_loop.val_loop._data_source
     if source.instance is None or not source.is_defined():
         raise RefusedError(
@@ -72,20 +54,7 @@ def take_batches(
 
     Meant for a sandbox just reset, so that the same batches come each time. A ``DataLoader`` is
     iterated through a copy of its own: its persistent workers, if it has some, belong to whoever
-    else uses it.
-
-    Args:
-        loaders: Given by the user, not the ones that training draws from.
-        num_samples: At least so many; ``"all"`` until the loaders are exhausted.
-        weight_fn: Weight of a batch instead of its number of samples.
-        share: The rank of this process, and how many share the batches; one for which none is left
-            gets the last one, without weight.
-
-    Returns:
-        The batches of this process, at least one.
-
-    Raises:
-        RefusedError: If there is none, they cannot be iterated twice, or their weight is unknown.
+    else uses it. A process for which no batch is left gets the last one, without weight.
     """
     source = f"{loaders.name} ({_kind(loaders)})"
     weights = BatchWeights(weight_fn, _declared_batch_size(loaders), source)
@@ -95,10 +64,7 @@ def take_batches(
     while batch is not _END and (num_samples == "all" or weights.num_samples < num_samples):
         own = detached_copy(batch)
         batch = next(iterator, _END)
-        before = weights.num_samples
-        weight = weights.weigh(own, ends_epoch=batch is _END)
-        count = weights.num_samples - before
-        batches.append(FrozenBatch(own, weight, len(batches), count))
+        batches.append(weights.freeze(own, len(batches), ends_epoch=batch is _END))
     if not batches:
         raise RefusedError(
             f"{source} is empty, so there is no loss to measure. It must give at least one batch."
@@ -110,7 +76,7 @@ def take_batches(
         tuple(mine),
         sum(batch.num_samples for batch in mine if not batch.is_repeat),
         f"{extent} {len(batches):,} batches ({weights.num_samples:,} samples) of {source}, "
-        f"{weights.notes}",
+        f"{weights.origin}",
     )
 
 

@@ -10,15 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_hessian.data.batches import (
-    BatchPlan,
-    PlannedBatch,
-    TrainingData,
-    grouped,
-    plan_batches,
-    refuse_empty,
-    shuffled,
-)
+from lightning_hessian.data.plan import BatchPlan, plan_batches, plan_steps
 from lightning_hessian.data.training_data import is_indexable, training_data
 from lightning_hessian.errors import RefusedError
 
@@ -48,13 +40,7 @@ class Loaders:
     def of(cls, structure: Any, *, name: str, mode: str = DEFAULT_MODE) -> Loaders:
         """Take a loader, a collection of loaders, or a ``CombinedLoader`` apart.
 
-        Args:
-            structure: As a user gives it.
-            name: Of a data set, for the description.
-            mode: Of a plain collection.
-
-        Returns:
-            The loaders; a structure without any ``DataLoader`` is one iterable of batches.
+        A structure without any ``DataLoader`` is one iterable of batches.
         """
         if hasattr(structure, "iterables") and hasattr(structure, "flattened"):
             mode = getattr(structure, "_mode", mode)
@@ -68,14 +54,7 @@ class Loaders:
 
     @classmethod
     def of_training(cls, trainer: Trainer) -> Loaders:
-        """The loaders of a running fit.
-
-        Args:
-            trainer: With its training loaders set up.
-
-        Returns:
-            The loaders as Lightning changed them.
-        """
+        """The loaders of a running fit, as Lightning changed them."""
         structure = trainer.train_dataloader
         # the mode has no public name; without it, what Lightning gives to a plain collection
         combined = getattr(trainer.fit_loop, "_combined_loader", None)
@@ -89,14 +68,7 @@ class Loaders:
         return self.mode != "sequential" and all(map(is_indexable, self.leaves))
 
     def draw_on(self, other: Loaders) -> bool:
-        """Whether iterating these would advance the others.
-
-        Args:
-            other: In use.
-
-        Returns:
-            True if they share a loader, or the data set of a stream.
-        """
+        """Whether these share a loader, or the data set of a stream, with others in use."""
         return any(
             mine is theirs or (_stream(mine) is not None and _stream(mine) is _stream(theirs))
             for mine in self.leaves
@@ -115,23 +87,8 @@ class Loaders:
     ) -> BatchPlan:
         """Decide which samples are in which frozen batch.
 
-        Of one loader, samples are drawn. Of several, steps are drawn from a simulated epoch, so
-        that each frozen batch combines what one step of training would combine: loaders that keep
-        their order stay aligned, the others are shuffled each for itself. All steps count alike in
-        training; here a step weighs as many samples as it takes from the loader that sets the
-        length of the epoch, as a single loader's batch does.
-
-        Args:
-            num_samples: At least so many, of the loader that sets the length of the epoch.
-            batch_size: Samples per batch; the loader's when None.
-            seed: Of the choice.
-
-        Returns:
-            The plan.
-
-        Raises:
-            RefusedError: If a data set is empty, a batch size unknown, or ``batch_size`` given for
-                several loaders.
+        Of one loader, samples are drawn; of several, steps. ``num_samples`` at least, of the loader
+        that sets the length of the epoch; ``batch_size`` only for a single loader.
         """
         if batch_size is not None and len(self.leaves) > 1:
             raise RefusedError(
@@ -143,13 +100,11 @@ class Loaders:
             for leaf in self.leaves
         )
         if len(data) > 1:
-            return _plan_steps(data, self, num_samples, seed)
+            return plan_steps(
+                data, num_samples=num_samples, mode=self.mode, seed=seed, build=self._build
+            )
         return plan_batches(
-            data[0],
-            num_samples=num_samples,
-            batch_size=batch_size,
-            seed=seed,
-            build=self._build,
+            data[0], num_samples=num_samples, batch_size=batch_size, seed=seed, build=self._build
         )
 
     def _build(self, batches: list[Any]) -> Any:
@@ -164,51 +119,3 @@ class Loaders:
 def _stream(loader: object) -> object:
     dataset = getattr(loader, "dataset", None)
     return dataset if isinstance(dataset, IterableDataset) else None
-
-
-def _plan_steps(
-    data: tuple[TrainingData, ...], loaders: Loaders, num_samples: int | Literal["all"], seed: int
-) -> BatchPlan:
-    for each in data:
-        refuse_empty(each)
-    orders = [
-        each.indices if each.is_ordered else shuffled(each.indices, seed + leaf)
-        for leaf, each in enumerate(data)
-    ]
-    groups = [grouped(order, each.batch_size) for order, each in zip(orders, data, strict=True)]
-    sign = -1 if loaders.mode == "min_size" else 1
-    pace = max(range(len(data)), key=lambda k: (sign * data[k].num_batches, len(data[k].indices)))
-    chosen: list[PlannedBatch] = []
-    total, length = 0, data[pace].num_batches
-    for step in shuffled(range(length), seed):
-        parts = tuple(
-            _group_at(step, each, data[leaf].num_batches, loaders.mode)
-            for leaf, each in enumerate(groups)
-        )
-        weight = len(parts[pace] or ())
-        chosen.append(PlannedBatch(len(chosen), parts, weight))
-        total += weight
-        if num_samples != "all" and total >= num_samples:
-            break
-    names = " and ".join(each.description for each in data)
-    share = "all" if len(chosen) == length else f"{len(chosen):,} of"
-    return BatchPlan(
-        data=data,
-        batches=tuple(chosen),
-        build=loaders._build,
-        description=(
-            f"{share} {length:,} steps of an epoch over {len(data)} loaders ({loaders.mode}) "
-            f"of {names}, weighted by their {total:,} samples of the one that sets its length "
-            f"({data[pace].description})"
-        ),
-        population=total if len(chosen) == length else None,
-    )
-
-
-def _group_at(
-    step: int, groups: list[tuple[int, ...]], num_batches: int, mode: str
-) -> tuple[int, ...] | None:
-    """A loader's part of a step: the next group, cycling, or None when it is exhausted."""
-    if mode == "max_size" and step >= num_batches:
-        return None
-    return groups[step % num_batches % len(groups)]

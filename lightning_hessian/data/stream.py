@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
-from lightning_hessian.data.batch_weights import BatchWeights
-from lightning_hessian.data.batches import FrozenBatch, FrozenBatches, WeightFunction
 from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
+from lightning_hessian.data.weights import BatchWeights, WeightFunction
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.sandbox import global_generator_state
 
@@ -23,17 +23,8 @@ class StreamedSample:
     """Copies the first batches that training sees in a fit, until there are enough samples.
 
     They went through the transfer hooks already. Nothing of the run changes: they are copied before
-    any hook of the module sees them, and what fails is kept for the measurement to report.
-
-    Args:
-        trainer: Running the fit.
-        description: Of the training stream.
-        num_samples: At least so many; ``"all"`` for those of one epoch.
-        weight_fn: Weight of a batch instead of its number of samples.
-        batch_size: That the loader declares, if it does.
-        share: The rank of this process, and how many capture batches of their own: each captures
-            its part of the samples.
-        refusal: Why no batch can be captured, if it is known from the start.
+    any hook of the module sees them, and what fails is kept for the measurement to report. Of
+    several processes each captures its part of the samples.
     """
 
     def __init__(
@@ -70,25 +61,20 @@ class StreamedSample:
         return self._error is not None or (self._is_closed and bool(self._batches))
 
     def add(self, batch: Any) -> None:
-        """Copy a batch, if it is still wanted.
-
-        Args:
-            batch: As it goes into the training step.
-        """
+        """Copy a batch as it goes into the training step, if it is still wanted."""
         if self._is_closed or self._error is not None:
             return
         put_back = global_generator_state()  # the batch's objects copy themselves as they like
         try:
             own = detached_copy(batch)
             is_last = self._trainer.is_last_batch
-            before = self._weights.num_samples
-            weight = self._weights.weigh(own, ends_epoch=is_last)
             index = self._rank + self._num_processes * len(self._batches)
-            count = self._weights.num_samples - before
-            self._batches.append(FrozenBatch(own, weight, index, count))
+            self._batches.append(self._weights.freeze(own, index, ends_epoch=is_last))
             self._steps.append(self._trainer.global_step)
-            wanted = self._num_samples
-            self._is_closed = is_last if wanted == "all" else self._weights.num_samples >= wanted
+            required = self._num_samples
+            self._is_closed = (
+                is_last if required == "all" else self._weights.num_samples >= required
+            )
         except Exception as error:
             self._error = error
         finally:
@@ -98,16 +84,8 @@ class StreamedSample:
         """Make do with what there is: the fit ends."""
         self._is_closed = True
 
-    def frozen(self) -> FrozenBatches:
-        """The captured sample. After an error that may pass, capturing begins anew.
-
-        Returns:
-            The batches.
-
-        Raises:
-            RefusedError: If none was captured.
-            Exception: Whatever went wrong in copying or weighing a batch.
-        """
+    def take(self) -> FrozenBatches:
+        """The captured sample. After an error that may pass, capturing begins anew."""
         if (error := self._error) is not None:
             if not isinstance(error, RefusedError):
                 self._begin()
@@ -118,8 +96,9 @@ class StreamedSample:
                 f"yet. {WAY_OUT}"
             )
         count = self._weights.num_samples
-        wanted = self._num_samples
-        lack = "" if wanted == "all" or count >= wanted else f" of the {wanted:,} wanted"
+        required = self._num_samples
+        is_enough = required == "all" or count >= required
+        lack = "" if is_enough else f" of the {required:,} wanted"
         each = "" if self._num_processes == 1 else f", on each of {self._num_processes} processes"
         anew = "; captured anew after a resume" if self._trainer.ckpt_path else ""
         return FrozenBatches(
@@ -127,6 +106,6 @@ class StreamedSample:
             count,
             f"the first {len(self._batches):,} batches ({count:,} samples{lack}) of "
             f"{self.description} in this fit, captured as training saw them at steps "
-            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.notes}{each}{anew}",
+            f"{self._steps[0]} to {self._steps[-1]}, {self._weights.origin}{each}{anew}",
             are_transferred=True,
         )

@@ -19,7 +19,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from lightning_hessian.data.batches import TrainingData
+from lightning_hessian.data.plan import TrainingData
 from lightning_hessian.errors import RefusedError
 
 _UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSampler)
@@ -28,12 +28,8 @@ _UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSa
 def is_indexable(loader: object) -> bool:
     """Whether a loader's batches are collated samples of a data set with a length and an index.
 
-    Args:
-        loader: Any iterable of batches.
-
-    Returns:
-        False also for a loader without automatic batching, whose data set yields batches, and for
-        a subclass with an iteration of its own, which may do anything to a batch.
+    Not so without automatic batching, where the data set yields batches, and for a subclass with an
+    iteration of its own, which may do anything to a batch.
     """
     return (
         isinstance(loader, DataLoader)
@@ -46,14 +42,7 @@ def is_indexable(loader: object) -> bool:
 
 
 def draws_uniformly(loader: DataLoader[Any]) -> bool:
-    """Whether a loader's samplers are known to take every position alike.
-
-    Args:
-        loader: Indexable.
-
-    Returns:
-        False for a sampler of the user's own, or one with weights.
-    """
+    """Whether an indexable loader's samplers are known to take every position alike."""
     return _other_sampler(loader, _undistributed(loader.sampler)[0]) is None
 
 
@@ -70,20 +59,7 @@ def training_data(
     epoch, and draw from its generator. The ``indices`` of a subset sampler are respected; under a
     sequential sampler only the samples count that ``max_batches`` reach. Any other sampler is
     taken to draw from the whole data set, where each sample counts alike; the description says so.
-    A sampler that Lightning has distributed over processes
-    counts as the one of a single process.
-
-    Args:
-        loader: Indexable.
-        name: Of its data set, for the description.
-        batch_size: Samples per frozen batch; the loader's when None.
-        max_batches: Batches of an epoch in one process.
-
-    Returns:
-        The training data.
-
-    Raises:
-        RefusedError: If the batch size is unknown.
+    A sampler that Lightning has distributed over processes counts as the one of a single process.
     """
     dataset: Any = loader.dataset
     step_size = getattr(loader.batch_sampler, "batch_size", None)

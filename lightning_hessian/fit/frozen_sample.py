@@ -132,7 +132,7 @@ class FrozenSample:
         if self._error is not None:
             raise self._error
         if self._capture is not None:
-            return self._capture.frozen()
+            return self._capture.take()
         loaders = self._given or self._training
         if self._hook_owner is not None:
             hook: Any = self._hook_owner

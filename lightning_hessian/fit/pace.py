@@ -127,12 +127,15 @@ class Pace:
         global_step: int,
         *,
         peers: Sequence[OverheadBudget] = (),
-        is_trial: bool = False,
+        has_limit: bool = True,
     ) -> None:
-        """A fit begins; ``peers`` are the accounts of the other callbacks in it."""
+        """A fit begins; ``peers`` are the accounts of the other callbacks in it.
+
+        Without a limit, as in a trial run and in the analysis of checkpoints, nothing is left out.
+        """
         self.budget.begin(peers)
         self._situation = situation
-        self._is_limited = self.budget.max_overhead is not None and not is_trial
+        self._is_limited = self.budget.max_overhead is not None and has_limit
         self._has_looked, self._gradient_seconds = False, None
         self._latest_step = global_step
 
@@ -183,16 +186,23 @@ class Pace:
             return "no fit is running"
         if not self._is_due(event):
             return "nothing is due"
-        self._spent_before = self.budget.spent
         hindrance = situation.hindrance(event)
         if hindrance is not None:
             return hindrance
-        if event.moment in SPACED:
+        self._spent_before = self.budget.spent
+        is_spaced = event.moment in SPACED
+        if is_spaced:
             self.budget.count_due(event.global_step)
+        is_limited = is_spaced and self._is_limited
+        is_first = not self._has_looked
+        too_dear = f"it would take more than `max_overhead={self.budget.max_overhead}`"
+        # asked before all weights are read, which takes its time at every step that is due
+        if is_limited and not is_first and not self._is_affordable(situation):
+            return too_dear
         if not situation.is_new(event):
             return "these weights were measured last"
-        if event.moment in SPACED and self._is_limited and not self._is_affordable(situation):
-            return f"it would take more than `max_overhead={self.budget.max_overhead:g}`"
+        if is_limited and is_first and not self._is_worth_the_first(situation):
+            return too_dear
         return None
 
     def _is_due(self, event: Event) -> bool:
@@ -205,16 +215,17 @@ class Pace:
         has_moved = event.global_step != before
         return has_moved and self.schedule.is_due_after_step(event.global_step)
 
+    def _is_worth_the_first(self, situation: Situation) -> bool:
+        """Look at the samples, and foresee what is not known from earlier measurements."""
+        situation.look()
+        self._has_looked = True
+        is_start = self.budget.num_batches == 0
+        if is_start and situation.first_says(self._can_pay_for_both_ends(situation)):
+            return True
+        self._gradient_seconds = situation.time_gradient(lambda: self.budget.spent)
+        return not is_start and self._is_affordable(situation)
+
     def _is_affordable(self, situation: Situation) -> bool:
-        if not self._has_looked:
-            situation.look()
-            self._has_looked = True
-            is_start = self.budget.num_batches == 0
-            if is_start and situation.first_says(self._can_pay_for_both_ends(situation)):
-                return True
-            self._gradient_seconds = situation.time_gradient(lambda: self.budget.spent)
-            if is_start:
-                return False
         return situation.first_says(self.budget.allows(lambda: self._foreseen_seconds(situation)))
 
     def _can_pay_for_both_ends(self, situation: Situation) -> bool:

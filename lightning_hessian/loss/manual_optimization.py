@@ -17,7 +17,7 @@ from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss.training_step import TrainingStep
 from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
-from lightning_hessian.sandbox import Sandbox
+from lightning_hessian.sandbox import Sandbox, replaced_attributes
 
 _TO_SAY_WHICH = (
     "Define `hessian_loss(self, batch, batch_idx)`, returning the loss to measure, or name another "
@@ -214,37 +214,22 @@ def _nothing_moves(
     wrapped: Any = module.optimizers()
     with ExitStack() as stack:
 
-        def shadow(owner: object, name: str, value: object) -> None:
-            stack.enter_context(_shadowed(owner, name, value))
+        def shadow(owner: object, **values: object) -> None:
+            stack.enter_context(replaced_attributes(owner, **values))
 
-        shadow(trainer.strategy, "backward", recorder.backward)
-        shadow(trainer.precision_plugin, "clip_gradients", _do_nothing)
-        shadow(torch.autograd, "backward", _refuse_backward)
+        shadow(trainer.strategy, backward=recorder.backward)
+        shadow(trainer.precision_plugin, clip_gradients=_do_nothing)
+        shadow(torch.autograd, backward=_refuse_backward)
         for each in wrapped if isinstance(wrapped, list) else [wrapped]:
-            shadow(each, "step", partial(recorder.step, each))
+            shadow(each, step=partial(recorder.step, each))
         for optimizer in trainer.optimizers:
-            shadow(optimizer, "step", partial(recorder.step, optimizer))
             # reading it for a parameter that never stepped would make an entry
             entries = {key: dict(entry) for key, entry in optimizer.state.items()}
-            shadow(optimizer, "state", defaultdict(dict, entries))
+            step = partial(recorder.step, optimizer)
+            shadow(optimizer, step=step, state=defaultdict(dict, entries))
         for config in trainer.lr_scheduler_configs:
-            shadow(config.scheduler, "step", _do_nothing)
+            shadow(config.scheduler, step=_do_nothing)
         yield
-
-
-@contextmanager
-def _shadowed(owner: object, name: str, value: object) -> Iterator[None]:
-    """Put a value in the place of an attribute; what the owner itself did not have, goes again."""
-    own = vars(owner)
-    has_own, before = name in own, own.get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if has_own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

@@ -100,7 +100,7 @@ class TrainingLoss:
 
     def compare_state(self) -> bool:
         """Look at all state: True where the last evaluation has left it as it was."""
-        return self._sandbox.is_unchanged
+        return self._sandbox.is_unchanged()
 
     def evaluate(self, batch: FrozenBatch, *, seed: int | None = None) -> Tensor | None:
         """Loss of any batch with its graph, from the state on entering the sandbox.

@@ -9,14 +9,7 @@ from lightning_hessian.sandbox.shards import local_part
 
 
 def sum_of_bits(tensor: Tensor) -> int:
-    """A sum of a tensor's bits, to tell two states of it apart.
-
-    Args:
-        tensor: Dense.
-
-    Returns:
-        The sum of its elements read as whole numbers; of this process's part where it is sharded.
-    """
+    """A sum of the bits, read as whole numbers, of a dense tensor or this process's part of one."""
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     held = local_part(tensor.detach())
     real = torch.view_as_real(held) if held.is_complex() else held

@@ -15,14 +15,8 @@ def share_state(sandbox: Sandbox, processes: Processes) -> None:
     """Give the module the first process's parameters and buffers, until the sandbox is left.
 
     Running statistics differ between data-parallel processes, and weights do under local SGD. A
-    checkpoint holds those of the first process, and so does the loss that is measured.
-
-    Args:
-        sandbox: Entered.
-        processes: Each calls this at the same time.
-
-    Raises:
-        RefusedError: If the processes' modules have other tensors than the first one's.
+    checkpoint holds those of the first process, and so does the loss that is measured. All
+    processes call this at the same time.
     """
     if processes.size == 1:
         return
@@ -57,10 +51,10 @@ def _differences(
     first: dict[str, tuple[torch.Size, torch.dtype, int]],
 ) -> list[bool]:
     kinds = {name: signature[:2] for name, signature in own.items()}
-    wanted = {name: signature[:2] for name, signature in first.items()}
-    if kinds != wanted:
+    expected = {name: signature[:2] for name, signature in first.items()}
+    if kinds != expected:
         other = sorted(
-            name for name in kinds.keys() | wanted.keys() if kinds.get(name) != wanted.get(name)
+            name for name in kinds.keys() | expected.keys() if kinds.get(name) != expected.get(name)
         )
         raise RefusedError(
             "parameters and buffers must have the same names, shapes and types on all processes, "

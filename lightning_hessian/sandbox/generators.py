@@ -12,14 +12,7 @@ import torch
 
 
 def generator_state(thing: object) -> Callable[[], object] | None:
-    """A function that puts a generator back into its present state.
-
-    Args:
-        thing: Perhaps a generator.
-
-    Returns:
-        None for what is no generator, or one that has no state (``random.SystemRandom``).
-    """
+    """A function that puts a generator back into its present state; None for what has none."""
     if isinstance(thing, torch.Generator):
         return partial(thing.set_state, thing.get_state())
     if isinstance(thing, np.random.Generator):
@@ -34,12 +27,7 @@ def generator_state(thing: object) -> Callable[[], object] | None:
 
 
 def seed_generator(generator: Any, seed: int) -> None:
-    """Seed a torch, numpy or Python generator in place.
-
-    Args:
-        generator: One that :func:`generator_state` knows.
-        seed: Below ``2**32``.
-    """
+    """Seed a generator that :func:`generator_state` knows in place, below ``2**32``."""
     if isinstance(generator, torch.Generator):
         generator.manual_seed(seed)
     elif isinstance(generator, np.random.Generator | np.random.BitGenerator):
@@ -50,11 +38,7 @@ def seed_generator(generator: Any, seed: int) -> None:
 
 
 def global_generator_state() -> Callable[[], None]:
-    """A function that puts torch's, numpy's and Python's global generators back as they are now.
-
-    Returns:
-        The function.
-    """
+    """A function that puts torch's, numpy's and Python's global generators back as they are now."""
     torch_state = torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     numpy_state = np.random.get_state()  # noqa: NPY002 - the user's legacy generator
@@ -71,11 +55,7 @@ def global_generator_state() -> Callable[[], None]:
 
 
 def seed_global_generators(seed: int) -> None:
-    """Seed torch's, numpy's and Python's global generators.
-
-    Args:
-        seed: Below ``2**32``.
-    """
+    """Seed torch's, numpy's and Python's global generators."""
     # not `torch.manual_seed`: where CUDA is not initialised, it would leave a seed behind for it
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lightning_hessian.sandbox.patching import replaced_attributes
 
 _MKLDNN_PARTS = ("matmul", "conv", "rnn")
 FAST = "bf16"
@@ -29,14 +30,6 @@ def exact_derivatives(
     - float32 matrix products at their highest precision, or by the faster kernels where these lose
       nothing; no autocast, no anomaly detection;
     - cuDNN without benchmarking, and off for modules with a recurrent layer.
-
-    Args:
-        module: Searched for recurrent and compiled parts.
-        dtype: Default floating-point type inside.
-        fast_float32: Multiply float32 matrices by :func:`fast_float32_is_exact` kernels.
-
-    Yields:
-        Nothing; every switch is put back at the end.
     """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -44,7 +37,9 @@ def exact_derivatives(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         for device_type in {"cpu", *(p.device.type for p in module.parameters())} - {"meta"}:
             stack.enter_context(torch.autocast(device_type, enabled=False))
-        stack.enter_context(_written_out_weight_norm())
+        # the hook-based `torch.nn.utils.weight_norm` bound the function's name at import
+        for owner in (torch, sys.modules["torch.nn.utils.weight_norm"]):
+            stack.enter_context(replaced_attributes(owner, _weight_norm=weight_norm))
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         _set_dtype(stack, dtype)
         _set_float32_precision(stack, "ieee")
@@ -64,13 +59,8 @@ def fast_float32_is_exact(device: torch.device) -> bool:
     """Whether the faster float32 matrix products of this machine are as exact as the others.
 
     The switch allows roundings to bfloat16 (CPU) or TF32 (GPU); whether they happen depends on the
-    processor. Known for each device after three small products.
-
-    Args:
-        device: Where to multiply.
-
-    Returns:
-        True if products of random matrices are off by no more than twice what they are otherwise.
+    processor. They do where products of random matrices are off by more than twice what they are
+    otherwise. Known for each device after three small products.
     """
     key = str(device)
     if key not in _EXACT:
@@ -124,26 +114,8 @@ def _may_hold_compiled_code() -> bool:
     return "torch._dynamo" in sys.modules
 
 
-@contextmanager
-def _written_out_weight_norm() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(torch, "_weight_norm", weight_norm))
-        # the hook-based `torch.nn.utils.weight_norm` bound the function's name at import
-        legacy = sys.modules["torch.nn.utils.weight_norm"]
-        stack.enter_context(patch.object(legacy, "_weight_norm", weight_norm))
-        yield
-
-
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """``v * g / ||v||`` in elementary operations, the norm over all dimensions but ``dim``.
-
-    Args:
-        v: Direction.
-        g: Magnitude, with ones in all dimensions but ``dim``.
-        dim: The dimension kept; -1 takes the norm over everything.
-
-    Returns:
-        The weight, shaped as ``v``.
+    """``v * g / ||v||`` in elementary operations, the norm over all but ``dim`` (-1: over all).
 
     References:
         T. Salimans, D. P. Kingma (2016), "Weight normalization", eq. (2).

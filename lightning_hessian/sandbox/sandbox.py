@@ -38,9 +38,9 @@ class Sandbox:
             entering when None.
         trainer: The Trainer that runs the module, if there is one.
         foreign: Further objects whose state a step or a fetch may change, such as the data set.
-        fast_float32: Multiply float32 matrices by the faster kernels.
         copies: Compute with copies of the module's floating-point tensors even where their type is
             ``dtype`` already, so that ``backward()`` reaches no parameter of the user's.
+        fast_float32: Multiply float32 matrices by the faster kernels.
     """
 
     def __init__(
@@ -105,9 +105,6 @@ class Sandbox:
         """Return to the state just after entering, with all generators seeded for ``index``.
 
         Called before each evaluation, so that twice the same batch gives twice the same loss.
-
-        Args:
-            index: Of the batch or sample.
         """
         self._state.restore()
         for parameter in self._parameters:
@@ -115,51 +112,34 @@ class Sandbox:
                 parameter._backward_hooks = None
         self.reseed(index)
 
-    @property
     def is_unchanged(self) -> bool:
         """Whether the last evaluation has left the state as :meth:`reset` had put it."""
         return self._state.is_unchanged()
 
     def reseed(self, index: int) -> None:
-        """Seed the global generators, and those that the module and its data own, for ``index``.
-
-        Args:
-            index: Of the batch or sample.
-        """
+        """Seed the global generators, and those that the module and its data own, for ``index``."""
         seed = (self._seed * 1_000_003 + index) % 2**32
         seed_global_generators(seed)
         self._state.reseed(seed)
 
     @contextmanager
     def displaced(self, tensors: Sequence[Tensor], deltas: Sequence[Tensor]) -> Iterator[None]:
-        """Move some tensors away from their values, for all evaluations inside.
-
-        Args:
-            tensors: Of the module.
-            deltas: What to add to each.
-
-        Yields:
-            Nothing; the tensors' bits are put back at the end.
-        """
-        records = self._state.tensors
-        before = {id(t): records[id(t)] for t in tensors}
+        """Move some tensors away from their values, for all evaluations inside."""
+        saved = self._state.tensors
+        before = {id(t): saved[id(t)] for t in tensors}
         try:
             for tensor, delta in zip(tensors, deltas, strict=True):
-                records[id(tensor)] = before[id(tensor)].moved(delta)
+                saved[id(tensor)] = before[id(tensor)].moved(delta)
             yield
         finally:
-            records.update(before)
+            saved.update(before)
             self._state.restore_tensors()
 
     def hold(self, bits: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Give tensors of the module other bits, until the sandbox is left.
-
-        Args:
-            bits: Each tensor with its new bits, on any device.
-        """
-        records = self._state.tensors
+        """Give tensors of the module other bits, from any device, until the sandbox is left."""
+        saved = self._state.tensors
         for tensor, other in bits:
-            records[id(tensor)] = records[id(tensor)].holding(other.to(tensor.device, copy=True))
+            saved[id(tensor)] = saved[id(tensor)].holding(other.to(tensor.device, copy=True))
         self._state.restore_tensors()
 
     @property
@@ -181,12 +161,6 @@ class Sandbox:
         synchronises. A tensor that still holds the graph of an earlier step is a constant to this
         one; the graph stays the user's, to be run or freed by them. Sharded parameters are
         gathered, for which all processes come here.
-
-        Args:
-            before: Of the state on entering.
-
-        Returns:
-            By the identity of what they stand in for.
         """
         copies: dict[int, Tensor] = {}
         types: set[torch.dtype] = set()
@@ -231,9 +205,9 @@ def _preserve_versions(stack: ExitStack, snapshot: StateSnapshot) -> None:
 
     The bits are put back; so a graph that the user keeps across steps is as valid as before.
     """
-    for record in snapshot.tensors.values():
-        if not record.tensor.is_inference():
-            stack.enter_context(_unsafe_preserve_version_counter(record.tensor))
+    for saved in snapshot.tensors.values():
+        if not saved.tensor.is_inference():
+            stack.enter_context(_unsafe_preserve_version_counter(saved.tensor))
 
 
 def _set_gradient_hooks_aside(stack: ExitStack, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""One record for each kind of thing that user code changes: what it was, and how to put it back."""
+"""What user code changes, one class a kind of thing: what it was, and how to put it back."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ from torch import Tensor
 _ABSENT = object()
 
 
-class TensorRecord:
-    """One tensor: its storage, a copy of its bits, its flags and its gradient.
-
-    Args:
-        tensor: Dense; no two of its elements at the same place.
-    """
+class SavedTensor:
+    """One dense tensor: its storage, a copy of its bits, its flags and its gradient."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -29,29 +25,15 @@ class TensorRecord:
         self.requires_grad = tensor.requires_grad
         self.grad = tensor.grad if tensor.is_leaf else None
 
-    def moved(self, delta: Tensor) -> TensorRecord:
-        """The same record with ``delta`` added to the bits that it puts back.
-
-        Args:
-            delta: Of the tensor's shape.
-
-        Returns:
-            A record of the same tensor.
-        """
+    def moved(self, delta: Tensor) -> SavedTensor:
+        """The same with ``delta`` added to the bits that it puts back."""
         return self.holding(self.copy + delta)
 
-    def holding(self, bits: Tensor) -> TensorRecord:
-        """The same record with other bits to put back.
-
-        Args:
-            bits: Of the tensor's shape and type, on its device.
-
-        Returns:
-            A record of the same tensor.
-        """
-        record = TensorRecord.__new__(TensorRecord)
-        record.__dict__.update(self.__dict__, copy=bits)
-        return record
+    def holding(self, bits: Tensor) -> SavedTensor:
+        """The same with other bits to put back."""
+        other = SavedTensor.__new__(SavedTensor)
+        other.__dict__.update(self.__dict__, copy=bits)
+        return other
 
     def put_back_handles(self) -> None:
         """Undo ``t.data = other``, ``t.grad = other``, ``t.requires_grad_()`` and a graph on it."""
@@ -91,14 +73,11 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     )
 
 
-class ContainerRecord:
+class SavedContainer:
     """One dict, list, set or deque: its elements by identity, in their order.
 
     Methods of the base types are called on purpose: ``Counter.update`` adds instead of setting, and
     a user's ``__setitem__`` may do anything.
-
-    Args:
-        container: To be held.
     """
 
     def __init__(self, container: Any) -> None:
@@ -133,11 +112,7 @@ class ContainerRecord:
             (container.update if isinstance(container, set) else container.extend)(values)
 
     def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put other objects in the place of elements, also of those inside tuples; sets stay.
-
-        Args:
-            replacements: By the identity of what they stand in for.
-        """
+        """Put other objects in the place of elements, also of those inside tuples; sets stay."""
         if isinstance(self.container, set):
             return
         for key, value in zip(self.keys or range(len(self.values)), self.values, strict=True):
@@ -150,12 +125,8 @@ class ContainerRecord:
         return list(self._kind.values(container) if isinstance(container, dict) else container)
 
 
-class SlotsRecord:
-    """The attributes of one object that live in ``__slots__``.
-
-    Args:
-        thing: The object.
-    """
+class SavedSlots:
+    """The attributes of one object that live in ``__slots__``."""
 
     def __init__(self, thing: object) -> None:
         self._thing = thing
@@ -183,11 +154,7 @@ class SlotsRecord:
                 slot.__set__(self._thing, value)
 
     def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put other objects in the place of attributes.
-
-        Args:
-            replacements: By the identity of what they stand in for.
-        """
+        """Put other objects in the place of attributes."""
         for slot, value in zip(self._slots, self.values, strict=True):
             other = replaced(value, replacements)
             if other is not value:
@@ -209,12 +176,8 @@ def _is_set(slot: MemberDescriptorType, thing: object) -> bool:
     return True
 
 
-class CellRecord:
-    """A variable of a closure, as of a hook that counts by ``nonlocal``.
-
-    Args:
-        cell: Not empty.
-    """
+class SavedCell:
+    """A variable of a closure, as of a hook that counts by ``nonlocal``."""
 
     def __init__(self, cell: CellType) -> None:
         self._cell = cell
@@ -229,23 +192,12 @@ class CellRecord:
         self._cell.cell_contents = self.values[0]
 
     def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put another object in the variable.
-
-        Args:
-            replacements: By the identity of what they stand in for.
-        """
+        """Put another object in the variable."""
         self._cell.cell_contents = replaced(self.values[0], replacements)
 
 
 def is_assigned(cell: CellType) -> bool:
-    """Whether a variable of a closure has a content.
-
-    Args:
-        cell: Of a function's ``__closure__``.
-
-    Returns:
-        False before the first assignment.
-    """
+    """Whether a variable of a closure has a content, as none has before its first assignment."""
     try:
         cell.cell_contents  # noqa: B018 - reading it is the question
     except ValueError:
@@ -253,19 +205,11 @@ def is_assigned(cell: CellType) -> bool:
     return True
 
 
-HolderRecord = ContainerRecord | SlotsRecord | CellRecord
+SavedHolder = SavedContainer | SavedSlots | SavedCell
 
 
 def replaced(value: Any, replacements: Mapping[int, object]) -> Any:
-    """What stands in for a value; a tuple is made anew if something in it is replaced.
-
-    Args:
-        value: Of a container or attribute.
-        replacements: By the identity of what they stand in for.
-
-    Returns:
-        The replacement, or the value itself.
-    """
+    """What stands in for a value; a tuple is made anew if something in it is replaced."""
     if id(value) in replacements:
         return replacements[id(value)]
     if not isinstance(value, tuple):
@@ -276,11 +220,7 @@ def replaced(value: Any, replacements: Mapping[int, object]) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
 
 
-def put_back_all(holders: Iterable[HolderRecord]) -> None:
-    """Put back all containers, attributes and variables.
-
-    Args:
-        holders: Their records.
-    """
+def put_back_all(holders: Iterable[SavedHolder]) -> None:
+    """Put back all containers, attributes and variables."""
     for holder in holders:
         holder.put_back()

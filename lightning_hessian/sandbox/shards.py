@@ -13,25 +13,14 @@ _FSDP = "torch.distributed.fsdp."
 def is_sharded(thing: object) -> bool:
     """Whether something is a distributed tensor, of which this process holds a part.
 
-    Args:
-        thing: Anything.
-
-    Returns:
-        False also where distributed tensors were never imported, which takes its time.
+    Not so where distributed tensors were never imported; importing them takes its time.
     """
     module: Any = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(thing, module.DTensor)
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process holds, its storage shared.
-
-    Args:
-        tensor: Distributed or not.
-
-    Returns:
-        An ordinary tensor; the given one if it is not distributed.
-    """
+    """The part of a tensor that this process holds, its storage shared."""
     if not is_sharded(tensor):
         return tensor
     part: Tensor = tensor._local_tensor  # type: ignore[attr-defined]
@@ -39,14 +28,7 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a tensor from the processes that hold its parts, each of which calls this.
-
-    Args:
-        tensor: Distributed or not.
-
-    Returns:
-        An ordinary tensor without a graph.
-    """
+    """Gather a tensor, without its graph, from the processes that hold its parts: all call this."""
     detached = tensor.detach()
     return detached.full_tensor() if is_sharded(detached) else detached  # type: ignore[attr-defined]
 
@@ -55,9 +37,6 @@ def set_sharding_aside(module: nn.Module) -> None:
     """Take off the forward hooks by which FSDP2 gathers parameters, before and after each module.
 
     With whole parameters they have nothing to do; the caller puts them back.
-
-    Args:
-        module: Of the user's, its parameters whole.
     """
     for part in module.modules():
         for hooks in (part._forward_pre_hooks, part._forward_hooks):

@@ -23,9 +23,6 @@ def silence_trainer(trainer: Trainer) -> None:
     """Make the trainer say that it trains, to loggers that are dummies.
 
     Its own attributes are to be put back by the caller.
-
-    Args:
-        trainer: Running a fit.
     """
     trainer.state.stage = RunningStage.TRAINING
     trainer.loggers = [DummyLogger() for _ in trainer.loggers]
@@ -37,9 +34,6 @@ def mute_logging(module: nn.Module) -> None:
 
     Each is also told that its ``training_step`` is running, as the loop does. The shadows are
     attributes of the instances, to be put back by the caller.
-
-    Args:
-        module: Of the user's.
     """
     for part in module.modules():
         if hasattr(part, "training_step") and hasattr(part, "log_dict"):
@@ -51,13 +45,8 @@ def stand_ins(things: Iterable[object]) -> dict[int, object]:
     """Find what would write to the user's files, or run out, and what to put in its place.
 
     A logger, a TensorBoard writer or a handed-on ``self.log`` gets a dummy. An iterator or an open
-    file, whose position cannot be put back, gets an object that refuses to be used.
-
-    Args:
-        things: All that a module holds.
-
-    Returns:
-        By the identity of what they stand in for.
+    file, whose position cannot be put back, gets an object that refuses to be used. By the identity
+    of what they stand in for.
     """
     found: dict[int, object] = {}
     for thing in things:

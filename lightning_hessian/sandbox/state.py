@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_hessian.sandbox.generators import generator_state, seed_generator
 from lightning_hessian.sandbox.saved_objects import (
-    CellRecord,
-    ContainerRecord,
-    HolderRecord,
-    SlotsRecord,
-    TensorRecord,
+    SavedCell,
+    SavedContainer,
+    SavedHolder,
+    SavedSlots,
+    SavedTensor,
     is_assigned,
     put_back_all,
 )
@@ -67,9 +67,9 @@ class StateSnapshot:
         base: StateSnapshot | None = None,
     ) -> None:
         self._base = base
-        self.tensors: dict[int, TensorRecord] = {}
-        self.holders: dict[int, HolderRecord] = {
-            id(entries): ContainerRecord(entries) for entries in shallow
+        self.tensors: dict[int, SavedTensor] = {}
+        self.holders: dict[int, SavedHolder] = {
+            id(entries): SavedContainer(entries) for entries in shallow
         }
         self.generators: dict[int, tuple[Any, Callable[[], object]]] = {}
         self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
@@ -99,31 +99,27 @@ class StateSnapshot:
         """Whether tensors, containers, attributes, variables and arrays are what they were."""
         return (
             all(holder.is_unchanged() for holder in self.holders.values())
-            and all(record.is_unchanged() for record in self.tensors.values())
+            and all(saved.is_unchanged() for saved in self.tensors.values())
             and all(np.array_equal(array, saved) for array, saved in self._arrays.values())
         )
 
     def restore_tensors(self) -> None:
         """Put back the tensors only."""
         ordinary, copies = [], []
-        for record in self.tensors.values():
-            record.put_back_handles()
-            if record.storage.is_inference():
+        for saved in self.tensors.values():
+            saved.put_back_handles()
+            if saved.storage.is_inference():
                 with torch.inference_mode():
-                    record.storage.copy_(record.copy)
+                    saved.storage.copy_(saved.copy)
             else:
-                ordinary.append(record.storage)
-                copies.append(record.copy)
+                ordinary.append(saved.storage)
+                copies.append(saved.copy)
         if ordinary:
             with torch.no_grad():
                 torch._foreach_copy_(ordinary, copies)
 
     def replace(self, replacements: Mapping[int, object]) -> None:
-        """Put other objects wherever these are held; :meth:`restore` puts the old ones back.
-
-        Args:
-            replacements: By the identity of what they stand in for.
-        """
+        """Put other objects wherever these are held; :meth:`restore` puts the old ones back."""
         for holder in self.holders.values() if replacements else ():
             if len(holder.values) <= MAX_ELEMENTS:
                 holder.replace(replacements)
@@ -147,49 +143,49 @@ class StateSnapshot:
                 self._data.append(thing)
                 continue
             self._seen[id(thing)] = thing
-            inner = self._record(thing)
+            inner = self._save(thing)
             if len(inner) <= MAX_ELEMENTS:
                 pending.extend(inner)
 
-    def _record(self, thing: Any) -> Collection[Any]:
+    def _save(self, thing: Any) -> Collection[Any]:
         """Record one object if it can change, and say what it leads to."""
         if isinstance(thing, Tensor):
-            return self._record_tensor(thing)
+            return self._save_tensor(thing)
         if isinstance(thing, np.ndarray):
-            return self._record_array(thing)
+            return self._save_array(thing)
         if (put_back := generator_state(thing)) is not None:
             self.generators[id(thing)] = (thing, put_back)
             return ()
         if isinstance(thing, dict | list | set | deque):
-            return self._hold(thing, ContainerRecord(thing))
+            return self._hold(thing, SavedContainer(thing))
         if isinstance(thing, CellType):
             # a variable of a closure has no content before its first assignment
-            return self._hold(thing, CellRecord(thing)) if is_assigned(thing) else ()
+            return self._hold(thing, SavedCell(thing)) if is_assigned(thing) else ()
         if (parts := _parts(thing)) is not None:
             return parts
         if not has_visible_attributes(thing):
             return ()
         attributes = getattr(thing, "__dict__", None)
-        slots = SlotsRecord(thing)
+        slots = SavedSlots(thing)
         if slots.values:
             self._hold(thing, slots)
         return [*slots.values, attributes] if isinstance(attributes, dict) else slots.values
 
-    def _hold(self, thing: object, record: HolderRecord) -> Collection[Any]:
-        self.holders[id(thing)] = record
-        return record.values
+    def _hold(self, thing: object, saved: SavedHolder) -> Collection[Any]:
+        self.holders[id(thing)] = saved
+        return saved.values
 
-    def _record_tensor(self, tensor: Tensor) -> Collection[Any]:
+    def _save_tensor(self, tensor: Tensor) -> Collection[Any]:
         if is_sharded(tensor):
             # whole copies take its place; of itself, the bits are kept
-            return self._record_tensor(local_part(tensor))
+            return self._save_tensor(local_part(tensor))
         if not _owns_its_elements(tensor) or tensor.nbytes > self._byte_limit:
             return ()
         known = self._base.tensors.get(id(tensor)) if self._base else None
-        record = self.tensors[id(tensor)] = known or TensorRecord(tensor)
-        return (record.grad,)
+        saved = self.tensors[id(tensor)] = known or SavedTensor(tensor)
+        return (saved.grad,)
 
-    def _record_array(self, array: np.ndarray[Any, Any]) -> Collection[Any]:
+    def _save_array(self, array: np.ndarray[Any, Any]) -> Collection[Any]:
         if array.nbytes <= self._byte_limit and array.flags.writeable and array.dtype != object:
             known = self._base._arrays.get(id(array)) if self._base else None
             self._arrays[id(array)] = known or (array, array.copy())
@@ -223,14 +219,7 @@ def _parts(thing: Any) -> Collection[Any] | None:
 
 
 def has_visible_attributes(thing: object) -> bool:
-    """Whether an object's attributes are the user's state, to be walked.
-
-    Args:
-        thing: Neither a container nor a number.
-
-    Returns:
-        False for objects of torch, Lightning and other libraries that keep their own house.
-    """
+    """Whether an object's attributes are the user's state, not those of a library's own house."""
     if isinstance(thing, _TRANSPARENT):
         return True
     return not _is_of_opaque_package(type(thing).__module__) and not _is_of_the_host(thing)

@@ -47,25 +47,14 @@ class MeanDistance:
 
 
 class SortedLosses:
-    """Losses ascending, with sums that give the distances to any point in ``O(log N)``.
-
-    Args:
-        losses: ``(N,)`` float64.
-    """
+    """``(N,)`` losses ascending, with sums that give the distances to any point in ``O(log N)``."""
 
     def __init__(self, losses: Tensor) -> None:
         self.values = losses.sort().values
         self._sums = torch.cat([losses.new_zeros(1), self.values.cumsum(dim=0)])
 
     def distance_sum(self, points: Tensor) -> Tensor:
-        """``sum_i |l_i - x|`` for each point: those below count ``x - l_i``, the others the rest.
-
-        Args:
-            points: Any shape.
-
-        Returns:
-            Same shape.
-        """
+        """``sum_i |l_i - x|`` for each point ``x``: those below count ``x - l_i``."""
         below = torch.searchsorted(self.values, points)
         return points * (2 * below - len(self.values)) - 2 * self._sums[below] + self._sums[-1]
 
@@ -73,10 +62,8 @@ class SortedLosses:
         """Influence of each loss on ``MAD``, up to a constant.
 
         ``MAD = E |X - mu|`` moves with the distribution and with ``mu``, and
-        ``d E |X - m| / dm = P(X < m) - P(X > m)``. Hence ``|l - mu| + (2 F(mu) - 1) (l - mu)``.
-
-        Returns:
-            ``(N,)`` in ascending order of the losses.
+        ``d E |X - m| / dm = P(X < m) - P(X > m)``. Hence ``|l - mu| + (2 F(mu) - 1) (l - mu)``, by
+        ascending losses.
         """
         centred = self.values - self.values.mean()
         return centred.abs() + centred.sign().mean().neg() * centred
@@ -95,15 +82,7 @@ def mean_distances(
     error. Where there are few subsets all are visited and the result is exact: ``k = 1`` and
     ``k = N - 1`` always.
 
-    Costs ``O(N)`` for each order and ``k``.
-
-    Args:
-        losses: ``N`` of them.
-        sample_sizes: From 1 to ``N - 1``.
-        generator: Source of the orders, on the CPU.
-
-    Returns:
-        One for each ``k``.
+    Costs ``O(N)`` for each order and ``k``, from 1 to ``N - 1``.
     """
     count = len(losses.values)
     collected: list[list[Tensor]] = [[] for _ in sample_sizes]
@@ -180,9 +159,6 @@ def _influence(losses: SortedLosses, subsets: Tensor, k: int) -> Tensor:
     and ``k E |X - ((k - 1) L_{k-1} + l) / k|``, the loss being one of the ``k``. For large ``k``
     they become the two parts of ``MAD``'s, which are taken where the subset comes last.
     The second is smooth and convex in ``l``: a few points of it are joined by straight lines.
-
-    Returns:
-        ``(N,)``.
     """
     if subsets.shape[-1] != k:
         return losses.influence_on_deviation()

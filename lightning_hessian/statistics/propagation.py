@@ -8,12 +8,7 @@ import math
 def root_with_error(variance: float, standard_error: float) -> tuple[float, float]:
     """Root of a variance, and its standard error by the delta method, ``SE / (2 S)``.
 
-    Args:
-        variance: ``S^2``; ``nan`` where it is unknown.
-        standard_error: Of it.
-
-    Returns:
-        ``S`` and its error; the error of a zero is 0 if that of the variance is, else ``nan``.
+    The error of a zero is 0 if that of the variance is, else ``nan``; so is all of an unknown one.
     """
     root = math.sqrt(variance)
     if root > 0:

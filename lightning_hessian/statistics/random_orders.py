@@ -10,14 +10,8 @@ def difference_along(losses: Tensor, order: Tensor | None = None) -> Tensor:
     """Compute ``d_k = L_{k+1} - L_k`` for every ``k`` along one order of the samples.
 
     ``L_k`` is the mean of the first ``k`` losses, so that ``d_k = (l_{k+1} - L_k) / (k + 1)``: the
-    form used here, which does not subtract two nearly equal means.
-
-    Args:
-        losses: ``(N,)``, or ``(..., N)`` for several sets at once.
-        order: ``(N,)`` permutation of the samples; by default they stay as they are.
-
-    Returns:
-        ``(N - 1,)`` float64, signed; entry ``k - 1`` is ``d_k``.
+    form used here, which does not subtract two nearly equal means. ``(..., N)`` losses give
+    ``(..., N - 1)`` in float64, signed; entry ``k - 1`` is ``d_k``.
     """
     values = losses.detach().double()
     if order is not None:
@@ -39,19 +33,9 @@ def simulate_orders(
     """Draw random orders of the samples and give ``|d_k|`` along each.
 
     What one sees by shuffling; the laws that :func:`order_statistics` evaluates need no shuffling.
-    Costs ``O(num_orders N)``; memory for a single order beside the result.
-
-    Args:
-        losses: ``(N,)``.
-        num_orders: Orders drawn.
-        generator: Source of the orders, on the CPU; one permutation of ``N`` an order.
-        sample_sizes: ``(g,)`` the ``k`` wanted, from 1 to ``N - 1``; by default all.
-
-    Returns:
-        ``(num_orders, g)`` float64 on the CPU.
-
-    Raises:
-        ValueError: If no order is asked for.
+    Costs ``O(num_orders N)``; memory for a single order beside the result, which is
+    ``(num_orders, g)`` float64 on the CPU for ``(g,)`` sizes ``k``, from 1 to ``N - 1``; by default
+    all.
     """
     if num_orders < 1:
         raise ValueError(f"`num_orders` must be at least 1, got {num_orders}.")

@@ -13,12 +13,7 @@ import math
 def rms_difference(variance: float, k: float) -> float:
     """Root mean square of ``d_k`` over random orders, ``S / sqrt(k (k + 1))``, exactly.
 
-    Args:
-        variance: ``S^2`` of the losses, divisor ``N - 1``; or of the population.
-        k: Samples so far.
-
-    Returns:
-        In units of the loss.
+    ``S^2`` is the losses' variance, divisor ``N - 1``, or the population's.
     """
     return math.sqrt(variance / (k * (k + 1)))
 
@@ -27,13 +22,6 @@ def sample_size_by_rms(variance: float, threshold: float) -> int:
     """Smallest ``k`` from which on ``S / sqrt(k (k + 1)) <= threshold``.
 
     The positive root of ``k^2 + k = S^2 / threshold^2``, rounded up.
-
-    Args:
-        variance: ``S^2``.
-        threshold: Positive, in units of the loss.
-
-    Returns:
-        At least 1.
     """
     return max(1, math.ceil((math.hypot(1, 2 * math.sqrt(variance) / threshold) - 1) / 2))
 
@@ -41,14 +29,7 @@ def sample_size_by_rms(variance: float, threshold: float) -> int:
 def sample_size_by_mean_abs(mean_distance: float, threshold: float) -> int:
     """Smallest ``k`` with ``A / (k + 1) <= threshold``.
 
-    ``(k + 1) E |d_k|`` falls to ``MAD`` as ``k`` grows and is never above twice that.
-
-    Args:
-        mean_distance: ``A = (k + 1) E |d_k|``, for large ``k`` the ``MAD`` of the losses.
-        threshold: Positive, in units of the loss.
-
-    Returns:
-        At least 1.
+    ``A = (k + 1) E |d_k|`` falls to ``MAD`` as ``k`` grows and is never above twice that.
     """
     return max(1, math.ceil(mean_distance / threshold) - 1)
 
@@ -64,15 +45,6 @@ def sample_size_uniform(
 
     at most ``delta`` from ``k = 1 / (1/N + delta t^2 / S^2)`` on. Conservative: the inequality uses
     second moments alone. Without ``N`` the limit is the population's mean.
-
-    Args:
-        variance: ``S^2``.
-        threshold: ``t``, positive, in units of the loss.
-        delta: Probability with which the guarantee may fail.
-        num_samples: ``N``; None for the population.
-
-    Returns:
-        At least 1, and at most ``N``.
     """
     if variance == 0:
         return 1

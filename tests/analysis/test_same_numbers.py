@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
 from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 
-FULL: dict[str, Any] = {"num_samples": 12, "max_hvps": 12, "on_error": "raise"}
+FULL: dict[str, Any] = {"num_samples": 12, "solver": Krylov(max_hvps=12), "on_error": "raise"}
 
 
 def normalised() -> nn.Module:

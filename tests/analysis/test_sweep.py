@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, Krylov, analyze
+from lightning_hessian import HessianSpectrum, Krylov, Loss, analyze
 from lightning_hessian.errors import RefusedError, UnreadableCheckpointError
+from lightning_hessian.fit import frozen_sample
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.events import Events
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -103,6 +104,22 @@ def test_a_failed_measurement_is_of_its_file_alone(folder: Path) -> None:
     assert (first.global_step, second.failure, last.failure) == (3, None, None)
     with pytest.raises(RefusedError, match="single number"):
         analyzed(FailsLater(), folder, callback=spectrum(on_error="raise"))
+
+
+def test_a_sample_grows_as_far_as_it_takes_whatever_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # there is no training whose time would be shared
+    monkeypatch.setattr(frozen_sample, "AUTO_START", 6)
+    options: dict[str, Any] = {
+        "num_samples": "auto",
+        "max_overhead": 1e-9,
+        "loss": Loss(batch_size=2),
+        "solver": Krylov(max_hvps=8, sampling_rtol=1e-3),
+    }
+    for report in analyzed(ByEpochAndStep(), folder, callback=spectrum(**options)):
+        assert report.num_samples == 26
+        assert not any("`max_overhead` allows no" in note for note in report.notes)
 
 
 def test_what_was_given_is_left_as_it_was(folder: Path) -> None:

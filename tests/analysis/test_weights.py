@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torch import nn
 
-from lightning_hessian import SpectrumReport
+from lightning_hessian import Krylov, SpectrumReport
 from lightning_hessian.analysis.weights import choose_weights, named_as
 from lightning_hessian.errors import UnreadableCheckpointError
 from tests.helpers.checkpoints import analyzed, fitted
@@ -18,7 +18,7 @@ from tests.helpers.fitting import Classifier, classification_data
 from tests.helpers.networks import measured
 from tests.helpers.spectrum import spectrum
 
-EVERYTHING = {"num_eigenvalues": 1, "trace": False, "density": False, "max_hvps": 8}
+EVERYTHING = {"num_eigenvalues": 1, "trace": False, "density": False, "solver": Krylov(max_hvps=8)}
 
 
 def at(state: dict[str, Any], module: Classifier, **options: Any) -> SpectrumReport:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from lightning_hessian import HessianSpectrum, Krylov, LossDifference, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, Loss, LossDifference, SpectrumReport
 from lightning_hessian.fit import frozen_sample
 from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import SamplingError
 from lightning_hessian.studies import SpectrumStudy
-from lightning_hessian.studies import spectrum as spectrum_study
+from lightning_hessian.studies import spectrum as spectrum_measurement
 from lightning_hessian.studies.spectrum import GROWTH, MARGIN
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, mlp
@@ -42,7 +42,7 @@ def grown(data: Any = DATA, **options: Any) -> tuple[HessianSpectrum, list[Spect
         **{
             "num_samples": "auto",
             "num_eigenvalues": 2,
-            "batch_size": 8,
+            "loss": Loss(batch_size=8),
             "max_overhead": None,
             "on_error": "raise",
         }
@@ -73,7 +73,7 @@ def within(sampling: SamplingError, report: SpectrumReport, rtol: float) -> bool
 
 
 def test_the_sample_grows_until_all_sampling_errors_are_within_the_tolerance() -> None:
-    _, (first, last) = grown(sampling_rtol=0.25)
+    _, (first, last) = grown(solver=Krylov(sampling_rtol=0.25))
     numbers = growths(first)
     assert numbers[0] == START
     assert numbers[-1] == first.num_samples
@@ -92,13 +92,13 @@ def test_the_sample_grows_until_all_sampling_errors_are_within_the_tolerance() -
 
 
 def test_nothing_grows_where_the_first_sample_is_enough() -> None:
-    for report in grown(sampling_rtol=0.9)[1]:
+    for report in grown(solver=Krylov(sampling_rtol=0.9))[1]:
         assert report.num_samples == START
         assert growths(report) == []
 
 
 def test_the_population_is_the_limit() -> None:
-    _, (first, last) = grown(classification_data(90), sampling_rtol=1e-3)
+    _, (first, last) = grown(classification_data(90), solver=Krylov(sampling_rtol=1e-3))
     assert growths(first) == [START, 90]
     assert first.num_samples == last.num_samples == 90
     assert first.data == "all 90 samples of the training set (TensorDataset)"
@@ -106,12 +106,12 @@ def test_the_population_is_the_limit() -> None:
 
 
 def test_it_grows_by_no_more_than_a_factor_at_once() -> None:
-    (first, _) = grown(sampling_rtol=1e-3)[1]
+    (first, _) = grown(solver=Krylov(sampling_rtol=1e-3))[1]
     assert growths(first) == [START, GROWTH * START, POPULATION]
 
 
 def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
-    def of(largest_margin: float, *, grows: bool) -> int:
+    def of(largest_margin: float, *, grows: bool = True) -> int:
         none = torch.zeros(1, dtype=torch.float64)
         sampling = SamplingError(
             population=None,
@@ -132,13 +132,13 @@ def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
             num_samples=100,
             sampling=sampling,
         )
-        study = SpectrumStudy(SpectrumOptions(solver=Krylov(sampling_rtol=0.05), grows=grows), 0)
-        return study.required_samples(report)
+        options = SpectrumOptions(solver=Krylov(sampling_rtol=0.05), grows=grows)
+        return SpectrumStudy(options, seed=0).required_samples(report)
 
     # an error of twice the tolerance, 0.5, needs four times as many, and 5 % more
-    assert of(1.0, grows=True) == round(4 * MARGIN * 100)
-    assert of(0.5, grows=True) == 100
-    assert of(50.0, grows=True) == GROWTH * 100
+    assert of(1.0) == round(4 * MARGIN * 100)
+    assert of(0.5) == 100
+    assert of(50.0) == GROWTH * 100
     assert of(1.0, grows=False) == 100
 
 
@@ -157,7 +157,7 @@ def test_a_stream_is_measured_on_what_was_captured() -> None:
 
 
 def test_overlaps_are_with_the_report_before_and_not_with_a_smaller_sample() -> None:
-    _, (first, last) = grown(sampling_rtol=0.25, overlaps=True)
+    _, (first, last) = grown(solver=Krylov(sampling_rtol=0.25), overlaps=True)
     assert len(growths(first)) > 1
     assert first.overlap is None
     assert len(last.overlap.cosines) == 2
@@ -182,15 +182,17 @@ def test_sampling_errors_are_read_off_the_products_that_make_up_the_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[dict[str, Any]] = []
-    original = spectrum_study.sampling_error
+    original = spectrum_measurement.sampling_error
 
     def keep(*arguments: Any, **options: Any) -> SamplingError:
         seen.append(options)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(spectrum_study, "sampling_error", keep)
+    monkeypatch.setattr(spectrum_measurement, "sampling_error", keep)
     # fewer products than parameters, so that probes are left
-    _, reports = grown(num_samples=40, max_hvps=24, precision=64)
+    _, reports = grown(
+        num_samples=40, solver=Krylov(max_hvps=24), loss=Loss(batch_size=8, precision=64)
+    )
     for report, options in zip(reports, seen, strict=True):
         known, probes = options["known"], options["probes"]
         assert known.num_vectors + probes.num_vectors + 3 == report.num_hvps

@@ -16,8 +16,18 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lightning_hessian import HessianSpectrum, Loss, LossDifference, analyze
-from lightning_hessian.fit import FitLoss, OverheadBudget, planned_batches
+from lightning_hessian.callbacks import MeasuringCallback
+from lightning_hessian.fit import (
+    FitLoss,
+    OverheadBudget,
+    Pace,
+    Recorder,
+    Schedule,
+    planned_batches,
+)
+from lightning_hessian.options import DifferenceOptions, LossSetup, SpectrumOptions
 from lightning_hessian.records import SpectrumReport
+from lightning_hessian.studies import LossDifferenceStudy, SpectrumStudy
 from tests.helpers.difference import difference
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
@@ -69,13 +79,13 @@ def test_costs_as_foreseen_stay_below_the_limit_unless_start_and_end_alone_excee
         seconds = draw.expovariate(2.0)
         others += seconds
         train(budget, clock, seconds)
-        budget.note_due(step)
+        budget.count_due(step)
         if budget.allows(predicted(bound)):
             # never dearer than the last two
             bound *= draw.uniform(0.9, 1.0)
             spend(budget, clock, bound)
-            budget.note_cost(bound)
-            budget.note_made(step)
+            budget.remember_cost(bound)
+            budget.count_made(step)
             highest = max(highest, budget.share)
     spend(budget, clock, bound)
     least = (start + bound) / others
@@ -91,7 +101,7 @@ def test_as_many_are_made_as_the_limit_has_room_for() -> None:
         train(budget, clock, 1.0)
         if budget.allows(predicted(0.5)):
             spend(budget, clock, 0.5)
-            budget.note_cost(0.5)
+            budget.remember_cost(0.5)
             made.append(step)
     # spent so far + one now + one at the end <= step / 10
     assert made == list(range(10, 101, 5))
@@ -108,7 +118,7 @@ def test_the_dearer_of_the_last_two_costs_is_foreseen_and_older_ones_are_forgott
         budget, clock = opened(0.5)
         train(budget, clock, 10.0)
         for cost in costs:
-            budget.note_cost(cost)
+            budget.remember_cost(cost)
         assert budget.allows(predicted(0.0)) is is_allowed
 
 
@@ -149,20 +159,20 @@ def test_what_is_due_twice_at_a_step_counts_once_and_what_is_made_later_there_is
 ):
     budget, _ = opened()
     for step in (0, 4, 4, 8, 12):
-        budget.note_due(step)
-    budget.note_made(12)
-    assert [budget.num_skipped(), budget.num_skipped()] == [3, 0]
-    budget.note_due(16)
-    budget.note_made(20)  # not due: a checkpoint
-    budget.note_made(20)
-    assert budget.num_skipped() == 1
+        budget.count_due(step)
+    budget.count_made(12)
+    assert [budget.count_skipped(), budget.count_skipped()] == [3, 0]
+    budget.count_due(16)
+    budget.count_made(20)  # not due: a checkpoint
+    budget.count_made(20)
+    assert budget.count_skipped() == 1
 
 
 def test_the_summary_says_what_was_spent_and_which_option_changes_it() -> None:
     budget, clock = opened(0.05)
     train(budget, clock, 200.0)
-    budget.note_due(0)
-    budget.note_made(8)
+    budget.count_due(0)
+    budget.count_made(8)
     spend(budget, clock, 5.0)
     assert budget.summary() == (
         "training took 200 s and measuring 5 s, 2.5% of that; 1 of 2 due measurements were made. "
@@ -183,27 +193,74 @@ def test_a_limit_is_a_share(make: Callable[..., Any], value: Any) -> None:
         make(max_overhead=value)
 
 
-class Timed(HessianSpectrum):
-    """Measures in the time of a clock that it moves itself."""
+class TimedStudy(SpectrumStudy):
+    """Measures in a second of a clock that it moves itself; a gradient takes a quarter."""
 
+    expected_gradients = 4.0  # type: ignore[assignment]
     seconds = 1.0
-    expected_gradients = 4.0
 
-    def use(self, clock: Clock) -> Timed:
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(SpectrumOptions(), seed=0)
         self.clock = clock
-        self._budget = OverheadBudget(self._budget.max_overhead, clock=clock)
-        return self
 
-    def measure(self, loss: Any, trainer: Any) -> SpectrumReport:
+    def measure(self, loss: Any, **_: Any) -> SpectrumReport:
         self.clock.now += self.seconds
         return SpectrumReport(loss=1.0)
 
-    def _admits(self, trainer: Any, loss: Any) -> bool:
-        def gradient() -> None:
-            self.clock.now += self.seconds / self.expected_gradients
 
-        loss.gradient = gradient
-        return super()._admits(trainer, loss)
+class TimedSession:
+    """A session whose gradients take a quarter of a second by the tests' clock."""
+
+    def __init__(self, session: Any, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def time_gradient(self, clock: Callable[[], float]) -> float | None:
+        if self._session.time_gradient(clock) is None:
+            return None
+        before = clock()
+        self._clock.now += TimedStudy.seconds / TimedStudy.expected_gradients
+        return clock() - before
+
+
+class TimedPace(Pace):
+    """Goes by the tests' clock."""
+
+    def __init__(self, clock: Clock, schedule: Schedule, limit: float | None, study: Any) -> None:
+        super().__init__(schedule, limit, study.expected_gradients)
+        self.budget = OverheadBudget(limit, clock=clock)
+        self._clock = clock
+
+    def begin(self, situation: Any, global_step: int, **options: Any) -> None:
+        super().begin(TimedSession(situation, self._clock), global_step, **options)
+
+
+class Timed(MeasuringCallback[Any]):
+    """A callback of the usual parts, but for the clock and what is measured."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        limit: float | None = 0.1,
+        *,
+        study: Any = None,
+        setup: LossSetup | None = None,
+        name: str = "hessian",
+        on_error: Any = "raise",
+        **schedule: Any,
+    ) -> None:
+        study = study or TimedStudy(clock)
+        when = {"every_n_epochs": 1, "every_n_train_steps": None, "at_checkpoints": False}
+        super().__init__(
+            setup or LossSetup(num_samples=8),
+            study,
+            TimedPace(clock, Schedule(**(when | schedule)), limit, study),
+            Recorder(study.record, name=name, custom_scalars=False, draw=lambda _: {}, settings=""),
+            on_error,
+        )
 
 
 class Stops(pl.Callback):
@@ -214,7 +271,7 @@ class Stops(pl.Callback):
         trainer.should_stop = trainer.global_step == self.at
 
 
-class Pace(pl.Callback):
+class Ticks(pl.Callback):
     """Makes each step take a second, by the same clock."""
 
     def __init__(self, clock: Clock) -> None:
@@ -224,16 +281,11 @@ class Pace(pl.Callback):
         self.clock.now += 1.0
 
 
-def timed(clock: Clock, limit: float | None = 0.1, **options: Any) -> Timed:
-    defaults = {"num_samples": 8, "density": False, "on_error": "raise"}
-    return Timed(max_overhead=limit, **(defaults | options)).use(clock)
-
-
 def test_due_measurements_are_left_out_and_the_end_is_measured() -> None:
     clock = Clock()
-    callback = timed(clock, every_n_epochs=None, every_n_train_steps=1)
+    callback = Timed(clock, every_n_epochs=None, every_n_train_steps=1)
     # a frozen batch is one of the training: the start would need 2 * 4 <= 0.1 * 52 batches
-    trainer(Pace(clock), callback, max_epochs=13).fit(Classifier(), loader())
+    trainer(Ticks(clock), callback, max_epochs=13).fit(Classifier(), loader())
     # a gradient's 0.25 s at the start; then spent + 2 <= step / 10
     assert steps(callback) == [23, 33, 43, 52]
     assert [r.num_skipped for r in callback.reports] == [23, 9, 9, 8]
@@ -244,24 +296,24 @@ def test_due_measurements_are_left_out_and_the_end_is_measured() -> None:
 def test_the_start_is_measured_if_the_planned_training_is_long_enough() -> None:
     for epochs, is_measured in ((19, False), (20, True)):
         clock = Clock()
-        callback = timed(clock, every_n_epochs=None)
+        callback = Timed(clock, every_n_epochs=None)
         # 2 * 4 gradients over one batch <= 0.1 * 4 batches * epochs
-        trainer(Pace(clock), callback, max_epochs=epochs).fit(Classifier(), loader())
+        trainer(Ticks(clock), callback, max_epochs=epochs).fit(Classifier(), loader())
         assert steps(callback) == ([0] if is_measured else []) + [4 * epochs]
     assert math.isnan(callback.reports[0].overhead)
 
 
 def test_without_an_end_in_sight_the_start_is_left_out() -> None:
     clock = Clock()
-    callback = timed(clock, limit=0.9, every_n_epochs=None)
-    trainer(Pace(clock), callback, Stops(at=6), max_epochs=-1).fit(Classifier(), loader())
+    callback = Timed(clock, limit=0.9, every_n_epochs=None)
+    trainer(Ticks(clock), callback, Stops(at=6), max_epochs=-1).fit(Classifier(), loader())
     assert steps(callback) == [6]
 
 
 def test_no_limit_leaves_nothing_out_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    callback = timed(clock, None)
-    assert "due measurements" not in said(caplog, callback, Pace(clock))
+    callback = Timed(clock, None)
+    assert "due measurements" not in said(caplog, callback, Ticks(clock))
     assert steps(callback) == [0, 4, 8]
     assert [r.num_skipped for r in callback.reports] == [0, 0, 0]
     assert [r.overhead for r in callback.reports[1:]] == pytest.approx([2 / 4, 3 / 8])
@@ -280,7 +332,7 @@ def said(caplog: pytest.LogCaptureFixture, *callbacks: pl.Callback) -> str:
 
 def test_in_the_end_it_is_said_what_was_done(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    text = said(caplog, timed(clock), Pace(clock))
+    text = said(caplog, Timed(clock), Ticks(clock))
     wanted = (
         "Timed (hessian): training took 8 s and measuring 1.25 s, 15.6% of that; 1 of 3 due "
         "measurements were made. The others were left out for `max_overhead=0.1`"
@@ -291,9 +343,9 @@ def test_in_the_end_it_is_said_what_was_done(caplog: pytest.LogCaptureFixture) -
 
 def test_the_first_report_of_a_fit_tells_of_its_own_account_only() -> None:
     clock = Clock()
-    callback = timed(clock)
+    callback = Timed(clock)
     for _ in range(2):
-        trainer(Pace(clock), callback, max_epochs=2).fit(Classifier(), loader())
+        trainer(Ticks(clock), callback, max_epochs=2).fit(Classifier(), loader())
     first, second = callback.reports
     assert first.overhead == second.overhead == 1.25 / 8
     assert first.num_skipped == second.num_skipped == 2
@@ -301,8 +353,8 @@ def test_the_first_report_of_a_fit_tells_of_its_own_account_only() -> None:
 
 def test_a_callback_beside_another_has_a_share_of_its_own() -> None:
     clock = Clock()
-    both = [timed(clock, name=name, every_n_epochs=None, every_n_train_steps=1) for name in "ab"]
-    trainer(Pace(clock), *both, max_epochs=13).fit(Classifier(), loader())
+    both = [Timed(clock, name=name, every_n_epochs=None, every_n_train_steps=1) for name in "ab"]
+    trainer(Ticks(clock), *both, max_epochs=13).fit(Classifier(), loader())
     # as one alone: the seconds of the other are neither its own nor training
     for callback in both:
         assert steps(callback) == [23, 33, 43, 52]
@@ -316,8 +368,8 @@ def test_checkpoints_are_measured_in_any_case_and_their_time_counts(tmp_path: An
                 trainer.save_checkpoint(tmp_path / "a.ckpt")
 
     clock = Clock()
-    callback = timed(clock, every_n_epochs=None, every_n_train_steps=1, at_checkpoints=True)
-    trainer(Pace(clock), callback, Saves(), max_epochs=13).fit(Classifier(), loader())
+    callback = Timed(clock, every_n_epochs=None, every_n_train_steps=1, at_checkpoints=True)
+    trainer(Ticks(clock), callback, Saves(), max_epochs=13).fit(Classifier(), loader())
     # the next is made when 2.25 + 2 <= step / 10
     assert steps(callback) == [2, 3, 43, 52]
     assert [r.num_skipped for r in callback.reports] == [2, 0, 39, 8]
@@ -331,16 +383,16 @@ def test_what_cannot_be_measured_is_said_at_the_start_of_the_fit() -> None:
 
 
 def test_a_failure_that_may_pass_is_not_tried_again_at_every_due_step() -> None:
-    class Fails(Timed):
-        def measure(self, loss: Any, trainer: Any) -> SpectrumReport:
-            super().measure(loss, trainer)
+    class Fails(TimedStudy):
+        def measure(self, loss: Any, **_: Any) -> SpectrumReport:
+            super().measure(loss)
             raise ValueError("no")
 
     clock = Clock()
     options = {"every_n_epochs": None, "every_n_train_steps": 1, "on_error": "warn"}
-    callback = Fails(max_overhead=0.1, num_samples=8, density=False, **options).use(clock)
+    callback = Timed(clock, study=Fails(clock), **options)
     with pytest.warns(UserWarning, match="ValueError: no"):
-        trainer(Pace(clock), callback, max_epochs=13).fit(Classifier(), loader())
+        trainer(Ticks(clock), callback, max_epochs=13).fit(Classifier(), loader())
     assert steps(callback) == [23, 33, 43, 52]
 
 
@@ -349,14 +401,14 @@ def test_an_opening_that_fails_is_tried_again_when_as_much_time_can_be_spent_ane
 ) -> None:
     clock = Clock()
 
-    def opened(self: FitLoss) -> Any:
+    def prepare(self: FitLoss) -> None:
         clock.now += 1.0
         raise ValueError("no")
 
-    monkeypatch.setattr(FitLoss, "opened", opened)
-    callback = timed(clock, every_n_epochs=None, every_n_train_steps=1, on_error="warn")
+    monkeypatch.setattr(FitLoss, "prepare", prepare)
+    callback = Timed(clock, every_n_epochs=None, every_n_train_steps=1, on_error="warn")
     with pytest.warns(UserWarning, match="ValueError: no"):
-        trainer(Pace(clock), callback, max_epochs=20).fit(Classifier(), loader())
+        trainer(Ticks(clock), callback, max_epochs=20).fit(Classifier(), loader())
     # a second at the start; 3 * spent <= step / 10
     assert steps(callback) == [0, 30, 60, 80]
 
@@ -368,22 +420,30 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
 def test_of_a_stream_the_first_is_foreseen_from_a_gradient_when_its_samples_are_there() -> None:
     clock = Clock()
-    callback = timed(clock, num_samples=40, every_n_epochs=None, every_n_train_steps=1)
+    callback = Timed(
+        clock, setup=LossSetup(num_samples=40), every_n_epochs=None, every_n_train_steps=1
+    )
     options = {"max_epochs": 13, "limit_train_batches": 4}
-    trainer(Pace(clock), callback, **options).fit(Classifier(), loader(Stream()))
+    trainer(Ticks(clock), callback, **options).fit(Classifier(), loader(Stream()))
     # with the sixth batch the samples are there
     assert steps(callback) == [23, 33, 43, 52]
     assert callback.reports[0].num_skipped == 23 - 6
 
 
 def test_without_a_gradient_the_first_is_foreseen_from_the_pace_of_the_training() -> None:
-    class TimedDifference(LossDifference):
-        expected_gradients = 4.0
+    class AsDear(LossDifferenceStudy):
+        expected_gradients = 4.0  # type: ignore[assignment]
 
     clock = Clock()
-    callback = TimedDifference(num_samples=16, every_n_epochs=None, every_n_train_steps=1)
-    callback._budget = OverheadBudget(0.5, clock=clock)
-    trainer(Pace(clock), callback, Stops(at=40), max_epochs=-1).fit(Classifier(), loader())
+    callback = Timed(
+        clock,
+        0.5,
+        study=AsDear(DifferenceOptions(), seed=0),
+        setup=LossSetup(num_samples=16, derivatives="none"),
+        every_n_epochs=None,
+        every_n_train_steps=1,
+    )
+    trainer(Ticks(clock), callback, Stops(at=40), max_epochs=-1).fit(Classifier(), loader())
     # the two batches of 16 samples take two seconds of training, a measurement eight, and two of
     # them half of 32; by this clock it takes none
     assert steps(callback) == list(range(32, 41))

@@ -57,17 +57,17 @@ class Captured(hard.DenseHessian):
     """Takes the whole Hessian on captured batches at the end of the fit."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.objective = FitLoss(self._options, trainer, pl_module)
-        self.objective.note_flags()
+        self.fit_loss = FitLoss(self._setup, trainer, pl_module)
+        self.fit_loss.remember_flags()
         self.ready: list[bool] = []
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        self.ready.append(self.objective.sample.is_ready)
-        self.objective.sample.see(batch)
+        self.ready.append(self.fit_loss.sample.is_ready)
+        self.fit_loss.sample.see(batch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.objective.sample.close()
-        self.take(self.objective)
+        self.fit_loss.sample.close()
+        self.take(self.fit_loss)
 
 
 def captured(

@@ -43,11 +43,11 @@ def complex_parameter() -> Classifier:
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "manual": (Manual, {}, "makes 2 `manual_backward` calls"),
-    "pattern": (Classifier, {"parameters": ["head.*"]}, "'head.*' matches none"),
+    "pattern": (Classifier, {"loss": Loss(parameters=["head.*"])}, "'head.*' matches none"),
     "complex": (complex_parameter, {}, "'phase' must be real and dense"),
     "reentrant": (
         lambda: hard.seeded(lambda: hard.Checkpointed(use_reentrant=True)),
-        {"hvp": "exact"},
+        {"loss": Loss(products="exact")},
         "reentrant activation checkpointing",
     ),
 }

@@ -52,12 +52,11 @@ def test_the_true_eigenvalues_lie_within_the_stated_bounds(
         data,
         batch_size=100,
         every_n_epochs=None,
-        hvp="finite_difference",
-        precision=precision,
+        loss=Loss(products="finite_difference", precision=precision),
         num_eigenvalues=2,
         trace=False,
         density=False,
-        max_hvps=48,
+        solver=Krylov(max_hvps=48),
     )
     assert bool(((report.largest.values - true[:2]).abs() <= report.largest.residual_bounds).all())
     error = report.products.error / float(true[0])
@@ -103,18 +102,17 @@ def test_the_traces_interval_holds_the_trace_of_the_products_error() -> None:
             batch_size=192,
             every_n_epochs=None,
             density=False,
-            max_hvps=48,
-            precision=precision,
-            hvp=hvp,
+            solver=Krylov(max_hvps=48),
+            loss=Loss(products=products, precision=precision),
         )
-        for hvp, precision in (
+        for products, precision in (
             ("exact", 64),
             ("finite_difference", None),
             ("finite_difference", 32),
         )
     ]
     exact, fine, rough = reports
-    assert math.isclose(fine.trace, exact.trace, rel_tol=1e-5)
+    assert math.isclose(fine.trace.value, exact.trace.value, rel_tol=1e-5)
     assert math.isclose(fine.trace.standard_error, exact.trace.standard_error, rel_tol=1e-2)
     assert rough.trace.standard_error > 3 * exact.trace.standard_error
     lower, upper = rough.trace.interval

@@ -20,9 +20,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.errors import InterruptedMeasurementError
-from lightning_hessian.fit import Interruptions, stopped_clocks
+from lightning_hessian.fit import Interruptions, Recorder
+from lightning_hessian.fit.clocks import stopped_clocks
 from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
@@ -76,8 +77,8 @@ def run(*callbacks: pl.Callback, module: Classifier, **options: Any) -> None:
 
 
 @abandoned
-@pytest.mark.parametrize("hvp", ["exact", "finite_difference"])
-def test_a_handler_that_saves_finds_the_weights_of_the_run(hvp: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("products", ["exact", "finite_difference"])
+def test_a_handler_that_saves_finds_the_weights_of_the_run(products: Any, tmp_path: Path) -> None:
     """As a requeueing cluster does, which signals before it takes a machine away."""
     seen: list[dict[str, Tensor]] = []
     path = tmp_path / "hpc_ckpt_1.ckpt"
@@ -95,7 +96,7 @@ def test_a_handler_that_saves_finds_the_weights_of_the_run(hvp: str, tmp_path: P
                 seen.append({k: v.clone() for k, v in pl_module.state_dict().items()})
 
     for countdown in (1, 5, 9):
-        callback = measured_after_two_steps(hvp=hvp, precision=64)
+        callback = measured_after_two_steps(loss=Loss(products=products, precision=64))
         run(Requeues(countdown), callback, module=Signalled(signal.SIGUSR1, 1000))
         saved = torch.load(path, weights_only=True)
         assert saved["global_step"] == 2
@@ -249,7 +250,7 @@ def test_rules_by_the_clock_count_training_alone(
 
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
-    monkeypatch.setattr(HessianSpectrum, "publish", lambda *_: clock.append(clock[-1] + 100))
+    monkeypatch.setattr(Recorder, "publish", lambda *_: clock.append(clock[-1] + 100))
     callback = spectrum(every_n_train_steps=1)
     second = timedelta(seconds=1)
     timer, saver = Timer(second), ModelCheckpoint(tmp_path, train_time_interval=second)

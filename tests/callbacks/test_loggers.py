@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from lightning_hessian import HessianSpectrum, Krylov
-from lightning_hessian.records import SpectrumReport
+from lightning_hessian.records import Report
 from lightning_hessian.show import scalars
 from tests.helpers import hard_modules as hard
 from tests.helpers.events import Events
@@ -57,14 +57,14 @@ def board(directory: Path) -> TensorBoardLogger:
     return TensorBoardLogger(directory, name=None, version="run")
 
 
-def _tags(report: SpectrumReport) -> dict[str, float]:
+def tagged(report: Report) -> dict[str, float]:
     return {f"hessian/{tag}": value for tag, value in scalars(report).items()}
 
 
 def wanted(callback: HessianSpectrum) -> dict[str, list[tuple[int, float]]]:
     points: dict[str, list[tuple[int, float]]] = {}
     for report in callback.reports:
-        for tag, value in _tags(report).items():
+        for tag, value in tagged(report).items():
             points.setdefault(tag, []).append((report.global_step, value))
     return points
 
@@ -114,7 +114,7 @@ def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
         for step, metrics in logger.points
         if any(tag.startswith("hessian/") for tag in metrics)
     ]
-    assert ours == [(report.global_step, _tags(report)) for report in callback.reports]
+    assert ours == [(report.global_step, tagged(report)) for report in callback.reports]
 
 
 def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["hessian/eig_1"]]
     assert [int(row["step"]) for row in rows] == [0, 4, 8]
     for row, report in zip(rows, callback.reports, strict=True):
-        for tag, value in _tags(report).items():
+        for tag, value in tagged(report).items():
             assert float(row[tag]) == value
 
 

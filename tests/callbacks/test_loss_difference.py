@@ -192,7 +192,15 @@ def test_held_out_samples_that_there_are_not_are_refused() -> None:
 
 
 def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
-    callback = difference(at_checkpoints=True, every_n_epochs=None, thresholds=(0.1,), keep_losses=True, held_out=loader(), perturbations=Perturbations(sigmas=(0.1,)), surface=Surface(directions="random", points=3))  # fmt: skip
+    callback = difference(
+        at_checkpoints=True,
+        every_n_epochs=None,
+        thresholds=(0.1,),
+        keep_losses=True,
+        held_out=loader(),
+        perturbations=Perturbations(sigmas=(0.1,)),
+        surface=Surface(directions="random", points=3),
+    )
     saver = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1)
     trainer(callback, saver, enable_checkpointing=True, max_epochs=1).fit(Classifier(), loader())
     (path,) = tmp_path.glob("*.ckpt")
@@ -213,7 +221,19 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
 
 
 def test_everything_asked_for_is_logged(tmp_path: Path) -> None:
-    callback = difference(num_samples="all", derivatives=True, thresholds=(0.01,), hessian_differences=2, num_orders=5, held_out=loader(), samples_per_step=2, loss=Loss(batch_size=4), solver=Krylov(max_hvps=40), perturbations=Perturbations(sigmas=(0.05,), subspace=2), surface=Surface(directions="eigenvectors", points=3))  # fmt: skip
+    callback = difference(
+        num_samples="all",
+        derivatives=True,
+        thresholds=(0.01,),
+        hessian_differences=2,
+        num_orders=5,
+        held_out=loader(),
+        samples_per_step=2,
+        loss=Loss(batch_size=4),
+        solver=Krylov(max_hvps=40),
+        perturbations=Perturbations(sigmas=(0.05,), subspace=2),
+        surface=Surface(directions="eigenvectors", points=3),
+    )
     logger = pl.loggers.TensorBoardLogger(tmp_path)
     trainer(callback, logger=logger, log_every_n_steps=1, max_steps=1).fit(Classifier(), loader())
     report = callback.reports[-1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian import Loss, LossDifference, Surface
+from lightning_hessian import Krylov, Loss, LossDifference, Perturbations, PyHessian, Surface
 from tests.helpers.difference import LossesAlone, difference
 from tests.helpers.fitting import Classifier, loader, trainer
 
@@ -122,16 +122,18 @@ def test_notes_on_the_samples_are_in_the_report() -> None:
         ({"sample_sizes": 0}, "`sample_sizes` must be a whole number of at least 1, or a list"),
         ({"sample_sizes": [5, 0]}, "`sample_sizes` must be a whole number of at least 1, got 0"),
         ({"num_orders": 1}, "`num_orders` must be 0 or at least 2, got 1"),
-        ({"probes_per_block": 0}, "`probes_per_block` must be a whole number of at least 1, got 0"),
+        ({"samples_per_step": 0}, "`samples_per_step` must be a whole number of at least 1, got 0"),
         ({"num_probes": 1}, "`num_probes` must be a whole number of at least 3, got 1"),
-        ({"num_perturbations": 5}, "`num_perturbations` must be even, .* got 5"),
-        ({"subspace": -1}, "`subspace` must be a whole number of at least 0, got -1"),
         ({"thresholds": [1e-3, 0.0]}, "`thresholds` must be positive and finite, got 0.0"),
         ({"thresholds": 1e-3}, "`thresholds` must be a list of numbers, got 0.001"),
-        ({"sigmas": [math.inf]}, "`sigmas` must be positive and finite, got inf"),
-        ({"surface": "pca"}, "`surface` must be None, 'eigenvectors' or 'random', got 'pca'"),
-        ({"surface_points": 4}, "`surface_points` must be odd, .*, got 4"),
-        ({"surface_span": -1.0}, "`surface_span` must be positive and finite, got -1.0"),
+        (
+            {"perturbations": [0.1]},
+            r"`perturbations` must be a `Perturbations` or None, got .0\.1.",
+        ),
+        ({"surface": "random"}, "`surface` must be a `Surface` or None, got 'random'"),
+        ({"solver": PyHessian()}, "`solver` of `LossDifference` must be a `Krylov`, .* got PyHess"),
+        ({"solver": Krylov(max_hvps=15)}, "`max_hvps` must be a whole .* at least 16, got 15"),
+        ({"loss": Loss(weight_fn=len)}, "`loss` of `LossDifference` must have no `weight_fn`"),
         ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
         ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
         ({"held_out": 3}, "`held_out` must be True, False or a loader of batches, got 3"),
@@ -140,3 +142,35 @@ def test_notes_on_the_samples_are_in_the_report() -> None:
 def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         LossDifference(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"sigmas": [math.inf]}, "`sigmas` must be positive and finite, got inf"),
+        ({"sigmas": 0.1}, "`sigmas` must be a list of numbers, got 0.1"),
+        ({"sigmas": []}, "`sigmas` must hold at least one standard deviation, got none"),
+        ({"sigmas": [0.1], "count": 5}, "`count` must be even, .* got 5"),
+        ({"sigmas": [0.1], "count": 2}, "`count` must be a whole number of at least 4, got 2"),
+        ({"sigmas": [0.1], "subspace": -1}, "`subspace` must be a whole .* at least 0, got -1"),
+    ],
+)
+def test_perturbations_out_of_range_are_refused_at_once(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Perturbations(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"directions": "pca"}, "`directions` must be 'eigenvectors' or 'random', got 'pca'"),
+        ({"points": 4}, "`points` must be odd, .*, got 4"),
+        ({"points": 1}, "`points` must be a whole number of at least 3, got 1"),
+        ({"span": -1.0}, "`span` must be positive and finite, got -1.0"),
+    ],
+)
+def test_a_surface_out_of_range_is_refused_at_once(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Surface(**options)

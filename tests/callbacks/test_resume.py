@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
-from lightning_hessian.fit import load_history
+from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
+from lightning_hessian.fit.history import load_history
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum, steps
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You're resuming from a checkpoint that ended before the epoch",
@@ -90,6 +97,68 @@ def test_changed_options_keep_the_history_and_measure_anew(tmp_path: Path) -> No
     assert [len(report.largest.values) for report in second.reports] == [1, 1, 1, 2, 2]
 
 
+def tokens(batch: Any) -> float:
+    """A weight of a batch, found by its name in whichever process."""
+    return float(len(batch[0]))
+
+
+NOT_PRINTED: dict[str, Callable[[], Loss]] = {
+    "weight_fn": lambda: Loss(weight_fn=tokens),
+    "a lambda": lambda: Loss(weight_fn=lambda batch: float(len(batch[0]))),
+    "dataloader": lambda: Loss(dataloader=loader(batch_size=13)),
+}
+"""Options of which a `repr` shows an address, so that it is another one in every process."""
+
+
+def resumed(directory: Path, name: str) -> list[int]:
+    """The history of a new callback with equal options that goes on from the first fit's file."""
+    callback = often(at_checkpoints=True, loss=NOT_PRINTED[name]())
+    saved = directory / "first" / "epoch=0-step=2.ckpt"
+    fit(directory / "second", callback, steps=4, ckpt_path=saved, every=2)
+    return steps(callback)
+
+
+@pytest.mark.parametrize("name", NOT_PRINTED)
+def test_equal_options_that_hold_functions_and_loaders_measure_no_weights_twice(
+    name: str, tmp_path: Path
+) -> None:
+    first = often(at_checkpoints=True, loss=NOT_PRINTED[name]())
+    fit(tmp_path / "first", first, steps=2, every=2)
+    assert steps(first) == [0, 2]
+    assert resumed(tmp_path, name) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("name", NOT_PRINTED)
+def test_nor_do_they_in_another_process(name: str, tmp_path: Path) -> None:
+    fit(
+        tmp_path / "first",
+        often(at_checkpoints=True, loss=NOT_PRINTED[name]()),
+        steps=2,
+        every=2,
+    )
+    code = (
+        "import json, sys; from pathlib import Path;"
+        "from tests.callbacks.test_resume import resumed;"
+        "print(json.dumps(resumed(Path(sys.argv[1]), sys.argv[2])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path), name],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 2, 4]
+
+
+def test_another_function_measures_anew(tmp_path: Path) -> None:
+    first = often(at_checkpoints=True, loss=Loss(weight_fn=tokens))
+    fit(tmp_path / "first", first, steps=2, every=2)
+    assert resumed(tmp_path, "a lambda") == [0, 2, 2, 4]
+
+
 def test_a_callback_added_later_begins_its_history_there(tmp_path: Path) -> None:
     fit(tmp_path, steps=3)
     added = often()
@@ -127,12 +196,10 @@ def test_a_second_fit_measures_its_own_start_and_data() -> None:
     assert callback.reports[1].loss != callback.reports[2].loss
 
 
-@pytest.mark.parametrize("version", [1, 99])
-def test_a_history_of_an_unknown_version_is_left_out_with_a_warning(version: int) -> None:
+def test_a_history_of_an_unknown_version_is_left_out_with_a_warning() -> None:
     callback = spectrum()
-    state = callback.state_dict() | {"version": version}
-    warned = f"in version {version}, and only version 2 is known.*anew"
-    with pytest.warns(UserWarning, match=warned):
+    state = callback.state_dict() | {"version": 99}
+    with pytest.warns(UserWarning, match="in version 99, and only version 2 is known.*anew"):
         callback.load_state_dict(state)
     assert callback.reports == []
 

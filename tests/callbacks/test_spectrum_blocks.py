@@ -38,23 +38,28 @@ def hessian(module: Supervised) -> Tensor:
 def test_blocks_of_modules_have_the_dense_traces_and_eigenvalues(
     module: Supervised, hessian: Tensor, max_hvps: int
 ) -> None:
-    options: dict[str, Any] = {"precision": 64, "rtol": 1e-8, "max_hvps": max_hvps}
+    options: dict[str, Any] = {
+        "loss": Loss(precision=64),
+        "solver": Krylov(rtol=1e-8, max_hvps=max_hvps),
+    }
     plain = measured(module, DATA, **options)
-    report = measured(module, DATA, blocks="modules", block_eigenvalues=3, **options)
-    assert [found.name for found in report.blocks] == list(MODULES)
+    report = measured(module, DATA, parameter_blocks="modules", eigenvalues_per_block=3, **options)
+    assert [block.name for block in report.blocks] == list(MODULES)
     assert report.trace.value == plain.trace.value
     assert report.num_hvps > plain.num_hvps
-    for found, part in zip(report.blocks, MODULES.values(), strict=True):
+    for row, part in enumerate(MODULES.values()):
         block = hessian[part, part]
-        error = found.trace.standard_error
-        away = found.trace.value - float(block.trace())
+        error = float(report.blocks[row].trace.standard_error)
+        away = float(report.blocks[row].trace.value - block.trace())
         exact = torch.linalg.eigvalsh(block).flip(0)[:3]
-        bounds = found.largest.residual_bounds
-        distance = (found.largest.values[:, None] - torch.linalg.eigvalsh(block)).abs()
+        bounds = report.blocks[row].largest.residual_bounds
+        distance = (report.blocks[row].largest.values[:, None] - torch.linalg.eigvalsh(block)).abs()
         assert bool((distance.min(dim=1).values <= bounds + 1e-12).all())
         if max_hvps == 200:
             assert abs(away) < 1e-10
-            torch.testing.assert_close(found.largest.values, exact, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(
+                report.blocks[row].largest.values, exact, rtol=1e-7, atol=1e-9
+            )
         else:
             assert abs(away) < 4 * error
             assert error > 0
@@ -64,28 +69,38 @@ def test_blocks_of_patterns_overlap_and_small_ones_have_fewer_eigenvalues(
     module: Supervised, hessian: Tensor
 ) -> None:
     patterns = ["*.bias", "network.2.*", "network.2.bias"]
-    report = measured(module, DATA, precision=64, blocks=patterns, block_eigenvalues=4, rtol=1e-8)
+    report = measured(
+        module,
+        DATA,
+        parameter_blocks=patterns,
+        eigenvalues_per_block=4,
+        loss=Loss(precision=64),
+        solver=Krylov(rtol=1e-8),
+    )
     places = [
         torch.tensor([*range(20, 25), *range(40, 43)]),
         torch.arange(25, 43),
         torch.arange(40, 43),
     ]
-    assert [found.name for found in report.blocks] == patterns
-    for found, positions in zip(report.blocks, places, strict=True):
+    assert [block.name for block in report.blocks] == patterns
+    for row, positions in enumerate(places):
         block = hessian[positions][:, positions]
-        assert found.trace.value == pytest.approx(float(block.trace()), abs=1e-10)
+        assert float(report.blocks[row].trace.value) == pytest.approx(
+            float(block.trace()), abs=1e-10
+        )
         exact = torch.linalg.eigvalsh(block).flip(0)[:4]
-        torch.testing.assert_close(found.largest.values, exact, rtol=1e-7, atol=1e-9)
-    tags = scalars(report)
-    assert tags["trace/*.bias"] == report.blocks[0].trace.value
-    assert "trace/network.2.*_standard_error" in tags
-    assert tags["eig_3/network.2.bias"] == float(report.blocks[2].largest.values[2])
-    assert "eig_4/network.2.bias" not in tags
+        found = report.blocks[row].largest.values
+        torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-9)
+    found = scalars(report)
+    assert found["trace/*.bias"] == float(report.blocks[0].trace.value)
+    assert "trace/network.2.*_standard_error" in found
+    assert found["eig_3/network.2.bias"] == float(report.blocks[2].largest.values[2])
+    assert "eig_4/network.2.bias" not in found
 
 
 def test_a_block_that_matches_nothing_is_a_failure_with_its_reason(module: Supervised) -> None:
     callback = HessianSpectrum(parameter_blocks=["head.*"], max_overhead=None)
-    with pytest.warns(UserWarning, match="`blocks` must match selected parameters"):
+    with pytest.warns(UserWarning, match="`parameter_blocks` must match selected parameters"):
         trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
     assert "'head.*' matches none. Names look like network.0.weight" in callback.reports[0].failure
 
@@ -136,24 +151,23 @@ def test_overlaps_are_those_of_the_dense_eigenvectors(
         torch.testing.assert_close(report.overlap.cosines, wanted, rtol=0, atol=limit)
         share = float(cosines.square().sum()) / 3
         assert report.overlap.subspace == pytest.approx(share, abs=limit)
-        tags = scalars(report)
-        assert tags["overlap_1"] == float(report.overlap.cosines[0])
-        assert tags["subspace_overlap"] == report.overlap.subspace
+        found = scalars(report)
+        assert found["overlap_1"] == float(report.overlap.cosines[0])
+        assert found["subspace_overlap"] == report.overlap.subspace
 
 
 def test_overlaps_without_a_partner_come_back() -> None:
-    report = SpectrumReport(
-        overlap=EigenvectorOverlap(
-            cosines=torch.tensor([0.5, math.nan]).double(),
-            partners=torch.tensor([1.0, -1.0]).double(),
-            subspace=0.25,
-        )
+    overlap = EigenvectorOverlap(
+        cosines=torch.tensor([0.5, math.nan]).double(),
+        partners=torch.tensor([1, -1]),
+        subspace=0.25,
     )
+    report = SpectrumReport(overlap=overlap)
     again = SpectrumReport.from_dict(json.loads(json.dumps(report.to_dict())))
     assert again.overlap.partners.tolist() == [1, -1]
     assert again.overlap.cosines[0] == 0.5
     assert bool(again.overlap.cosines[1].isnan())
     assert again.sampling is None
     # and the one without is no scalar
-    tags = scalars(again)
-    assert {tag for tag in tags if "overlap" in tag} == {"overlap_1", "subspace_overlap"}
+    found = scalars(again)
+    assert {tag for tag in found if "overlap" in tag} == {"overlap_1", "subspace_overlap"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, Loss, PyHessian, SpectrumReport
 from lightning_hessian.hvp import PerBatchOperator
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
@@ -35,18 +35,13 @@ def hessian(module: Supervised) -> Tensor:
     return dense_hessian(module, DATA)
 
 
-@pytest.mark.parametrize("sweep_precision", ["full", "fast_float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["full", "fast_float32", "bfloat16"])
 @pytest.mark.parametrize("probes_per_block", [None, 1, 3])
 def test_eigenvalues_and_trace_are_right_for_every_sweep(
-    module: Supervised, hessian: Tensor, sweep_precision: str, probes_per_block: int | None
+    module: Supervised, hessian: Tensor, precision: Any, probes_per_block: int | None
 ) -> None:
-    report = measured(
-        module,
-        DATA,
-        sweep_precision=sweep_precision,
-        probes_per_block=probes_per_block,
-        max_hvps=40,
-    )
+    solver = Krylov(precision=precision, probes_per_block=probes_per_block, max_hvps=40)
+    report = measured(module, DATA, solver=solver)
     exact = torch.linalg.eigvalsh(hessian)
     for values, bounds in (
         (report.largest.values, report.largest.residual_bounds),
@@ -58,8 +53,8 @@ def test_eigenvalues_and_trace_are_right_for_every_sweep(
     assert abs(float(report.largest.values[0] - exact[-1])) < limit
     assert report.trace.interval[0] <= float(exact.sum()) <= report.trace.interval[1]
     assert report.num_hvps <= 40
-    is_rough = any("products are of fewer digits" in note for note in report.notes)
-    assert is_rough == (sweep_precision == "bfloat16")
+    is_low_precision = any("products are of fewer digits" in note for note in report.notes)
+    assert is_low_precision == (precision == "bfloat16")
 
 
 @pytest.mark.parametrize("vectors", [64, 24])
@@ -68,14 +63,20 @@ def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
 ) -> None:
     # half of it is the sweep's: 43 doubles a vector, and 16 of them beside the basis
     limit = 2 * (vectors + 16) * 8 * 43 / GIBIBYTE
-    options: dict[str, Any] = {"precision": 64, "rtol": 1e-6, "num_eigenvalues": 2}
-    report = measured(module, DATA, memory_limit=limit, blocks="modules", **options)
+    report = measured(
+        module,
+        DATA,
+        num_eigenvalues=2,
+        parameter_blocks="modules",
+        loss=Loss(precision=64),
+        solver=Krylov(rtol=1e-6, memory_limit=limit),
+    )
     exact = torch.linalg.eigvalsh(hessian).flip(0)
     torch.testing.assert_close(report.largest.values, exact[:2], rtol=0, atol=1e-6)
     assert report.trace.interval[0] <= float(exact.sum()) <= report.trace.interval[1]
     for row, part in enumerate(MODULES.values()):
-        away = abs(float(report.block_traces[row] - hessian[part, part].trace()))
-        assert away <= max(4 * float(report.block_trace_standard_errors[row]), 1e-9)
+        away = abs(float(report.blocks[row].trace.value - hessian[part, part].trace()))
+        assert away <= max(4 * float(report.blocks[row].trace.standard_error), 1e-9)
     is_restarted = any("no room for the basis of a full sweep" in note for note in report.notes)
     assert is_restarted == (vectors == 24)
     assert report.graph_bytes <= limit * GIBIBYTE / 2
@@ -85,10 +86,9 @@ def test_pyhessian_measures_the_same_loss(module: Supervised, hessian: Tensor) -
     report = measured(
         module,
         DATA,
-        engine="pyhessian",
         num_eigenvalues=1,
-        precision=64,
-        pyhessian={"eigenvalues_maxIter": 300, "eigenvalues_tol": 1e-8, "trace_tol": 0},
+        loss=Loss(precision=64),
+        solver=PyHessian(eigenvalues_maxIter=300, eigenvalues_tol=1e-8, trace_tol=0),
     )
     exact = torch.linalg.eigvalsh(hessian)
     # its own stopping rule: a relative change of 1e-8 in a quotient that converges by 0.9 a step
@@ -102,15 +102,14 @@ def test_pyhessian_measures_the_same_loss(module: Supervised, hessian: Tensor) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"probes_per_block": 10},
-        {"sweep_precision": "bfloat16"},
-        {"blocks": "modules", "block_eigenvalues": 2},
+        {"solver": Krylov(probes_per_block=10)},
+        {"solver": Krylov(precision="bfloat16")},
+        {"parameter_blocks": "modules", "eigenvalues_per_block": 2},
         {"overlaps": True},
-        {"engine": "pyhessian"},
+        {"solver": PyHessian()},
         {
-            "sweep_precision": "bfloat16",
-            "probes_per_block": 20,
-            "blocks": "modules",
+            "solver": Krylov(precision="bfloat16", probes_per_block=20),
+            "parameter_blocks": "modules",
             "overlaps": True,
         },
         {"num_samples": "auto"},
@@ -193,7 +192,6 @@ def test_a_report_with_everything_comes_back_from_its_primitives_and_from_json(
             assert json.dumps(again.to_dict()) == json.dumps(report.to_dict())
             assert again.sampling is not None
             assert len(again.sampling.smallest_errors) == 0
-            # the second has three parameters
             assert [len(block.largest.values) for block in again.blocks] == [4, 3]
             assert [block.name for block in again.blocks] == ["*.bias", "network.2.bias"]
             assert again.sampling.population == 26

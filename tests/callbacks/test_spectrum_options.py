@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import nn
 
-from lightning_hessian import HessianSpectrum, Krylov, Loss
+from lightning_hessian import HessianSpectrum, Krylov, Loss, PyHessian
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
@@ -28,6 +28,90 @@ from tests.helpers.spectrum import spectrum
             {"num_eigenvalues": 1.5},
             "`num_eigenvalues` must be a whole .*, got 1.5",
         ),
+        ({"trace": "yes"}, "`trace` must be True or False, got 'yes'"),
+        ({"density": 1}, "`density` must be True or False, got 1"),
+        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
+        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'auto', got 'some'"),
+        ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
+        ({"mode": "test"}, "`mode` must be 'eval' or 'train', got 'test'"),
+        ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
+        ({"on_error": "ignore"}, "`on_error` must be 'warn' or 'raise', got 'ignore'"),
+        (
+            {"name": "a/"},
+            "`name` must be a text that does not begin or end with a slash.* got 'a/'",
+        ),
+        (
+            {"num_eigenvalues": 0, "num_smallest": 0, "trace": False, "density": False},
+            "has nothing to measure: .*Ask for at least one",
+        ),
+        (
+            {"solver": Krylov(precision="bfloat16", max_hvps=19)},
+            "`max_hvps` must be at least 20 to refine 6 eigenvalues of a bfloat16 sweep, got 19",
+        ),
+        (
+            {"parameter_blocks": "head.*"},
+            r"`parameter_blocks` must be a list .* Write `parameter_blocks=\['head.\*'\]`",
+        ),
+        (
+            {"eigenvalues_per_block": 2},
+            "`eigenvalues_per_block` needs `parameter_blocks`, got 2 and none",
+        ),
+        (
+            {"parameter_blocks": "modules", "eigenvalues_per_block": -1},
+            "`eigenvalues_per_block` must be a whole number of at least 0, got -1",
+        ),
+        (
+            {"parameter_blocks": "modules", "eigenvalues_per_block": 1.0},
+            "`eigenvalues_per_block` must be a whole number of at least 0, got 1.0",
+        ),
+        ({"overlaps": True, "num_eigenvalues": 0}, "`overlaps` compares .* Ask for at least one"),
+        ({"loss": 1}, r"`loss` must be a `Loss`, got 1. Write `loss=Loss\(which=1\)`"),
+        ({"loss": "first"}, r"`loss` must be a `Loss`, .* `loss=Loss\(which='first'\)`"),
+        ({"solver": "scipy"}, "`solver` must be a `Krylov` or a `PyHessian`, got 'scipy'"),
+        (
+            {"solver": PyHessian(), "num_eigenvalues": 0, "trace": False, "density": False},
+            r"`solver=PyHessian\(\)` gives no smallest eigenvalues, .* or take `solver=Krylov\(\)`",
+        ),
+        (
+            {"solver": PyHessian(), "parameter_blocks": ["a"]},
+            r"`solver=PyHessian\(\)` .* knows no blocks",
+        ),
+        (
+            {"solver": PyHessian(), "overlaps": True},
+            r"`solver=PyHessian\(\)` gives no eigenvectors",
+        ),
+    ],
+)
+def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        HessianSpectrum(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1.*got 0"),
+        ({"batch_size": 2.5}, "`batch_size` must be a whole number.*got 2.5"),
+        ({"parameters": []}, "`parameters` must hold at least one name pattern, got"),
+        ({"precision": 16}, "`precision` must be 32, 64 or None, got 16"),
+        (
+            {"parameters": "net.*"},
+            r"must be a list .* Write `parameters=\['net.\*'\]`",
+        ),
+        ({"products": "both"}, "`products` must be 'auto', 'exact' or 'finite_di.*, got 'both'"),
+        ({"which": -1}, "`which` must be the name of a method of the module, .* got -1"),
+        ({"which": True}, "`which` must be the name of a method of the module, .* got True"),
+        ({"weight_fn": 2.0}, "`weight_fn` must be a function from a batch .* got 2.0"),
+    ],
+)
+def test_a_loss_out_of_range_is_refused_at_once(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Loss(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
         ({"rtol": 0.0}, "`rtol` must lie between 0 and 1, got 0.0"),
         ({"rtol": math.nan}, "`rtol` must lie between 0 and 1, got nan"),
         ({"trace_rtol": 1.0}, "`trace_rtol` must lie between 0 and 1, got 1.0"),
@@ -36,71 +120,24 @@ from tests.helpers.spectrum import spectrum
             "`max_hvps` must be .* at least 8, two blocks of four, got 7",
         ),
         ({"max_hvps": 1e2}, "`max_hvps` must be a whole number of at least 8.* got 100.0"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all' .* got 0"),
-        ({"num_samples": "some"}, "`num_samples` must be a whole .* or 'auto', got 'some'"),
-        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1.*got 0"),
-        ({"batch_size": 2.5}, "`batch_size` must be a whole number.*got 2.5"),
-        ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
-        ({"parameters": []}, "`parameters` must hold at least one name pattern, got"),
-        ({"mode": "test"}, "`mode` must be 'eval' or 'train', got 'test'"),
-        ({"precision": 16}, "`precision` must be 32, 64 or None, got 16"),
-        (
-            {"parameters": "net.*"},
-            r"must be a list .* Write `parameters=\['net.\*'\]`",
-        ),
-        ({"every_n_epochs": 0}, "`every_n_epochs` must be .* at least 1, or None for never, got 0"),
-        ({"on_error": "ignore"}, "`on_error` must be 'warn' or 'raise', got 'ignore'"),
-        (
-            {"num_eigenvalues": 0, "num_smallest": 0, "trace": False, "density": False},
-            "has nothing to measure: .*Ask for at least one",
-        ),
         ({"density_rtol": 0.0}, "`density_rtol` must lie between 0 and 1, got 0.0"),
         ({"density_rtol": math.nan}, "`density_rtol` must lie between 0 and 1, got nan"),
         ({"sampling_rtol": 1.0}, "`sampling_rtol` must lie between 0 and 1, got 1.0"),
-        (
-            {"probes_per_block": 0},
-            "`probes_per_block` must be a whole number from 1 to half .* got 0",
-        ),
-        (
-            {"probes_per_block": 101},
-            "`probes_per_block` must be a whole number from 1 to half .* got 101",
-        ),
+        ({"probes_per_block": 0}, "`probes_per_block` must be .* from 1 to half .* got 0"),
+        ({"probes_per_block": 101}, "`probes_per_block` must be .* from 1 to half .* got 101"),
         ({"probes_per_block": 2.0}, "`probes_per_block` must be a whole number .* got 2.0"),
-        ({"sweep_precision": "half"}, "`sweep_precision` must be 'full', 'fast_f.* got 'half'"),
-        (
-            {"sweep_precision": "bfloat16", "max_hvps": 19},
-            "`max_hvps` must be at least 20 to refine 6 eigenvalues of a bfloat16 sweep, got 19",
-        ),
+        ({"precision": "half"}, "`precision` must be 'full', 'fast_float32' or .* got 'half'"),
+        ({"basis": "disk"}, "`basis` must be 'auto', 'full', 'bfloat16' or 'cpu', got 'disk'"),
         ({"memory_limit": 0}, "`memory_limit` must be a positive number of GiB, or None .* got 0"),
         ({"memory_limit": -1.5}, "`memory_limit` must be a positive number .* got -1.5"),
         ({"memory_limit": True}, "`memory_limit` must be a positive number .* got True"),
         ({"memory_limit": "4GB"}, "`memory_limit` must be a positive number .* got '4GB'"),
         ({"memory_limit": math.nan}, "`memory_limit` must be a positive number .* got nan"),
-        ({"blocks": "head.*"}, r"`blocks` must be a list .* Write `blocks=\['head.\*'\]`"),
-        ({"block_eigenvalues": 2}, "`block_eigenvalues` needs `blocks`, got 2 and none"),
-        (
-            {"blocks": "modules", "block_eigenvalues": -1},
-            "`block_eigenvalues` must be a whole number of at least 0, got -1",
-        ),
-        (
-            {"blocks": "modules", "block_eigenvalues": 1.0},
-            "`block_eigenvalues` must be a whole number of at least 0, got 1.0",
-        ),
-        ({"overlaps": True, "num_eigenvalues": 0}, "`overlaps` compares .* Ask for at least one"),
-        ({"engine": "scipy"}, "`engine` must be 'krylov' or 'pyhessian', got 'scipy'"),
-        (
-            {"engine": "pyhessian", "num_eigenvalues": 0, "trace": False, "density": False},
-            "`engine='pyhessian'` gives no smallest eigenvalues, .* or take `engine='krylov'`",
-        ),
-        ({"engine": "pyhessian", "blocks": ["a"]}, "`engine='pyhessian'` .* knows no blocks"),
-        ({"engine": "pyhessian", "overlaps": True}, "`engine='pyhessian'` gives no eigenvectors"),
-        ({"pyhessian": {"top_n": 3}}, "`pyhessian` must hold options out of .*, got 'top_n'"),
-        ({"pyhessian": {"trace_maxIter": 0}}, "`trace_maxIter` must be a whole number"),
     ],
 )
-def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reason: str) -> None:
+def test_a_solver_out_of_range_is_refused_at_once(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        HessianSpectrum(**options)
+        Krylov(**options)
 
 
 def test_the_cost_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +183,13 @@ def test_progress_is_silent_where_lightnings_bar_is(switched_off: str, capsys: A
 
 def full_reports(epochs: int = 2, **options: Any) -> list[Any]:
     callback = spectrum(
-        **{"trace": True, "density": True, "max_hvps": 60, "num_samples": 20, "mode": "train"}
+        **{
+            "trace": True,
+            "density": True,
+            "solver": Krylov(max_hvps=60),
+            "num_samples": 20,
+            "mode": "train",
+        }
         | options
     )
     module = hard.seeded(lambda: hard.mlp(nn.Dropout(0.1)))
@@ -209,7 +252,7 @@ def test_a_failed_report_as_a_dictionary_has_no_numbers() -> None:
     assert only_primitives(plain)
     assert plain["largest"]["values"] == []
     assert plain["density"] is None
-    assert math.isnan(plain["trace"])
+    assert plain["trace"] is None
     assert plain["failure"].startswith("RefusedError: `parameters` must match")
 
 

@@ -13,19 +13,28 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
-from lightning_hessian import HessianSpectrum, SpectrumReport, __main__, analyze
+from lightning_hessian import (
+    HessianSpectrum,
+    Krylov,
+    Loss,
+    PyHessian,
+    SpectrumReport,
+    __main__,
+    analyze,
+)
 from lightning_hessian.cli import AnalysisTrainer, HessianCLI, cli_of
 from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 
 ROOT = Path(__file__).parents[2]
-CHEAP = {
+CHEAP: dict[str, Any] = {
     "num_samples": 10,
-    "max_hvps": 8,
+    "solver": {"max_hvps": 8},
     "trace": False,
     "density": False,
     "max_overhead": None,
@@ -59,7 +68,18 @@ class NoOneElse(pl.Callback):
 
 
 def as_arguments(prefix: str, options: dict[str, Any]) -> list[str]:
-    return [f"--{prefix}.{key}={json.dumps(value)}" for key, value in options.items()]
+    """As a user types them: a group's options one by one."""
+    arguments: list[str] = []
+    for key, value in options.items():
+        if isinstance(value, dict):
+            arguments += as_arguments(f"{prefix}.{key}", value)
+        else:
+            arguments.append(f"--{prefix}.{key}={json.dumps(value)}")
+    return arguments
+
+
+def cheap() -> HessianSpectrum:
+    return HessianSpectrum(**(CHEAP | {"solver": Krylov(**CHEAP["solver"])}))
 
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -148,9 +168,50 @@ def test_the_command_line_stands_above_the_callback_of_the_configuration(
         *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}", "--sidecar=false"),
         *("--trainer.logger=false", "--spectrum.num_samples=2048", "--spectrum.mode=train"),
     )
-    options = made.config_init["analyze"]["spectrum"]._options
+    options = made.config_init["analyze"]["spectrum"]._setup
     assert (options.num_samples, options.mode) == (2048, "train")
-    assert made.config["analyze"]["spectrum"]["max_hvps"] == CHEAP["max_hvps"]
+    solver = made.config["analyze"]["spectrum"]["solver"]
+    assert solver["init_args"]["max_hvps"] == CHEAP["solver"]["max_hvps"]
+
+
+def test_the_command_line_chooses_another_solver_and_loss_than_the_configuration(
+    run: Path,
+) -> None:
+    made = program(
+        HessianCLI,
+        *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}", "--sidecar=false"),
+        *("--trainer.logger=false", "--spectrum.loss.precision=64"),
+        *("--spectrum.solver=PyHessian", "--spectrum.solver.trace_tol=1e-2"),
+        "--spectrum.solver.eigenvalues_maxIter=2",
+    )
+    callback = made.config_init["analyze"]["spectrum"]
+    assert callback._setup.loss == Loss(precision=64)
+    assert callback._study._options.solver == PyHessian(trace_tol=1e-2, eigenvalues_maxIter=2)
+    (report,) = callback.reports
+    assert report.engine == "pyhessian"
+    # the others are those of the configuration
+    assert report.num_samples == CHEAP["num_samples"]
+    assert report.density is None
+
+
+def test_the_chosen_solver_and_loss_of_a_configuration_are_the_defaults(
+    run: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf8"))
+    options = config["trainer"]["callbacks"][0]["init_args"]
+    options["loss"] |= {"precision": 64, "parameters": ["network.*"]}
+    init_args = {"eigenvalues_maxIter": 2, "trace_maxIter": 3}
+    options["solver"] = {"class_path": "lightning_hessian.PyHessian", "init_args": init_args}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf8")
+    made = program(
+        HessianCLI,
+        *(f"--config={path}", f"--ckpt_path={run}", "--sidecar=false", "--trainer.logger=false"),
+        "--spectrum.loss.batch_size=5",
+    )
+    callback = made.config_init["analyze"]["spectrum"]
+    assert callback._setup.loss == Loss(precision=64, parameters=["network.*"], batch_size=5)
+    assert callback._study._options.solver == PyHessian(eigenvalues_maxIter=2, trace_maxIter=3)
 
 
 def test_a_program_that_fixes_its_classes_has_the_subcommand_beside_the_others(
@@ -199,7 +260,7 @@ def test_refused_measurements_end_the_program_with_the_reason(run: Path) -> None
         program(
             HessianCLI,
             *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}", "--sidecar=false"),
-            *("--trainer.logger=false", '--spectrum.parameters=["absent.*"]'),
+            *("--trainer.logger=false", '--spectrum.loss.parameters=["absent.*"]'),
         )
 
 
@@ -212,12 +273,8 @@ def test_a_trainer_has_the_method_for_programs_too(run: Path) -> None:
     quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     host = AnalysisTrainer(enable_model_summary=False, max_epochs=1, **quiet)
     options: dict[str, Any] = {"datamodule": Data(), "sidecar": False}
-    (theirs,) = host.analyze(
-        Sized(2.0), ckpt_path=str(run), spectrum=HessianSpectrum(**CHEAP), **options
-    )
-    (ours,) = analyze(
-        Sized(2.0), run, callback=HessianSpectrum(**CHEAP), trainer=trainer(), **options
-    )
+    (theirs,) = host.analyze(Sized(2.0), ckpt_path=str(run), spectrum=cheap(), **options)
+    (ours,) = analyze(Sized(2.0), run, callback=cheap(), trainer=trainer(), **options)
     assert numbers(theirs) == numbers(ours)
 
 
@@ -235,7 +292,7 @@ def test_the_other_namespace_has_its_own_command_line(tmp_path: Path) -> None:
     program(
         kind,
         *(f"--ckpt_path={ckpt}", "--trainer.logger=false", "--trainer.max_epochs=1", *QUIET),
-        *("--spectrum.num_samples=8", "--spectrum.max_hvps=8", "--spectrum.density=false"),
+        *("--spectrum.num_samples=8", "--spectrum.solver.max_hvps=8", "--spectrum.density=false"),
         model_class=demos.BoringModel,
         datamodule_class=demos.BoringDataModule,
         seed_everything_default=False,
@@ -267,6 +324,12 @@ def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
     )
     ours = text[text.index("--ckpt_path CKPT_PATH") :]
     wanted = ["--weights {current,averaged}", "--sidecar", "--spectrum.num_samples"]
+    wanted += ["--spectrum.loss.precision", "--spectrum.solver SOLVER"]
+    wanted += [
+        "--loss_difference.perturbations",
+        "--loss_difference.loss.precision",
+        "--loss_difference.solver SOLVER",
+    ]
     assert [name for name in wanted if name not in ours] == []
     assert "every_n_epochs" not in ours
 
@@ -287,7 +350,7 @@ def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -
     fit.append(f"--trainer.logger.save_dir={tmp_path}")
     shell("examples.cli", "fit", "--config", "configs/demo.yaml", *fit)
     config = str(tmp_path / "demo" / "version_0" / "config.yaml")
-    short = ["--spectrum.max_hvps=8", "--spectrum.num_samples=100"]
+    short = ["--spectrum.solver.max_hvps=8", "--spectrum.num_samples=100"]
     done = shell(
         *("lightning_hessian", "analyze", "--config", config, *short),
         *("--ckpt_path", f"{tmp_path}/*/*/checkpoints/*.ckpt"),

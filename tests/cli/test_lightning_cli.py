@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov, Loss, LossDifference, PyHessian
 
 PACKAGES = ["lightning.pytorch", "pytorch_lightning"]
 CLASS_PATH = "lightning_hessian.HessianSpectrum"
@@ -46,36 +48,121 @@ def written(folder: Path, **init_args: Any) -> str:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_configuration_names_the_class_and_its_options(package: str, tmp_path: Path) -> None:
     pytest.importorskip(package)
-    options = {"mode": "train", "num_samples": "all", "parameters": ["layer.*"], "loss": 1}
-    callback = measuring(cli(package, written(tmp_path, **options)))
-    assert {k: getattr(callback._options, k) for k in options} == options
+    options = {"mode": "train", "num_samples": "all"}
+    loss = {"parameters": ["layer.*"], "which": 1}
+    callback = measuring(cli(package, written(tmp_path, loss=loss, **options)))
+    assert {k: getattr(callback._setup, k) for k in options} == options
+    assert callback._setup.loss == Loss(**loss)
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("written_options", "options"),
     [
-        {
-            "num_samples": "auto",
-            "sampling_rtol": 0.1,
-            "density_rtol": 0.002,
-            "probes_per_block": 2,
-            "sweep_precision": "bfloat16",
-            "memory_limit": 1.5,
-            "blocks": ["layer.weight", "*.bias"],
-            "block_eigenvalues": 2,
-            "overlaps": True,
-        },
-        {"blocks": "modules", "memory_limit": None, "probes_per_block": None},
-        {"engine": "pyhessian", "pyhessian": {"trace_maxIter": 7, "density_n_v": 2}},
+        (
+            {
+                "num_samples": "auto",
+                "solver": {
+                    "sampling_rtol": 0.1,
+                    "density_rtol": 0.002,
+                    "probes_per_block": 2,
+                    "precision": "bfloat16",
+                    "memory_limit": 1.5,
+                    "basis": "cpu",
+                },
+                "parameter_blocks": ["layer.weight", "*.bias"],
+                "eigenvalues_per_block": 2,
+                "overlaps": True,
+            },
+            {
+                "num_samples": "auto",
+                "solver": Krylov(
+                    sampling_rtol=0.1,
+                    density_rtol=0.002,
+                    probes_per_block=2,
+                    precision="bfloat16",
+                    memory_limit=1.5,
+                    basis="cpu",
+                ),
+                "parameter_blocks": ["layer.weight", "*.bias"],
+                "eigenvalues_per_block": 2,
+                "overlaps": True,
+            },
+        ),
+        (
+            {"parameter_blocks": "modules", "solver": {"memory_limit": None}},
+            {"parameter_blocks": "modules"},
+        ),
+        (
+            {"solver": {"class_path": "Krylov", "init_args": {"max_hvps": 33}}},
+            {"solver": Krylov(max_hvps=33)},
+        ),
+        ({"solver": "PyHessian"}, {"solver": PyHessian()}),
+        (
+            {
+                "loss": {"precision": 64, "products": "exact"},
+                "solver": {
+                    "class_path": "lightning_hessian.PyHessian",
+                    "init_args": {"trace_maxIter": 7, "density_n_v": 2},
+                },
+            },
+            {
+                "loss": Loss(precision=64, products="exact"),
+                "solver": PyHessian(trace_maxIter=7, density_n_v=2),
+            },
+        ),
     ],
 )
-def test_a_configuration_takes_the_options_of_the_engine(
-    options: dict[str, Any], tmp_path: Path
+def test_a_configuration_takes_the_groups_of_options(
+    written_options: dict[str, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
-    callback = measuring(cli("lightning.pytorch", written(tmp_path, **options)))
-    wanted = HessianSpectrum(**options)
-    assert callback._spectrum == wanted._spectrum
-    assert callback._options == wanted._options
+    callback = measuring(cli("lightning.pytorch", written(tmp_path, **written_options)))
+    assert_same_options(callback, HessianSpectrum(**options))
+
+
+def assert_same_options(callback: HessianSpectrum, wanted: HessianSpectrum) -> None:
+    assert callback._study._options == wanted._study._options  # type: ignore[attr-defined]
+    assert callback._setup == wanted._setup
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (
+            ["solver=PyHessian", "solver.trace_tol=1e-4", "loss.precision=64"],
+            {"solver": PyHessian(trace_tol=1e-4), "loss": Loss(precision=64)},
+        ),
+        (
+            ["solver.max_hvps=33", "solver.basis=bfloat16", 'loss.parameters=["layer.*"]'],
+            {
+                "solver": Krylov(max_hvps=33, basis="bfloat16"),
+                "loss": Loss(parameters=["layer.*"]),
+            },
+        ),
+        (["loss.which=1", "loss.batch_size=3"], {"loss": Loss(which=1, batch_size=3)}),
+    ],
+)
+@pytest.mark.parametrize("sign", ["=", "+="])
+def test_the_command_line_sets_options_of_the_groups(
+    sign: str, arguments: list[str], options: dict[str, Any]
+) -> None:
+    dotted = [f"--trainer.callbacks.{argument}" for argument in arguments]
+    callback = measuring(
+        cli("lightning.pytorch", f"--trainer.callbacks{sign}HessianSpectrum", *dotted)
+    )
+    assert_same_options(callback, HessianSpectrum(**options))
+
+
+def test_the_command_line_stands_above_the_group_of_a_configuration(tmp_path: Path) -> None:
+    solver = {"class_path": "PyHessian", "init_args": {"trace_maxIter": 7}}
+    config = written(tmp_path, solver=solver, loss={"precision": 64})
+    arguments = ["--trainer.callbacks.solver.trace_tol=0.5", "--trainer.callbacks.loss.which=1"]
+    callback = measuring(cli("lightning.pytorch", config, *arguments))
+    assert_same_options(
+        callback,
+        HessianSpectrum(
+            solver=PyHessian(trace_maxIter=7, trace_tol=0.5), loss=Loss(precision=64, which=1)
+        ),
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -84,13 +171,19 @@ def test_the_command_line_adds_it_and_sets_its_options(package: str, name: str) 
     pytest.importorskip(package)
     arguments = ["--trainer.callbacks.mode=train", "--trainer.callbacks.num_samples=12"]
     callback = measuring(cli(package, f"--trainer.callbacks+={name}", *arguments))
-    assert (callback.mode, callback._options.num_samples) == ("train", 12)
+    assert (callback.mode, callback._setup.num_samples) == ("train", 12)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_it_measures_in_a_fit_that_the_command_line_made(package: str, tmp_path: Path) -> None:
     pytest.importorskip(package)
-    arguments = ["num_samples=8", "max_hvps=8", "density=false", "trace=false", "on_error=raise"]
+    arguments = [
+        "num_samples=8",
+        "solver.max_hvps=8",
+        "density=false",
+        "trace=false",
+        "on_error=raise",
+    ]
     arguments.append("max_overhead=null")
     made = cli(
         package,
@@ -111,24 +204,92 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_print_config_has_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def printed(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> dict[str, Any]:
     with pytest.raises(SystemExit):
-        cli("lightning.pytorch", "--trainer.callbacks+=HessianSpectrum", "--print_config")
+        cli("lightning.pytorch", f"--trainer.callbacks+={name}", *arguments, "--print_config")
     (callback,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
-    assert callback["class_path"] == CLASS_PATH
-    defaults = HessianSpectrum.__init__.__defaults__
+    assert callback["class_path"] == f"lightning_hessian.{name}"
+    options: dict[str, Any] = callback["init_args"]
+    return options
+
+
+@pytest.mark.parametrize("kind", [HessianSpectrum, LossDifference])
+def test_print_config_has_every_option_with_its_default(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = printed(capsys, kind.__name__)
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    loss, solver = defaults.pop("loss"), defaults.pop("solver")
+    assert options.pop("loss") == asdict(loss) == asdict(Loss())
+    shown = options.pop("solver")
+    # a callback that takes one solver only has no class to choose
+    assert shown.get("init_args", shown) == asdict(solver)
     # YAML has no tuples
-    values = [tuple(v) if isinstance(v, list) else v for v in callback["init_args"].values()]
-    assert tuple(values) == defaults
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    assert values == defaults
+    if kind is HessianSpectrum:
+        assert shown["class_path"] == "lightning_hessian.Krylov"
 
 
-def test_help_has_each_option_with_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, f"--trainer.callbacks.help={CLASS_PATH}")
-    parts = str(HessianSpectrum.__doc__).split("Args:")[1].split("Raises:")[0]
-    documented = [line.strip() for line in parts.splitlines() if line.strip()]
-    names = [line.partition(": ")[0] for line in documented if line.partition(": ")[2]]
-    assert {"num_eigenvalues", "loss", "dataloader", "weight_fn", "hvp"} <= set(names)
-    assert [line for line in documented if line.partition(": ")[2] not in text] == []
+def test_print_config_has_every_option_of_a_chosen_solver(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--trainer.callbacks.solver=PyHessian", "--trainer.callbacks.solver.trace_tol=0.5"]
+    solver = printed(capsys, "HessianSpectrum", *arguments)["solver"]
+    assert solver["class_path"] == "lightning_hessian.PyHessian"
+    assert solver["init_args"] == asdict(PyHessian(trace_tol=0.5))
+
+
+def documented(kind: type[Any]) -> dict[str, list[str]]:
+    """The options in a docstring, with the lines that tell what each means."""
+    found: dict[str, list[str]] = {}
+    parts = str(kind.__doc__).split("Args:")[1].split("Raises:")[0]
+    for line in filter(None, map(str.strip, parts.splitlines())):
+        name, colon, text = line.partition(": ")
+        if colon and name.isidentifier():
+            found[name] = [text]
+        else:
+            found[next(reversed(found))].append(line)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "prefix"),
+    [
+        (HessianSpectrum, "callbacks.help=lightning_hessian.HessianSpectrum", "callbacks"),
+        (LossDifference, "callbacks.help=lightning_hessian.LossDifference", "callbacks"),
+        (Loss, "callbacks.help=lightning_hessian.HessianSpectrum", "callbacks.loss"),
+        (Loss, "callbacks.help=lightning_hessian.LossDifference", "callbacks.loss"),
+    ],
+)
+def test_help_has_each_option_with_what_it_means(
+    kind: type[Any], argument: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(capsys, f"--trainer.{argument}")
+    options = documented(kind)
+    assert options.keys() == inspect.signature(kind).parameters.keys()
+    for name, lines in options.items():
+        # a group has a heading in place of an entry
+        if name != "loss":
+            assert f"--trainer.{prefix}.{name} " in text
+            assert [line for line in lines if line not in text] == []
+    assert "Which loss, by which parameters, on which batches, in which arithmetic" in text
+
+
+@pytest.mark.parametrize("kind", [Krylov, PyHessian])
+def test_help_for_a_solver_has_each_of_its_options(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(
+        capsys,
+        "--trainer.callbacks=HessianSpectrum",
+        f"--trainer.callbacks.solver.help={kind.__name__}",
+    )
+    for name, lines in documented(kind).items():
+        assert f".{name} " in text
+        assert [line for line in lines if line not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -141,19 +302,22 @@ def test_help_has_each_option_with_what_it_means(capsys: pytest.CaptureFixture[s
             "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got 0",
         ),
         (
-            "max_hvps",
+            "solver.max_hvps",
             1,
             "`max_hvps` must be a whole number of at least 8, two blocks of four, got 1",
         ),
-        ("parameters", [], "`parameters` must hold at least one name pattern"),
+        ("loss.parameters", [], "`parameters` must hold at least one name pattern"),
         ("every_n_epochs", 0, "`every_n_epochs` must be a whole number of at least 1"),
         (
-            "probes_per_block",
+            "solver.probes_per_block",
             0,
             "`probes_per_block` must be a whole number from 1 to half of `max_hvps`",
         ),
-        ("memory_limit", -1, "`memory_limit` must be a positive number of GiB"),
+        ("solver.memory_limit", -1, "`memory_limit` must be a positive number of GiB"),
+        ("solver", "Solver", "`solver` must be a `Krylov` or a `PyHessian`"),
         ("colour", "red", "colour"),
+        ("loss.colour", "red", "colour"),
+        ("solver.colour", "red", "colour"),
     ],
 )
 @pytest.mark.parametrize("way", ["configuration", "command line"])
@@ -165,7 +329,8 @@ def test_a_bad_value_is_refused_by_name(
         f"--trainer.callbacks.{option}={value}",
     ]
     if way == "configuration":
-        arguments = [written(tmp_path, **{option: value})]
+        group, dot, name = option.partition(".")
+        arguments = [written(tmp_path, **{group: {name: value} if dot else value})]
     elif option == "mode":
         # the command-line parser's own words, which it has for every class
         message = "mode"
@@ -185,7 +350,8 @@ def ones(count: int, batch_size: int = 2) -> DataLoader[Tensor]:
 def test_a_loader_and_a_weight_are_given_by_their_paths(tmp_path: Path) -> None:
     loader = {"class_path": f"{__name__}.ones", "init_args": {"count": 6}}
     options = {"dataloader": loader, "weight_fn": f"{__name__}.weigh"}
-    callback = measuring(cli("lightning.pytorch", written(tmp_path, **options)))
-    assert callback._options.weight_fn is weigh
-    assert callback._options.dataloader is not None
-    assert [len(batch) for batch in callback._options.dataloader] == [2, 2, 2]
+    callback = measuring(cli("lightning.pytorch", written(tmp_path, loss=options)))
+    loss = callback._setup.loss
+    assert loss.weight_fn is weigh
+    assert loss.dataloader is not None
+    assert [len(batch) for batch in loss.dataloader] == [2, 2, 2]

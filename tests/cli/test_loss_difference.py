@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.cli import LightningCLI
 
-from lightning_hessian import LossDifference, LossDifferenceReport, analyze
+from lightning_hessian import LossDifference, LossDifferenceReport, Perturbations, analyze
 from lightning_hessian.cli import HessianCLI
 from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, fitted, numbers
@@ -40,7 +40,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_routes_to_a_checkpoint_give_the_same_bits(tmp_path: Path) -> None:
-    options = {"num_samples": 20, "keep_losses": True, "sigmas": (0.1,), "num_perturbations": 4}
+    perturbations = Perturbations(sigmas=(0.1,), count=4)
+    options = {"num_samples": 20, "keep_losses": True, "perturbations": perturbations}
     during = difference(at_checkpoints=True, every_n_epochs=None, **options)
     fitted(tmp_path, ByEpochAndStep(), during)
     wanted = {r.ckpt_path: numbers(r) for r in during.reports if r.ckpt_path}
@@ -79,8 +80,9 @@ trainer:
         num_samples: 20
         sample_sizes: [1, 5, 19]
         thresholds: [0.01]
-        sigmas: [0.1]
-        num_perturbations: 4
+        perturbations: {{sigmas: [0.1], count: 4}}
+        loss: {{batch_size: 4}}
+        solver: {{max_hvps: 40}}
         held_out: true
         at_checkpoints: true
         on_error: raise
@@ -98,6 +100,7 @@ trainer:
     beside = Path(f"{ckpt}.loss_difference.json")
     during = LossDifferenceReport.from_dict(read_sidecar(beside))
     assert during.held_out is not None
+    assert during.neighbourhood[0].num_perturbations == 4
     beside.unlink()
     capsys.readouterr()
     HessianCLI(args=["analyze", f"--config={config}", f"--ckpt_path={ckpt}", *here])

@@ -24,8 +24,8 @@ class Opposed(OverheadBudget):
 def test_all_processes_go_by_the_first_ones_clock() -> None:
     def part(rank: int) -> Any:
         callback = spectrum(every_n_train_steps=1, max_overhead=0.5)
-        callback._budget = Opposed(0.5)
-        callback._budget.rank = rank
+        callback._pace.budget = Opposed(0.5)
+        callback._pace.budget.rank = rank
         ddp_trainer(callback, max_epochs=3).fit(Classifier(), loader())
         return [report.to_dict() for report in callback.reports]
 

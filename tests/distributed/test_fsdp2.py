@@ -14,9 +14,15 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.errors import RefusedError
-from tests.distributed.test_equality import batch_norm, measured_by_one, plain, spectrum
+from tests.distributed.test_equality import (
+    batch_norm,
+    main_numbers,
+    measured_by_one,
+    plain,
+    spectrum,
+)
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hard_modules import Checkpointed, seeded
 from tests.helpers.processes import in_processes
@@ -80,17 +86,15 @@ def test_two_processes_measure_the_same_bits_as_one_and_change_nothing() -> None
     ("make", "options"),
     [
         (batch_norm, {"mode": "train"}),
-        (plain, {"precision": 64, "trace": False, "density": False}),
-        (plain, {"parameters": ["network.2.*"]}),
+        (plain, {"loss": Loss(precision=64), "trace": False, "density": False}),
+        (plain, {"loss": Loss(parameters=["network.2.*"])}),
     ],
 )
 def test_they_do_so_in_other_modes(make: Any, options: dict[str, Any]) -> None:
     module = seeded(make)
     (reports, _), _ = fitted(module, spectrum(**options), max_steps=1)
     wanted = measured_by_one(module, None, **options)
-    for name in ("eigenvalues", "smallest_eigenvalues", "loss", "gradient_norm"):
-        found = torch.tensor(reports[0][name], dtype=torch.float64)
-        same = torch.tensor(wanted[name], dtype=torch.float64)
+    for found, same in zip(main_numbers(reports[0]), main_numbers(wanted), strict=True):
         torch.testing.assert_close(found, same, rtol=1e-12, atol=1e-14)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_hessian import Krylov, Perturbations, Surface
 from lightning_hessian.errors import RefusedError
 from tests.helpers.difference import difference
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
@@ -19,14 +20,11 @@ from tests.helpers.processes import ddp_trainer, in_processes
 OWN = ("seconds", "overhead", "epoch", "global_step")
 EVERYTHING: dict[str, Any] = {
     "derivatives": True,
-    "sigmas": (0.1,),
-    "num_perturbations": 4,
-    "subspace": 2,
+    "perturbations": Perturbations(sigmas=(0.1,), count=4, subspace=2),
     "hessian_differences": 1,
-    "surface": "random",
-    "surface_points": 3,
+    "surface": Surface(directions="random", points=3),
     "keep_losses": True,
-    "max_hvps": 16,
+    "solver": Krylov(max_hvps=16),
 }
 
 

@@ -42,5 +42,5 @@ def test_which_optimiser_steps_may_be_seen_by_one_process_only() -> None:
     assert repr(first) == repr(second)
     assert first["loss_name"] == "manual_backward 1"
     assert first["num_parameters"] == 19  # of the discriminator
-    for name in ("eigenvalues", "loss", "gradient_norm", "trace"):
+    for name in ("largest", "loss", "gradient_norm", "trace"):
         assert first[name] == alone[name]

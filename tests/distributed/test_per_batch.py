@@ -35,8 +35,8 @@ def measure(loss: Any) -> dict[str, Any]:
 class Conducted(AtStart):
     """Computes on the first process with the others' help."""
 
-    def take(self, objective: FitLoss) -> None:
-        with objective.opened() as loss:
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
             self.found = measure_on_first(loss, loss.processes, self.compute)
 
 

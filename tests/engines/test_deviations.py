@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_hessian import PyHessian
 from lightning_hessian.engines import KNOWN_DIFFERENCES
 from tests.engines.test_truth import PRECISE, of_matrices
 
@@ -38,7 +39,7 @@ def first_quotient(matrix: torch.Tensor) -> float:
 def test_opposite_eigenvalues_of_equal_magnitude_give_a_value_between() -> None:
     # every product turns (a, b) into (a, -b): the quotient stays what it is
     matrix = diagonal(1, -1)
-    spectrum = of_matrices(matrix, options=PRECISE, num_eigenvalues=1)
+    spectrum = of_matrices(matrix, solver=PRECISE, num_eigenvalues=1)
     found = float(torch.cat([spectrum.largest.values, spectrum.smallest.values]))
     assert found == pytest.approx(first_quotient(matrix), rel=1e-5)
     assert abs(found) < 0.95
@@ -52,7 +53,7 @@ def test_tiny_eigenvalue_is_the_quotient_of_a_random_vector() -> None:
 
 
 def test_part_of_an_eigenvalue_comes_out_again_where_the_rest_is_zero() -> None:
-    found = of_matrices(diagonal(6, 6, 0, 0, 0, 0), options=PRECISE, num_eigenvalues=3)
+    found = of_matrices(diagonal(6, 6, 0, 0, 0, 0), solver=PRECISE, num_eigenvalues=3)
     assert found.largest.values[:2].tolist() == pytest.approx([6, 6], rel=1e-5)
     assert float(found.largest.values[2]) > 0.1
 
@@ -69,7 +70,7 @@ def test_trace_that_two_equal_probes_end_has_no_scatter_and_is_wrong() -> None:
 
 def test_negative_trace_stops_at_the_second_probe() -> None:
     matrix = -torch.ones(8, 8, dtype=torch.float64) - diagonal(*range(8))
-    estimate = of_matrices(matrix, trace=True, options={"trace_tol": 0}).trace
+    estimate = of_matrices(matrix, trace=True, solver=PyHessian(trace_tol=0)).trace
     assert estimate is not None
     assert estimate.num_probes == 2
 

@@ -13,7 +13,7 @@ from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.recording import differences, run
 
-FEW = {"eigenvalues_maxIter": 2, "trace_maxIter": 2, "density_iter": 2}
+FEW = PyHessian(eigenvalues_maxIter=2, trace_maxIter=2, density_iter=2)
 
 
 def by_pyhessian(**options: Any) -> HessianSpectrum:
@@ -24,7 +24,7 @@ def by_pyhessian(**options: Any) -> HessianSpectrum:
         num_samples=6,
         max_overhead=None,
         **options,
-        solver=PyHessian(**FEW),
+        solver=FEW,
     )
 
 

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
 from lightning_hessian.loss import Conductor, TrainingLoss
-from lightning_hessian.options import PyHessianOptions
+from lightning_hessian.options import PyHessian
 from lightning_hessian.processes import SingleProcess
 from tests.helpers.fingerprint import fingerprint, global_state
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened
 from tests.helpers.networks import Supervised, ask, mlp
 
-FEW = PyHessianOptions(eigenvalues_maxIter=3, trace_maxIter=2, density_iter=2)
+FEW = PyHessian(eigenvalues_maxIter=3, trace_maxIter=2, density_iter=2)
 
 
 def everything(loss: Any, **options: Any) -> Any:
     defaults: dict[str, Any] = {"num_eigenvalues": 1, "trace": True, "density": True, "seed": 0}
-    return pyhessian_spectrum(loss, options=FEW, **(defaults | options))
+    return pyhessian_spectrum(loss, solver=FEW, **(defaults | options))
 
 
 class Vector(nn.Module):
@@ -137,7 +137,7 @@ def test_several_processes_are_refused(is_conducted: bool) -> None:
 def test_differences_of_gradients_are_refused() -> None:
     module = Supervised(mlp(4, 3))
     with pytest.raises(RefusedError, match="no exact second derivative"):
-        ask(module, classification_data(), everything, hvp="finite_difference")
+        ask(module, classification_data(), everything, products="finite_difference")
 
 
 def test_parameters_on_several_devices_are_refused() -> None:

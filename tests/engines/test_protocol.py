@@ -16,11 +16,11 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import PyHessianOptions
+from lightning_hessian.options import PyHessian
 from tests.helpers.fitting import classification_data
 from tests.helpers.networks import Supervised, ask, mlp
 
-SETTINGS = PyHessianOptions(density_iter=12, density_n_v=2)
+SETTINGS = PyHessian(density_iter=12, density_n_v=2)
 
 
 def _eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def _library(module: Supervised, dtype: torch.dtype, **data: Any) -> Any:
 
 def _ours(loss: TrainingLoss) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
     spectrum = pyhessian_spectrum(
-        loss, num_eigenvalues=3, trace=True, density=True, options=SETTINGS, seed=11
+        loss, num_eigenvalues=3, trace=True, density=True, solver=SETTINGS, seed=11
     )
     return spectrum, [(x.to(loss.dtype), y) for x, y in (b.data for b in loss.sample.batches)]
 
@@ -113,7 +113,7 @@ def test_seed_decides_the_numbers(module: Supervised) -> None:
     def traces(loss: TrainingLoss) -> list[Any]:
         return [
             pyhessian_spectrum(
-                loss, num_eigenvalues=0, trace=True, density=False, options=SETTINGS, seed=seed
+                loss, num_eigenvalues=0, trace=True, density=False, solver=SETTINGS, seed=seed
             ).trace
             for seed in (1, 1, 2)
         ]
@@ -130,9 +130,9 @@ def test_probes_are_distinct_where_the_step_draws_random_numbers(module: Supervi
     data: TensorDataset = classification_data()
 
     def trace(loss: TrainingLoss) -> Any:
-        options = PyHessianOptions(trace_maxIter=8, trace_tol=0)
+        options = PyHessian(trace_maxIter=8, trace_tol=0)
         return pyhessian_spectrum(
-            loss, num_eigenvalues=0, trace=True, density=False, options=options, seed=0
+            loss, num_eigenvalues=0, trace=True, density=False, solver=options, seed=0
         ).trace
 
     estimate = ask(noisy, data, trace, mode="train")

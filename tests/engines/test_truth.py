@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.loss import ParameterSelection, TrainingLoss
-from lightning_hessian.options import PyHessianOptions
+from lightning_hessian.options import PyHessian
 from lightning_hessian.records import Spectrum
 from tests.helpers.fitting import classification_data
 from tests.helpers.losses import opened
@@ -26,25 +26,27 @@ from tests.helpers.networks import (
     mlp,
 )
 
-PRECISE = PyHessianOptions(
-    eigenvalues_maxIter=300, eigenvalues_tol=1e-8, trace_maxIter=100, trace_tol=0
-)
+DEFAULTS = PyHessian()
+PRECISE = PyHessian(eigenvalues_maxIter=300, eigenvalues_tol=1e-8, trace_maxIter=100, trace_tol=0)
 
 
-def measure(loss: TrainingLoss, options: Any = None, **wanted: Any) -> Spectrum:
+def measure(loss: TrainingLoss, solver: PyHessian = DEFAULTS, **wanted: Any) -> Spectrum:
     """Nothing but what is asked for."""
     nothing: dict[str, Any] = {"num_eigenvalues": 0, "trace": False, "density": False, "seed": 3}
-    return pyhessian_spectrum(loss, **(nothing | wanted), options=PyHessianOptions.of(options))
+    return pyhessian_spectrum(loss, **(nothing | wanted), solver=solver)
 
 
 def of_matrices(
-    *matrices: Tensor, weights: Sequence[float] | None = None, options: Any = None, **wanted: Any
+    *matrices: Tensor,
+    weights: Sequence[float] | None = None,
+    solver: PyHessian = DEFAULTS,
+    **wanted: Any,
 ) -> Spectrum:
     """Of the loss ``sum_b weight_b w.A_b w / 2`` over batches, at a point that is not zero."""
     module = nn.Module()
     module.w = nn.Parameter(torch.linspace(1, 2, len(matrices[0]), dtype=torch.float64))
     with opened(module, lambda a: 0.5 * module.w @ a @ module.w, matrices, weights=weights) as loss:
-        return measure(loss, options, **wanted)
+        return measure(loss, solver, **wanted)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +68,9 @@ def first_probe(parameters: Iterable[Tensor], generator: Any = None) -> Tensor:
     return 2 * torch.cat(pieces).double() - 1
 
 
-def by_ask(module: Supervised, options: Any = None, **wanted: Any) -> Spectrum:
+def by_ask(module: Supervised, solver: PyHessian = DEFAULTS, **wanted: Any) -> Spectrum:
     """Batches of 8, 8, 8 and 2 in a real fit."""
-    return ask(module, classification_data(), lambda loss: measure(loss, options, **wanted))
+    return ask(module, classification_data(), lambda loss: measure(loss, solver, **wanted))
 
 
 def test_eigenvalues_over_ragged_batches_are_those_of_the_dense_hessian(
@@ -146,7 +148,7 @@ def test_kernel_is_that_of_pyhessians_plot() -> None:
         density = of_matrices(matrix.double(), density=True).density
         assert density is not None
         assert density.bandwidth**2 == pytest.approx(variance, rel=1e-5)
-    wider = of_matrices(wide.double(), density=True, options={"density_sigma_squared": 1e-3})
+    wider = of_matrices(wide.double(), density=True, solver=PyHessian(density_sigma_squared=1e-3))
     assert wider.density is not None
     assert wider.density.bandwidth**2 == pytest.approx(50.02e-3, rel=1e-5)
 
@@ -155,7 +157,7 @@ def test_batches_count_by_weights_that_are_no_whole_numbers() -> None:
     generator = torch.Generator().manual_seed(0)
     half = torch.randn(3, 6, 6, generator=generator, dtype=torch.float64)
     matrices, weights = half + half.mT, torch.tensor([0.5, 2.25, 0.125], dtype=torch.float64)
-    spectrum = of_matrices(*matrices, weights=weights.tolist(), options=PRECISE, num_eigenvalues=6)
+    spectrum = of_matrices(*matrices, weights=weights.tolist(), solver=PRECISE, num_eigenvalues=6)
     mean = torch.einsum("b,bij->ij", weights, matrices) / weights.sum()
     values = torch.cat([spectrum.smallest.values, spectrum.largest.values.flip(0)])
     torch.testing.assert_close(values, torch.linalg.eigvalsh(mean), rtol=1e-4, atol=0)
@@ -163,7 +165,7 @@ def test_batches_count_by_weights_that_are_no_whole_numbers() -> None:
 
 def test_negative_eigenvalues_are_among_the_smallest_and_are_no_largest() -> None:
     matrix = torch.diag(torch.tensor([-5.0, -3.0, -0.5, 4.0, 1.0], dtype=torch.float64))
-    spectrum = of_matrices(matrix, options=PRECISE, num_eigenvalues=3)
+    spectrum = of_matrices(matrix, solver=PRECISE, num_eigenvalues=3)
     assert spectrum.smallest.values.tolist() == pytest.approx([-5, -3], rel=1e-5)
     assert spectrum.largest.values.tolist() == pytest.approx([4], rel=1e-5)
     definite = of_matrices(-torch.eye(3, dtype=torch.float64), num_eigenvalues=2)

@@ -13,32 +13,23 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from lightning_hessian.fit import FitLoss
-from lightning_hessian.options import LossOptions
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
+from tests.helpers.setups import loss_setup
 
 
 class DenseHessian(pl.Callback):
     """Takes the whole Hessian, column by column, at the start of a fit."""
 
     def __init__(self, **options: Any) -> None:
-        defaults: dict[str, Any] = {
-            "num_samples": "all",
-            "batch_size": None,
-            "mode": "eval",
-            "precision": None,
-            "parameters": None,
-            "seed": 0,
-            "hvp": "exact",
-        }
-        self._options = LossOptions(**(defaults | options))
+        self._setup = loss_setup(**({"products": "exact"} | options))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        objective = FitLoss(self._options, trainer, pl_module)
-        objective.note_flags()
-        self.take(objective)
+        fit_loss = FitLoss(self._setup, trainer, pl_module)
+        fit_loss.remember_flags()
+        self.take(fit_loss)
 
-    def take(self, objective: FitLoss) -> None:
-        with objective.opened() as loss:
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
             gradient = loss.gradient()
             eye = torch.eye(loss.size, dtype=loss.dtype)
             self.matrix = loss.products.matmat(eye)
@@ -47,7 +38,7 @@ class DenseHessian(pl.Callback):
         self.names = loss.parameters.names
         self.batches = loss.sample.batches
         self.description, self.num_samples = loss.sample.description, loss.sample.num_samples
-        self.notes = objective.notes
+        self.notes = fit_loss.notes
 
 
 def measure(

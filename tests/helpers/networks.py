@@ -18,9 +18,10 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian import HessianSpectrum, SpectrumReport
 from lightning_hessian.fit import FitLoss
-from lightning_hessian.fit.fit_loss import LossOptions
 from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.options import LossSetup
 from tests.helpers.fitting import loader, trainer
+from tests.helpers.setups import loss_setup
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 T = TypeVar("T")
@@ -65,13 +66,13 @@ def measured(
 class Ask(pl.Callback):
     """Opens the objective at the start of a fit, as the callbacks do, and asks it one question."""
 
-    def __init__(self, question: Callable[[TrainingLoss], Any], options: LossOptions) -> None:
+    def __init__(self, question: Callable[[TrainingLoss], Any], setup: LossSetup) -> None:
         self._question = question
-        self._options = options
+        self._setup = setup
         self.answer: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        with FitLoss(self._options, trainer, pl_module).opened() as loss:
+        with FitLoss(self._setup, trainer, pl_module).opened() as loss:
             self.answer = self._question(loss)
 
 
@@ -88,14 +89,8 @@ def ask(
 
     The module's weights are as before, since the one step of the fit is taken by a copy.
     """
-    defaults: dict[str, Any] = {
-        "num_samples": "all",
-        "batch_size": batch_size,
-        "mode": "eval",
-        "parameters": None,
-        "seed": 0,
-    }
-    callback = Ask(question, LossOptions(**(defaults | options), precision=precision))
+    setup = loss_setup(batch_size=batch_size, precision=precision, **options)
+    callback = Ask(question, setup)
     trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(data))
     answer: T = callback.answer
     return answer

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
 from tests.helpers.fingerprint import Record, fingerprint, global_state
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
@@ -89,9 +89,8 @@ def spectrum(**options: Any) -> HessianSpectrum:
         "trace": False,
         "density": False,
         "num_samples": 6,
-        "max_hvps": 8,
+        "solver": Krylov(max_hvps=8, rtol=0.5),
         "max_overhead": None,
-        "rtol": 0.5,
         "on_error": "raise",
     }
     return HessianSpectrum(**(defaults | options))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.sample_losses import SampleLosses, sample_losses
@@ -27,11 +27,11 @@ class AtStart(DenseHessian):
     """Computes something from the loss at the start of a fit."""
 
     def __init__(self, compute: Callable[[TrainingLoss], Any], **options: Any) -> None:
-        super().__init__(**{"products": "none", **options})
+        super().__init__(**{"derivatives": "none", **options})
         self.compute = compute
 
-    def take(self, objective: FitLoss) -> None:
-        with objective.opened() as loss:
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
             self.found = self.compute(loss)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_hessian import HessianSpectrum, Krylov
+from lightning_hessian.callbacks import MeasuringCallback
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
@@ -20,6 +21,6 @@ def spectrum(**options: Any) -> HessianSpectrum:
     return HessianSpectrum(**(cheap | options))
 
 
-def steps(callback: HessianSpectrum) -> list[int]:
+def steps(callback: MeasuringCallback[Any]) -> list[int]:
     """Where it measured."""
     return [report.global_step for report in callback.reports]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lightning_hessian import Krylov, Loss, Perturbations, Surface
 from tests.helpers.difference import difference
 from tests.helpers.hostile import HostileData, HostileModule
 from tests.helpers.recording import differences, run
@@ -16,15 +17,12 @@ EVERYTHING: dict[str, Any] = {
     "derivatives": True,
     "every_n_train_steps": 4,
     "num_probes": 3,
-    "sigmas": (0.1,),
-    "num_perturbations": 4,
-    "subspace": 2,
+    "perturbations": Perturbations(sigmas=(0.1,), count=4, subspace=2),
     "hessian_differences": 1,
-    "surface": "eigenvectors",
-    "surface_points": 3,
+    "surface": Surface(points=3),
     "num_orders": 3,
     "held_out": True,
-    "max_hvps": 16,
+    "solver": Krylov(max_hvps=16),
 }
 # without noise in step and transfer, by which a sample would have no loss
 quiet = {"module": partial(HostileModule, noise=0.0), "data": partial(HostileData, noise=0.0)}
@@ -40,7 +38,9 @@ def workers() -> HostileData:
         pytest.param({}, {}, id="plain"),
         pytest.param({}, EVERYTHING, id="everything-measured"),
         pytest.param({"precision": "bf16-mixed"}, {"held_out": True}, id="bf16-mixed"),
-        pytest.param({"accumulate_grad_batches": 3}, {"precision": 64}, id="accumulate, float64"),
+        pytest.param(
+            {"accumulate_grad_batches": 3}, {"loss": Loss(precision=64)}, id="accumulate, float64"
+        ),
         pytest.param({"data": workers}, {"at_checkpoints": True}, id="persistent workers"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_hessian import Loss
 from tests.helpers.adversarial import Accumulates, DoesEverything, StepsByClosures
 from tests.helpers.fitting import loader
 from tests.helpers.hostile import HostileData, HostileModule
 from tests.helpers.recording import differences, run, spectrum
 
 SLOW = pytest.mark.slow
+SECOND = Loss(which=1)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Using ModelCheckpoint with manual optimization and every_n_train_steps"
@@ -66,11 +69,12 @@ class HostileByHand(HostileModule):
 @pytest.mark.parametrize(
     ("kind", "data", "ours", "setting"),
     [
-        pytest.param(DoesEverything, loader, {"loss": 0}, {}, id="generator"),
-        pytest.param(Restarts, loader, {"loss": 1, "mode": "train"}, {}, id="discriminator"),
-        pytest.param(Restarts, loader, {"loss": 1, "precision": 64}, {}, id="float64", marks=SLOW),
-        pytest.param(Accumulates, loader, {"loss": 1}, {"precision": "bf16-mixed"}, id="bf16"),
-        pytest.param(StepsByClosures, loader, {"loss": 1}, {}, id="closures", marks=SLOW),
+        pytest.param(DoesEverything, loader, {"loss": Loss(which=0)}, {}, id="generator"),
+        pytest.param(Restarts, loader, {"loss": SECOND, "mode": "train"}, {}, id="discriminator"),
+        pytest.param(Restarts, loader, {"loss": replace(SECOND, precision=64)}, {},
+                     id="float64", marks=SLOW),
+        pytest.param(Accumulates, loader, {"loss": SECOND}, {"precision": "bf16-mixed"}, id="bf16"),
+        pytest.param(StepsByClosures, loader, {"loss": SECOND}, {}, id="closures", marks=SLOW),
         pytest.param(HostileByHand, HostileData, {}, {}, id="hostile"),
         pytest.param(HostileByHand, HostileData, {"mode": "train"}, {"precision": "64-true"},
                      id="hostile-64-true", marks=SLOW),

@@ -13,9 +13,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_hessian.callbacks import measuring
-from lightning_hessian.sandbox import Sandbox, StateSnapshot, generators, sandbox, silence, state
-from lightning_hessian.sandbox import saved_objects as records
+from lightning_hessian.fit import session
+from lightning_hessian.sandbox import (
+    Sandbox,
+    StateSnapshot,
+    generators,
+    sandbox,
+    saved_objects,
+    silence,
+    state,
+)
 from tests.helpers.hostile import HostileModule
 from tests.helpers.recording import Run, differences, run, spectrum
 from tests.invisible.test_settings import AnnealedInStep
@@ -133,7 +140,7 @@ def in_validation(directory: Path) -> dict[str, Any]:
 
 def forget_global_generators(patch: pytest.MonkeyPatch) -> None:
     # the callback holds them once more than the sandbox, for the sake of loggers
-    for owner in (sandbox, measuring):
+    for owner in (sandbox, session):
         patch.setattr(owner, "global_generator_state", lambda: nothing)
 
 
@@ -152,17 +159,21 @@ RUNS: list[Any] = [
         ("global generators", forget_global_generators, {}),
         (
             "global generators of loggers",
-            without(measuring, "global_generator_state", lambda: nothing),
+            without(session, "global_generator_state", lambda: nothing),
             drawing_logger,
         ),
         ("owned generators", forget_generators, {}),
-        ("containers and attributes", without(records.ContainerRecord, "put_back"), {}),
-        ("slots", without(records.SlotsRecord, "put_back"), {}),
-        ("closures", without(records.CellRecord, "put_back"), {}),
+        ("containers and attributes", without(saved_objects.SavedContainer, "put_back"), {}),
+        ("slots", without(saved_objects.SavedSlots, "put_back"), {}),
+        ("closures", without(saved_objects.SavedCell, "put_back"), {}),
         ("bits of tensors", without(StateSnapshot, "restore_tensors"), {}),
-        ("storage", without(records.TensorRecord, "_put_back_storage"), {}),
-        ("requires_grad", without(records.TensorRecord, "_put_back_requires_grad"), {}),
-        ("grad", without(records.TensorRecord, "_put_back_grad"), {"accumulate_grad_batches": 3}),
+        ("storage", without(saved_objects.SavedTensor, "_put_back_storage"), {}),
+        ("requires_grad", without(saved_objects.SavedTensor, "_put_back_requires_grad"), {}),
+        (
+            "grad",
+            without(saved_objects.SavedTensor, "_put_back_grad"),
+            {"accumulate_grad_batches": 3},
+        ),
         ("version counters", without(sandbox, "_preserve_versions"), {}),
         ("muted logging", without(sandbox, "mute_logging"), {}),
         ("handed-on log function", without(sandbox, "stand_ins", no_stand_ins), {}),

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.fit import FitLoss
-from lightning_hessian.fit.fit_loss import LossOptions
 from lightning_hessian.loss import training_step
-from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox
-from lightning_hessian.sandbox import saved_objects as records
+from lightning_hessian.options import LossSetup
+from lightning_hessian.sandbox import Sandbox, StateSnapshot, sandbox, saved_objects
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 
@@ -29,13 +28,10 @@ class Products(pl.Callback):
         self.mode, self.found = mode, []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        options = LossOptions(
-            num_samples=8, batch_size=None, mode=self.mode, precision=None, parameters=None, seed=0
-        )
-        objective = FitLoss(options, trainer, pl_module)
-        objective.note_flags()
+        fit_loss = FitLoss(LossSetup(num_samples=8, mode=self.mode), trainer, pl_module)
+        fit_loss.remember_flags()
         for _ in range(2):
-            with objective.opened() as loss:
+            with fit_loss.opened() as loss:
                 vectors = torch.ones(loss.size, 2, dtype=loss.dtype)
                 self.found += [loss.products.matmat(vectors) for _ in range(2)]
 
@@ -64,7 +60,7 @@ REMOVALS = {
     ),
     "reset before each evaluation": removed(Sandbox, "reset", Sandbox.reseed),
     "tensors in the reset": removed(StateSnapshot, "restore_tensors"),
-    "containers in the reset": removed(records.ContainerRecord, "put_back"),
+    "containers in the reset": removed(saved_objects.SavedContainer, "put_back"),
     "reseeding of the global generators": removed(sandbox, "seed_global_generators"),
 }
 

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import callbacks as host
 from torch.utils.data import WeightedRandomSampler
 
+from lightning_hessian import Krylov, Loss
 from tests.helpers.hostile import HostileData, HostileModule
 from tests.helpers.recording import differences, run, spectrum
 
@@ -78,11 +79,12 @@ SETTINGS = [
     case("plain"),
     case("sgd-with-momentum", module=partial(HostileModule, optimizer="sgd"), marks=SLOW),
     case("train-mode", ours={"mode": "train"}),
-    case("everything-measured", ours={"trace": True, "density": True, "max_hvps": 16}, marks=SLOW),
-    case("float64-on-request", ours={"precision": 64, "mode": "train"}, marks=SLOW),
-    case("differences", ours={"hvp": "finite_difference"}),
-    case("differences-in-train-mode", ours={"hvp": "finite_difference", "mode": "train"},
-         accumulate_grad_batches=3),
+    case("everything-measured", marks=SLOW,
+         ours={"trace": True, "density": True, "solver": Krylov(max_hvps=16, rtol=0.5)}),
+    case("float64-on-request", ours={"loss": Loss(precision=64), "mode": "train"}, marks=SLOW),
+    case("differences", ours={"loss": Loss(products="finite_difference")}),
+    case("differences-in-train-mode", accumulate_grad_batches=3,
+         ours={"loss": Loss(products="finite_difference"), "mode": "train"}),
     case("accumulate", accumulate_grad_batches=3),
     case("accumulate-by-schedule", callbacks=scheduled_accumulation, marks=SLOW),
     case("clip-norm", gradient_clip_val=0.1, marks=SLOW),

@@ -29,7 +29,7 @@ def pair(count: int) -> tuple[Tensor, Tensor]:
 def weights(*batches: Any, ends: tuple[int, ...] = (), **options: Any) -> list[float]:
     """Weights of batches in turn, some of which end an epoch."""
     judge = BatchWeights(options.get("weight_fn"), options.get("batch_size"), "the stream")
-    found = [judge.weigh(b, ends_epoch=i in ends) for i, b in enumerate(batches)]
+    found = [judge.freeze(b, i, ends_epoch=i in ends).weight for i, b in enumerate(batches)]
     assert judge.num_samples == options.get("num_samples", sum(found))
     return found
 
@@ -106,8 +106,8 @@ def test_a_list_of_one_tensor_for_each_sample_is_refused_when_its_length_changes
 def test_how_samples_were_counted_is_told() -> None:
     def notes(batch: Any, weight_fn: Any) -> str:
         judge = BatchWeights(weight_fn, None, "the stream")
-        judge.weigh(batch, ends_epoch=False)
-        return judge.notes
+        judge.freeze(batch, 0, ends_epoch=False)
+        return judge.origin
 
     assert notes(pair(3), None) == "counted by the first dimension of their tensors"
     assert notes(pair(3), len).startswith("weighted by `weight_fn`, counted by the first dim")

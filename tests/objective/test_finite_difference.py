@@ -39,7 +39,7 @@ def products_of(module: Any, **options: Any) -> tuple[Tensor, Any]:
         matrix = loss.products.matmat(torch.eye(loss.size, dtype=loss.dtype)).double()
         return matrix, loss.products.quality
 
-    defaults = {"hvp": "finite_difference", "precision": None}
+    defaults = {"products": "finite_difference", "precision": None}
     return ask(module, data, question, **(defaults | options))  # type: ignore[arg-type]
 
 
@@ -75,7 +75,7 @@ def test_float32_differences_say_by_how_much_they_are_off(
     values, vectors = torch.linalg.eigh(wanted)
     top = vectors[:, -1]
     product, products = ask(
-        module, data, question, hvp="finite_difference", precision=32, batch_size=128
+        module, data, question, products="finite_difference", precision=32, batch_size=128
     )
     error = float((product - values[-1] * top).norm())
     assert error <= products.error
@@ -160,7 +160,7 @@ WITHOUT_EXACT: dict[str, tuple[Make, Make, str]] = {
 @pytest.mark.parametrize("name", WITHOUT_EXACT)
 def test_they_take_the_place_of_exact_products_that_do_not_exist(name: str) -> None:
     make, same, reason = WITHOUT_EXACT[name]
-    matrix, products = products_of(make(), hvp="auto")
+    matrix, products = products_of(make(), products="auto")
     wanted = hard.measure(same(), precision=64, batch_size=8).matrix
     assert hard.off_by(matrix, wanted) < FINE
     assert products.method == "finite_difference"
@@ -173,7 +173,7 @@ def test_they_take_the_place_of_exact_products_that_do_not_exist(name: str) -> N
 
 
 def test_exact_products_are_taken_where_they_exist() -> None:
-    matrix, products = products_of(hard.seeded(hard.mlp), hvp="auto")
+    matrix, products = products_of(hard.seeded(hard.mlp), products="auto")
     assert (products.method, products.error, products.notes) == ("exact", 0.0, ())
     assert hard.off_by(matrix, hard.hessian_by_differences(hard.seeded(hard.mlp))) < 3e-5
 
@@ -185,7 +185,7 @@ def test_twice_the_same_vector_gives_twice_the_same_bits_and_nothing_gives_nothi
         return [loss.products.matmat(block), loss.products.matmat(v[:, None])]
 
     block, again = ask(
-        hard.seeded(hard.mlp), classification_data(), question, hvp="finite_difference"
+        hard.seeded(hard.mlp), classification_data(), question, products="finite_difference"
     )
     assert block[:, 0].equal(again[:, 0])
     assert not block[:, 1].any()
@@ -246,7 +246,7 @@ def test_a_kink_that_only_one_product_meets_is_stepped_around_too() -> None:
         assert loss.products.quality.error < 1e-3
         return loss.products.matmat(axis)[7, 0]  # type: ignore[no-any-return]
 
-    product = ask(KinkAside(), classification_data(), question, hvp="finite_difference")
+    product = ask(KinkAside(), classification_data(), question, products="finite_difference")
     assert abs(float(product) - 1) < 1e-3
 
 
@@ -303,7 +303,7 @@ def test_without_float64_a_kinked_loss_is_said_to_be_off_by_more(
     activation: type[nn.Module],
 ) -> None:
     network = hard.seeded(lambda: mlp(4, 8, 3, activation=activation)).network
-    measured = hard.measure(InsistsOnFloat32(network), hvp="finite_difference")
+    measured = hard.measure(InsistsOnFloat32(network), products="finite_difference")
     assert "are in float32, as the step fails in float64 (ValueError: only" in measured.notes[-1]
     _, products = products_of(InsistsOnFloat32(network))
     assert products.error > 0
@@ -314,7 +314,7 @@ def test_without_float64_a_kinked_loss_is_said_to_be_off_by_more(
 
 def test_float64_that_is_insisted_on_is_not_replaced() -> None:
     with pytest.raises(ValueError, match="only float32 is supported"):
-        products_of(InsistsOnFloat32(), precision=64, hvp="finite_difference")
+        products_of(InsistsOnFloat32(), precision=64, products="finite_difference")
 
 
 def test_kinked_operations_are_found_by_name() -> None:
@@ -353,7 +353,7 @@ def test_a_slight_asymmetry_is_part_of_the_error(skew: float, passes: bool) -> N
 
 
 def test_differences_that_are_asked_for_are_held_against_exact_products() -> None:
-    measured = hard.measure(with_function(SquareDetached), hvp="finite_difference")
+    measured = hard.measure(with_function(SquareDetached), products="finite_difference")
     (note,) = measured.notes
     assert "differences of gradients are" in note
     assert "which `products='exact'` gives" in note
@@ -390,7 +390,7 @@ class HasGradients(hard.DenseHessian):
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("precision", [None, 32])
 def test_gradients_of_the_run_are_not_touched(use_reentrant: bool, precision: Any) -> None:
-    probe = HasGradients(hvp="finite_difference", precision=precision)
+    probe = HasGradients(products="finite_difference", precision=precision)
     hard.trainer(probe, max_steps=1).fit(checkpointed(use_reentrant), hard.loader(batch_size=16))
     assert probe.matrix.any()
 
@@ -400,4 +400,4 @@ def test_products_before_any_calibration_have_no_known_error() -> None:
         DifferenceProducts(loss).quality  # noqa: B018
 
     with pytest.raises(RuntimeError, match="must be calibrated"):
-        ask(hard.seeded(hard.mlp), classification_data(), question, hvp="finite_difference")
+        ask(hard.seeded(hard.mlp), classification_data(), question, products="finite_difference")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.hvp import PerBatch, per_batch_around, sample_products
 from lightning_hessian.loss import TrainingLoss
@@ -83,7 +83,7 @@ def test_without_vectors_only_gradients_are_taken() -> None:
 
     # differences of gradients are no hindrance then
     for hvp in ("exact", "finite_difference"):
-        found = at_start(linear(), table, precision=64, hvp=hvp, products="needed")
+        found = at_start(linear(), table, precision=64, products=hvp, derivatives="required")
         own = torch.stack([part.mean(0) for part in gradients.split(8)])
         assert_close(found.gradients.distances, (own - gradients.mean(0)).square().sum(1))
         assert found.forms.shape == (4, 0, 0)
@@ -130,7 +130,7 @@ def test_batches_that_training_skips_have_no_row() -> None:
 def test_differences_of_gradients_are_refused(compute: Any) -> None:
     text = "how Hessians differ between samples needs exact products, but those of this loss are"
     with pytest.raises(RefusedError, match=text):
-        at_start(linear(), compute, hvp="finite_difference", products="needed")
+        at_start(linear(), compute, products="finite_difference", derivatives="required")
 
 
 @pytest.mark.parametrize("method", ["batched", "one by one"])

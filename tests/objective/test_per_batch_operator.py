@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.data.batches import shuffled
+from lightning_hessian.data import shuffled
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import PerBatchOperator, per_batch_products
 from lightning_hessian.loss import TrainingLoss
@@ -106,6 +106,6 @@ def test_differences_of_gradients_are_refused() -> None:
         at_start(
             linear(),
             lambda loss: per_batch_products(loss, VECTORS),
-            hvp="finite_difference",
-            products="needed",
+            products="finite_difference",
+            derivatives="required",
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from lightning_hessian import Loss
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.networks import Supervised, ask, dense_hessian, measured
 
@@ -60,7 +61,7 @@ def test_hessian_is_its_closed_form_for_unequal_batches(name: str, batch_size: i
 @pytest.mark.parametrize("name", ["least squares", "logistic", "softmax"])
 def test_reported_spectrum_is_that_of_the_closed_form(name: str) -> None:
     module, data, exact = _problem(name)
-    report = measured(module, data, num_eigenvalues=3, num_smallest=2, precision=64)
+    report = measured(module, data, num_eigenvalues=3, num_smallest=2, loss=Loss(precision=64))
     eigenvalues = torch.linalg.eigvalsh(exact)
     # few parameters: the sweep takes in the whole space, and every number is exact
     torch.testing.assert_close(

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_hessian import SpectrumReport
+from lightning_hessian import Krylov, Loss, SpectrumReport
 from lightning_hessian.linalg.spectrum import DENSITY_RTOL
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import loader, trainer
@@ -57,7 +57,7 @@ def _trained(
     """The report in float32 after some epochs, and the module."""
     module = Supervised(network)
     trainer(max_epochs=epochs).fit(module, loader(data, batch_size=32))
-    return measured(module, data, batch_size=32, rtol=RTOL, **options), module
+    return measured(module, data, batch_size=32, solver=Krylov(rtol=RTOL), **options), module
 
 
 def _check(report: SpectrumReport, dense: Tensor) -> None:
@@ -142,14 +142,13 @@ def test_negative_curvature_larger_than_positive_is_not_called_largest(
     torch.manual_seed(0)
     network = mlp(64, 2, 10, activation=nn.Tanh)
     data = TensorDataset(*digits[:33])
+    in_double = {"loss": Loss(precision=64), "solver": Krylov(rtol=1e-6)}
     reports = []
     for sign in (1.0, -1.0):
         module = Supervised(
             network, lambda z, y, sign=sign: sign * nn.functional.cross_entropy(z, y), lr=0.0
         )
-        reports.append(
-            measured(module, data, num_eigenvalues=2, num_smallest=2, precision=64, rtol=1e-6)
-        )
+        reports.append(measured(module, data, num_eigenvalues=2, num_smallest=2, **in_double))
     plain, reflected = reports
     assert float(plain.largest.values[0]) > -2 * float(plain.smallest.values[0])
     torch.testing.assert_close(reflected.smallest.values, -plain.largest.values, rtol=1e-8, atol=0)

@@ -5,19 +5,35 @@ A wrong guess would bend every number without a trace, so what is ambiguous is r
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from lightning_hessian.data.batches import WeightFunction, weight_by
 from lightning_hessian.data.detached import leaves_of
+from lightning_hessian.data.frozen import FrozenBatch
 from lightning_hessian.errors import RefusedError
+
+WeightFunction = Callable[[Any], float]
+"""From a batch to its weight in the mean."""
 
 WAY_OUT = (
     "Give `weight_fn=`, a function from a batch to its weight in the mean, such as its number of "
     "samples."
 )
+
+
+def weight_by(weight_fn: WeightFunction, batch: Any) -> float:
+    """Ask the user's function, whose answer must be a positive number."""
+    weight = float(weight_fn(batch))
+    if not (math.isfinite(weight) and weight > 0):
+        raise RefusedError(
+            f"`weight_fn` must return a positive number for every batch, got {weight}. Return its "
+            "number of samples, or whatever else the loss of the batch is a mean over."
+        )
+    return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +52,6 @@ class BatchWeights:
     dimension. Tensors that disagree, a number among them, or no tensor at all say nothing certain;
     nor do batches of changing length, unless a shorter one ends an epoch: time may come first, or a
     list may hold one tensor for each sample.
-
-    Args:
-        weight_fn: Of the user's, or None.
-        batch_size: That the loader declares, if it does.
-        description: Of the source, for error messages.
     """
 
     def __init__(
@@ -54,47 +65,39 @@ class BatchWeights:
         self.num_samples = 0
 
     @property
-    def notes(self) -> str:
+    def origin(self) -> str:
         """How the weights came about, to be appended to a description."""
         count = "counted by the first dimension of their tensors"
         if self._weight_fn is None:
             return count
         return f"weighted by `weight_fn`, {count if self._has_counted else 'which counts them'}"
 
-    def weigh(self, batch: Any, *, ends_epoch: bool) -> float:
-        """Weigh the next batch.
+    def freeze(self, batch: Any, index: int, *, ends_epoch: bool) -> FrozenBatch:
+        """Weigh the next batch, which must not change any more; refused if its weight is unknown.
 
-        Args:
-            batch: As made by the loader.
-            ends_epoch: Whether no batch follows it in its epoch.
-
-        Returns:
-            Its weight. Where ``weight_fn`` gives it and the number of samples is unknown, the
-            weight counts for that.
-
-        Raises:
-            RefusedError: If the weight is unknown.
+        Where ``weight_fn`` gives it and the number of samples is unknown, the weight counts for it.
         """
         tensors = [leaf for leaf in leaves_of(batch) if isinstance(leaf, Tensor)]
         lengths = [tensor.shape[0] if tensor.ndim else None for tensor in tensors]
         is_known = bool(lengths) and None not in lengths and len(set(lengths)) == 1
         samples = int(lengths[0] or 0) if is_known else 0
+        weight: float = samples
         if self._weight_fn is not None:
             weight = weight_by(self._weight_fn, batch)
-            self.num_samples += samples if is_known else max(1, round(weight))
+            samples = samples if is_known else max(1, round(weight))
             self._has_counted = self._has_counted and is_known
-            return weight
-        if not is_known:
+        elif is_known:
+            self._lengths.append(_Length(samples, len(lengths), ends_epoch))
+            self._refuse_changes()
+        else:
             found = sorted({"none" if n is None else str(n) for n in lengths})
             what = f"tensors of first dimensions {', '.join(found)}" if found else "no tensor"
             raise RefusedError(
                 f"the number of samples in a batch of {self._description} is unknown: the "
                 f"{type(batch).__name__} holds {what}. {WAY_OUT}"
             )
-        self._lengths.append(_Length(samples, len(lengths), ends_epoch))
-        self._refuse_changes()
         self.num_samples += samples
-        return samples
+        return FrozenBatch(batch, weight, index, samples)
 
     def _refuse_changes(self) -> None:
         first, latest = self._lengths[0], self._lengths[-1]

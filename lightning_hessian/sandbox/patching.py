@@ -1,0 +1,22 @@
+"""Attributes of other people's objects, replaced for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def replaced_attributes(owner: object, **values: object) -> Iterator[None]:
+    """Give attributes other values; what the owner itself did not have goes again at the end."""
+    before = {name: value for name, value in vars(owner).items() if name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name in values:
+            if name in before:
+                setattr(owner, name, before[name])
+            else:
+                vars(owner).pop(name, None)
