@@ -38,13 +38,10 @@ def refine(
     product_error: float = 0.0,
 ) -> RefinedPairs:
     """Rayleigh-Ritz on the span of approximate eigenvectors (of a sweep with fewer digits)."""
-    # With orthonormal ``Y`` spanning them and ``G = Y^T A Y = S Theta S^T`` the pairs are ``(Theta,
-    # Y S)``, each with the bound ``||A y - theta y||`` and the roundings of the norm. Errors of the
-    # vectors of size ``e`` enter the values as ``e^2``.
-    # Costs one product for each vector.
-    # The ``(n, d)`` vectors must be linearly independent, and both ends together at least ``d``.
-    # References:
-    #     B. N. Parlett (1998), "The symmetric eigenvalue problem", sections 11.3 and 11.5.
+    # With orthonormal Y spanning the (n, d) linearly independent vectors, and G = Y^T A Y =
+    # S Theta S^T, the pairs are (Theta, Y S), each with the bound ||A y - theta y|| and the
+    # roundings of the norm: one product for each vector. Errors of the vectors of size e enter the
+    # values as e^2 (Parlett 1998, "The symmetric eigenvalue problem", sections 11.3 and 11.5).
     basis = torch.linalg.qr(vectors)[0].T.contiguous().T
     images = operator.matmat(basis) if basis.shape[1] else basis
     small = (basis.T @ images).to("cpu", torch.float64)
