@@ -53,6 +53,8 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "min_reported_time": 1,
-    "image_scrapers": ("matplotlib",),
-    "reset_modules": ("matplotlib",),
+    "image_scrapers": ("docs.scraper.last_figure",),
+    "reset_modules": (),
+    "ignore_repr_types": r"matplotlib[.]figure",
+    "default_thumb_file": str(ROOT / "examples" / "pictures" / "spectrum.png"),
 }

@@ -186,8 +186,11 @@ class AnalyzeSubcommand(HostCLI):
         defaults: dict[str, Any] = {"measure": next(iter(found))}
         for key, options in found.items():
             for name, value in options.items():
-                if name not in NOT_OF_THE_ANALYSIS:
-                    defaults |= _flat(f"{key}.{name}", value)
+                if name == "loss":
+                    # a group, whose options have a default each
+                    defaults |= {f"{key}.loss.{part}": each for part, each in value.items()}
+                elif name not in NOT_OF_THE_ANALYSIS:
+                    defaults[f"{key}.{name}"] = value
         return defaults
 
 
@@ -223,13 +226,6 @@ def cli_of(package: str) -> type[LightningCLI]:
     trainer = type("AnalysisTrainer", (AnalyzeMethod, host.Trainer), {})
     bases = (AnalyzeSubcommand, host_cli.LightningCLI)
     return type("HessianCLI", bases, {"analysis_trainer": trainer})
-
-
-def _flat(key: str, value: Any) -> dict[str, Any]:
-    """The defaults of an option, or of each in a group; one of a chosen class stays whole."""
-    if not isinstance(value, dict) or "class_path" in value:
-        return {key: value}
-    return {name: each for k, v in value.items() for name, each in _flat(f"{key}.{k}", v).items()}
 
 
 def _overwrites(logger: Any) -> bool:

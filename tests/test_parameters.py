@@ -157,7 +157,10 @@ def test_a_tied_parameter_is_in_the_blocks_that_any_of_its_names_matches() -> No
 @pytest.mark.parametrize(
     ("patterns", "reason"),
     [
-        (["1.*", "head.*"], "`blocks` must match selected .* 'head.*' matches none. Names .* 1.we"),
+        (
+            ["1.*", "head.*"],
+            "`parameter_blocks` must match .* 'head.*' matches none. Names .* 1.we",
+        ),
         (["0.*"], "'0.*' matches none"),
     ],
 )

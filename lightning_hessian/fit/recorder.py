@@ -7,13 +7,12 @@ from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from matplotlib.figure import Figure
 
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import load_history, save_history
 from lightning_hessian.records import Report
-from lightning_hessian.show import ReportWriter, rasterize, table
+from lightning_hessian.show import Figures, ReportWriter, rasterize, table
 
 R = TypeVar("R", bound=Report)
 
@@ -35,7 +34,7 @@ class Recorder(Generic[R]):
         *,
         name: str,
         custom_scalars: bool,
-        draw: Callable[[Sequence[R]], Mapping[str, Figure]],
+        draw: Callable[[Sequence[R]], Figures],
         settings: str,
     ) -> None:
         self.kind = kind

@@ -84,20 +84,21 @@ def refine(
         largest=largest_eigenvalues(pairs, num_largest, rtol=rtol),
         smallest=smallest_eigenvalues(pairs, num_smallest, rtol=rtol),
         vectors=ritz_vectors[:, order],
-        space=_span(basis, projection, noise),
+        space=_span(basis, projection, images, noise),
     )
 
 
-def _span(basis: Tensor, projection: Tensor, noise: float) -> KrylovSpace:
+def _span(basis: Tensor, projection: Tensor, images: Tensor, noise: float) -> KrylovSpace:
+    """The span of the basis; what leads out of it has the coordinates of its own QR."""
     size, count = basis.shape
     vectors = FullBasis(size, capacity=count, dtype=basis.dtype, device=basis.device)
     vectors.append(basis.T.contiguous())
-    none = torch.empty(0, count, dtype=torch.float64)
+    leading_out = images - basis @ projection.to(basis)
     return KrylovSpace(
         vectors=vectors,
         projection=projection,
-        outflow=none,
-        start=none.T,
+        outflow=torch.linalg.qr(leading_out, mode="r").R.to("cpu", torch.float64),
+        start=torch.empty(count, 0, dtype=torch.float64),
         num_blocks=1,
         product_noise=noise,
     )

@@ -116,8 +116,8 @@ class ParameterSelection:
         for pattern, parts in members.items():
             if not parts:
                 raise RefusedError(
-                    f"`blocks` must match selected parameters, but {pattern!r} matches none. Names "
-                    f"look like {', '.join(self.names[:5])}."
+                    f"`parameter_blocks` must match selected parameters, but {pattern!r} matches "
+                    f"none. Names look like {', '.join(self.names[:5])}."
                 )
         return {name: torch.cat(parts) for name, parts in members.items()}
 

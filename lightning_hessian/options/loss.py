@@ -43,7 +43,8 @@ class Loss:
         >>> callback = HessianSpectrum(loss=Loss(parameters=["head.*"], precision=64))
     """
 
-    which: str | int | None = None
+    # numbers first, as the command line gives texts
+    which: int | str | None = None
     parameters: Sequence[str] | None = None
     precision: Literal[32, 64] | None = None
     products: ProductMethod = "auto"

@@ -8,7 +8,7 @@ from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
-from lightning_hessian.show.report_figures import loss_difference_figures, spectrum_figures
+from lightning_hessian.show.report_figures import Figures, loss_difference_figures, spectrum_figures
 from lightning_hessian.show.report_writer import ReportWriter
 from lightning_hessian.show.scalars import scalars
 from lightning_hessian.show.sidecar import read_sidecar, sidecar_ending, sidecar_path, write_sidecar
@@ -16,6 +16,7 @@ from lightning_hessian.show.table import table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 
 __all__ = [
+    "Figures",
     "ReportWriter",
     "TagRow",
     "charts",

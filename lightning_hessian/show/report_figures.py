@@ -13,8 +13,11 @@ from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.surface import surface_figure
 
+Figures = dict[str, Figure]
+"""Last part of the tag to figure."""
 
-def spectrum_figures(reports: Sequence[SpectrumReport]) -> dict[str, Figure]:
+
+def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
     """The density, where the latest report has one.
 
     Args:
@@ -27,7 +30,7 @@ def spectrum_figures(reports: Sequence[SpectrumReport]) -> dict[str, Figure]:
     return {} if report.density is None else {"spectrum": spectrum_figure(report)}
 
 
-def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> dict[str, Figure]:
+def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
     """The latest differences and what else it measured, and the course of all reports.
 
     Args:
@@ -39,7 +42,7 @@ def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> dict[str
     report = reports[-1]
     if report.failure is not None:
         return {}
-    figures = {
+    figures: Figures = {
         "difference": loss_difference_figure(report),
         "history": loss_difference_history_figure(reports),
     }

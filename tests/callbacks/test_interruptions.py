@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lightning_hessian import HessianSpectrum, Loss
 from lightning_hessian.errors import InterruptedMeasurementError
-from lightning_hessian.fit import Interruptions
+from lightning_hessian.fit import Interruptions, Recorder
 from lightning_hessian.fit.clocks import stopped_clocks
 from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -250,7 +250,7 @@ def test_rules_by_the_clock_count_training_alone(
 
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
-    monkeypatch.setattr(HessianSpectrum, "publish", lambda *_: clock.append(clock[-1] + 100))
+    monkeypatch.setattr(Recorder, "publish", lambda *_: clock.append(clock[-1] + 100))
     callback = spectrum(every_n_train_steps=1)
     second = timedelta(seconds=1)
     timer, saver = Timer(second), ModelCheckpoint(tmp_path, train_time_interval=second)

@@ -249,8 +249,8 @@ def test_the_first_is_foreseen_from_a_gradient_and_later_ones_from_what_they_too
         if decide(pace, "step", step).measure:
             made.append(step)
             measure(pace, clock, step, seconds=0.5)
-    # a gradient's 0.25 s; 0.25 + 2 * 1 <= step / 10, then n / 2 + 0.25 + 2 * 0.5
-    assert made == [23, 28, 33, 38]
+    # a gradient's 0.25 s; 0.25 + 2 * 1 <= step / 10, then, as n are made, n / 2 + 0.25 + 2 * 0.5
+    assert made == [23, 24, 25, 28, 33, 38]
 
 
 def test_without_a_gradient_the_first_is_foreseen_from_the_pace_of_the_training() -> None:

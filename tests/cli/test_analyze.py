@@ -207,11 +207,11 @@ def test_the_chosen_solver_and_loss_of_a_configuration_are_the_defaults(
     made = program(
         HessianCLI,
         *(f"--config={path}", f"--ckpt_path={run}", "--sidecar=false", "--trainer.logger=false"),
-        "--spectrum.solver.trace_maxIter=4",
+        "--spectrum.loss.batch_size=5",
     )
     callback = made.config_init["analyze"]["spectrum"]
-    assert callback._setup.loss == Loss(precision=64, parameters=["network.*"])
-    assert callback._study._options.solver == PyHessian(eigenvalues_maxIter=2, trace_maxIter=4)
+    assert callback._setup.loss == Loss(precision=64, parameters=["network.*"], batch_size=5)
+    assert callback._study._options.solver == PyHessian(eigenvalues_maxIter=2, trace_maxIter=3)
 
 
 def test_a_program_that_fixes_its_classes_has_the_subcommand_beside_the_others(
@@ -325,7 +325,11 @@ def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
     ours = text[text.index("--ckpt_path CKPT_PATH") :]
     wanted = ["--weights {current,averaged}", "--sidecar", "--spectrum.num_samples"]
     wanted += ["--spectrum.loss.precision", "--spectrum.solver SOLVER"]
-    wanted += ["--loss_difference.perturbations", "--loss_difference.solver.max_hvps"]
+    wanted += [
+        "--loss_difference.perturbations",
+        "--loss_difference.loss.precision",
+        "--loss_difference.solver SOLVER",
+    ]
     assert [name for name in wanted if name not in ours] == []
     assert "every_n_epochs" not in ours
 

@@ -220,7 +220,7 @@ class MeasuresUnderInterrupt(pl.Callback):
             before = dict(fingerprint(pl_module))
             Faulty.countdown = 6
             with pytest.raises(self.kind):
-                self.callback.measure_now(trainer, pl_module)
+                self.callback.measure_again(trainer)
             assert dict(fingerprint(pl_module)) == before
             self.is_done = True
 

@@ -1,0 +1,34 @@
+"""Writes ``docs/tags.md`` from what the records declare: ``python -m docs.make_tags``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning_hessian import LossDifferenceReport, SpectrumReport
+from lightning_hessian.show import tag_table
+
+PAGE = Path(__file__).parent / "tags.md"
+HEAD = """# Tags
+
+Everything is logged at `trainer.global_step`. The first part of a tag is the callback's `name=`. `{i}` counts from 1,
+`{name}` is the name of a block, and so on. *Its error* lists the tags logged beside it, if there are any. A quantity
+that was not asked for has no tags. [When it measures](tensorboard.md) says where they appear.
+
+This page is generated from what the records declare (`python -m docs.make_tags`).
+"""
+
+
+def page() -> str:
+    """The page as it should stand on the disk."""
+    parts = [
+        HEAD,
+        "## `HessianSpectrum`",
+        tag_table(SpectrumReport, prefix="hessian").strip(),
+        "## `LossDifference`",
+        tag_table(LossDifferenceReport, prefix="loss_difference").strip(),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf8")
