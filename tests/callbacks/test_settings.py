@@ -134,7 +134,6 @@ def rows(count: int) -> DataLoader[tuple[Tensor, ...]]:
         (LossSetup(), replace(LossSetup(), loss=Loss(precision=64))),
         ([1, 2], [2, 1]),
     ],
-    ids=str,
 )
 def test_other_options_are_told_otherwise(one: Any, other: Any) -> None:
     assert settings_text(one) != settings_text(other)
