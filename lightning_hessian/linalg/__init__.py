@@ -1,6 +1,7 @@
 """Symmetric operators, known by their products, and their eigenvalues, trace and density."""
 
 from lightning_hessian.linalg.block_operator import BlockOperator
+from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.dense_operator import DenseOperator
 from lightning_hessian.linalg.density import quadrature_weights, spectral_density
 from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
@@ -18,6 +19,7 @@ from lightning_hessian.linalg.trace import estimate_trace
 
 __all__ = [
     "BlockOperator",
+    "CountingOperator",
     "DenseOperator",
     "Eigenpairs",
     "ExtremePairs",

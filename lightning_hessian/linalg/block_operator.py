@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.operator import SymmetricOperator, check_block
@@ -20,6 +19,13 @@ class BlockOperator:
 
     Raises:
         ValueError: If the block is empty, repeats a position or leaves the operator.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator
+        >>> whole = DenseOperator(torch.diag(torch.arange(5.0)))
+        >>> block = BlockOperator(whole, torch.tensor([1, 4]))
+        >>> block.matmat(torch.eye(2)).tolist()
+        [[1.0, 0.0], [0.0, 4.0]]
     """
 
     def __init__(self, operator: SymmetricOperator, block: Tensor) -> None:
@@ -36,34 +42,10 @@ class BlockOperator:
             )
         self._operator = operator
         self._block = block.to(operator.device)
-
-    @property
-    def size(self) -> int:
-        """Number of positions, ``m``."""
-        return len(self._block)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the whole operator."""
-        return self._operator.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the products."""
-        return self._operator.dtype
+        self.size, self.device, self.dtype = count, operator.device, operator.dtype
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors; costs as many products of the whole operator.
-
-        Args:
-            vectors: ``(m, b)``.
-
-        Returns:
-            ``(m, b)``.
-
-        Raises:
-            ValueError: If the shape does not fit.
-        """
+        """Multiply a block of vectors ``(m, b)``; costs as many products of the whole."""
         check_block(vectors, self.size)
         rows = vectors.new_zeros(vectors.shape[1], self._operator.size)
         rows[:, self._block] = vectors.T

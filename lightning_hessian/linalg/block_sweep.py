@@ -7,32 +7,26 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg.basis import FullBasis
-from lightning_hessian.linalg.basis_kinds import BasisKind, make_basis
+from lightning_hessian.linalg.basis import BasisKind, FullBasis, make_basis
 from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.linalg.orthogonalization import orthonormal_rows, refill, remainder_of
 
 
 class BlockSweep:
-    """A growing basis of a block Krylov space, and the products of its vectors seen through it.
+    """A growing basis of a block Krylov space, and the products of its vectors seen through it."""
 
-    Args:
-        operator: Symmetric, ``(n, n)``.
-        probes: ``(n, b)`` block to start from.
-        max_dimension: Most vectors in the basis, by whole blocks; one block at least.
-        basis: How its vectors are kept.
-
-    Attributes:
-        vectors: The basis, ``k`` vectors.
-        raw: ``(capacity, capacity)`` float64, whose first ``(k, k)`` are ``Q^T A Q`` as measured:
-            above the diagonal by projection, below it by what led to the next block.
-        outflow: ``(r, k)`` float64, coordinates in the next block of what leads out of the space.
-        start: ``(b', b)`` float64, coordinates of the probes in the first block.
-        num_blocks: Block steps done.
-        dropped: Norm of what was dropped as dependent, or by restarts.
-        moved: ``(k,)`` norms of what is missing in ``A Q = Q T + F`` because storing a block moved
-            it; None where it does not.
-    """
+    raw: Tensor
+    """``(capacity, capacity)`` float64, whose first ``(k, k)`` are ``Q^T A Q`` as measured: above
+    the diagonal by projection, below it by what led to the next block."""
+    outflow: Tensor
+    """``(r, k)`` float64, coordinates in the next block of what leads out of the space."""
+    start: Tensor
+    """``(b', b)`` float64, coordinates of the probes in the first block."""
+    dropped: float
+    """Norm of what was dropped as dependent, or by restarts."""
+    moved: Tensor | None
+    """``(k,)`` norms of what is missing in ``A Q = Q T + F`` because storing a block moved it; None
+    where it does not."""
 
     def __init__(
         self,
@@ -54,7 +48,7 @@ class BlockSweep:
         self.num_blocks = 0
         self._scale = 1.0
         self.dropped = 0.0
-        self.moved: Tensor | None = None
+        self.moved = None
 
     @property
     def has_room(self) -> bool:
@@ -63,12 +57,9 @@ class BlockSweep:
         return left >= self._width or (left > 0 and len(self.raw) == self.vectors.size)
 
     def step(self, generator: torch.Generator) -> None:
-        """Multiply the next block and take it in.
+        """Multiply the next block and take it in; dependent directions are drawn anew.
 
         Waits for the device once, where no direction turns out dependent.
-
-        Args:
-            generator: Source of replacements for dependent directions, on the CPU.
         """
         done = len(self.vectors)
         width = min(self._width, self.vectors.size - done)
@@ -100,14 +91,10 @@ class BlockSweep:
         self.num_blocks += 1
 
     def restart(self, values: Tensor, coordinates: Tensor) -> None:
-        """Keep some Ritz vectors only, in place; the next block stays what it is.
+        """Keep some Ritz pairs ``(l,)``, ``(k, l)`` only, in place; the next block stays as it is.
 
         The products' asymmetry, seen for the last time, and the rounding of the rotation go on as
         dropped.
-
-        Args:
-            values: ``(l,)`` Ritz values.
-            coordinates: ``(k, l)`` orthonormal columns, their vectors in the basis.
         """
         assert isinstance(self.vectors, FullBasis)
         known = self.raw[: len(self.vectors), : len(self.vectors)]

@@ -25,10 +25,6 @@ class BlockTraceSums:
 
     the first is known, the other two are ``tr_b(A P)`` and ``tr_b(P A Q Q^T) = tr_b(Q Q^T A P)``.
     Unbiased for any basis that is independent of the probes. Costs no product.
-
-    Args:
-        blocks: Positions of the parameters of each block.
-        space: From the sweep; None for plain probes.
     """
 
     def __init__(self, blocks: Sequence[Tensor], space: KrylovSpace | None) -> None:
@@ -42,12 +38,7 @@ class BlockTraceSums:
         return bool(self._blocks)
 
     def add(self, probes: Tensor, images: Tensor) -> None:
-        """Take in some probes.
-
-        Args:
-            probes: ``(n, b)`` Rademacher, before the projection.
-            images: ``(n, b)`` products with what is left of them outside the space.
-        """
+        """Take in probes, as before the projection, and products with their part outside."""
         whole = images
         if self._space is not None:
             basis = self._space.vectors.head(self._space.dimension)
@@ -57,11 +48,7 @@ class BlockTraceSums:
         self._sums.append(self._over_blocks(probes * whole))
 
     def estimate(self) -> BlockTraces | None:
-        """The traces from all probes so far.
-
-        Returns:
-            Values and errors; None if no block was asked for.
-        """
+        """The traces from all probes so far; None if no block was asked for."""
         if not self._blocks:
             return None
         known = self._known()

@@ -4,51 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.operator import SymmetricOperator
 
 
 class CountingOperator:
-    """Passes products on, counts and reports them.
+    """Passes products on and counts them.
 
     Args:
         operator: Does the work.
         on_products: Told the number of products after each block.
+
+    Attributes:
+        num_products: So far.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator, leading_eigenvectors
+        >>> counted = CountingOperator(DenseOperator(torch.eye(50)))
+        >>> pairs = leading_eigenvectors(counted, count=1, generator=torch.Generator())
+        >>> counted.num_products == pairs.num_hvps
+        True
     """
 
     def __init__(
-        self, operator: SymmetricOperator, on_products: Callable[[int], None] | None
+        self, operator: SymmetricOperator, on_products: Callable[[int], None] | None = None
     ) -> None:
         self._operator = operator
         self._on_products = on_products
+        self.size, self.device, self.dtype = operator.size, operator.device, operator.dtype
         self.num_products = 0
 
-    @property
-    def size(self) -> int:
-        """Of the operator."""
-        return self._operator.size
-
-    @property
-    def device(self) -> torch.device:
-        """Of the operator."""
-        return self._operator.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the products."""
-        return self._operator.dtype
-
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)``.
-        """
+        """Multiply a block of vectors ``(n, b)``."""
         products = self._operator.matmat(vectors)
         self.num_products += vectors.shape[1]
         if self._on_products is not None:

@@ -16,6 +16,11 @@ class DenseOperator:
 
     Raises:
         ValueError: If the matrix is not square, empty, or not symmetric to its rounding.
+
+    Example:
+        >>> operator = DenseOperator(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> operator.matmat(torch.tensor([[1.0], [1.0]])).flatten().tolist()
+        [3.0, 3.0]
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -29,30 +34,9 @@ class DenseOperator:
                 "`(A + A.T) / 2` if that is what you mean."
             )
         self._matrix = matrix
-
-    @property
-    def size(self) -> int:
-        """Number of rows, ``n``."""
-        return self._matrix.shape[0]
-
-    @property
-    def device(self) -> torch.device:
-        """Of the matrix."""
-        return self._matrix.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the matrix."""
-        return self._matrix.dtype
+        self.size, self.device, self.dtype = len(matrix), matrix.device, matrix.dtype
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Multiply a block of vectors.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)``.
-        """
+        """Multiply a block of vectors ``(n, b)``."""
         check_block(vectors, self.size)
         return self._matrix @ vectors

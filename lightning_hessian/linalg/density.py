@@ -38,6 +38,16 @@ def spectral_density(space: KrylovSpace, ritz: RitzPairs) -> SpectralDensity:
     References:
         G. H. Golub, J. H. Welsch (1969), Math. Comp. 23, 221-230; S. Ubaru, J. Chen, Y. Saad
         (2017), SIAM J. Matrix Anal. Appl. 38, 1075-1099.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator, block_lanczos, rademacher
+        >>> operator = DenseOperator(torch.diag(torch.linspace(-1, 3, 400)))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> probes = rademacher(400, 4, generator=generator)
+        >>> space = block_lanczos(operator, probes, max_dimension=80, generator=generator)
+        >>> density = spectral_density(space, RitzPairs.of(space))
+        >>> abs(density.mean - 1) < 0.1
+        True
     """
     size = space.size
     probe_weights = quadrature_weights(space, ritz)
@@ -62,6 +72,16 @@ def quadrature_weights(space: KrylovSpace, ritz: RitzPairs) -> Tensor:
 
     Returns:
         ``(k, b)`` float64; columns sum to one.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator, block_lanczos
+        >>> operator = DenseOperator(torch.diag(torch.linspace(-1, 3, 400)))
+        >>> space = block_lanczos(
+        ...     operator, torch.ones(400, 1), max_dimension=20, generator=torch.Generator()
+        ... )
+        >>> weights = quadrature_weights(space, RitzPairs.of(space))
+        >>> tuple(weights.shape), round(float(weights.sum()), 6)
+        ((20, 1), 1.0)
     """
     return (ritz.vectors.T @ space.start).square() / space.start.square().sum(dim=0)
 

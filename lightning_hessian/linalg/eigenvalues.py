@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_hessian.linalg.krylov import RitzPairs
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.records import Eigenvalues
 
 NORM_SHARE = 0.01
@@ -19,6 +19,8 @@ def largest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenval
     would never converge. The actual error is mostly far smaller, about the bound squared over the
     distance to the next eigenvalue.
 
+    Costs no product beyond the sweep.
+
     Args:
         ritz: Of the space.
         count: How many, at most the space's dimension.
@@ -26,6 +28,20 @@ def largest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenval
 
     Returns:
         Values, bounds, flags.
+
+    Example:
+        >>> import torch
+        >>> from lightning_hessian.linalg import DenseOperator, block_lanczos
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> space = block_lanczos(
+        ...     DenseOperator(torch.diag(torch.linspace(0, 1, 100).square())),
+        ...     torch.randn(100, 2, generator=generator),
+        ...     max_dimension=50,
+        ...     generator=generator,
+        ... )
+        >>> found = largest_eigenvalues(RitzPairs.of(space), 2, rtol=1e-2)
+        >>> [round(value, 3) for value in found.values.tolist()], found.converged.tolist()
+        ([1.0, 0.98], [True, True])
     """
     return _select(ritz, slice(-count, None) if count else slice(0, 0), rtol, descending=True)
 
@@ -33,8 +49,8 @@ def largest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenval
 def smallest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenvalues:
     """Read off the algebraically smallest (most negative) eigenvalues, ascending.
 
-    A Ritz value at the lower end is an upper bound of its eigenvalue; tolerances as for
-    :func:`largest_eigenvalues`.
+    A Ritz value at the lower end is an upper bound of its eigenvalue; tolerances, cost and use as
+    for :func:`largest_eigenvalues`.
 
     Args:
         ritz: Of the space.
@@ -43,38 +59,53 @@ def smallest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenva
 
     Returns:
         Values, bounds, flags.
+
+    Example:
+        >>> import torch
+        >>> from lightning_hessian.linalg import DenseOperator, block_lanczos
+        >>> space = block_lanczos(
+        ...     DenseOperator(torch.diag(torch.tensor([4.0, -2.0, 1.0]))),
+        ...     torch.ones(3, 1),
+        ...     max_dimension=3,
+        ...     generator=torch.Generator(),
+        ... )
+        >>> round(float(smallest_eigenvalues(RitzPairs.of(space), 1, rtol=1e-2).values), 3)
+        -2.0
     """
     return _select(ritz, slice(0, count), rtol, descending=False)
 
 
 def has_converged(ritz: RitzPairs, *, rtol: float) -> Tensor:
-    """Which Ritz values meet the tolerance.
-
-    Args:
-        ritz: Of the space.
-        rtol: Relative tolerance of the bound.
-
-    Returns:
-        ``(k,)`` bool.
-    """
+    """Which Ritz values meet the tolerance, ``(k,)`` bool."""
     floor = NORM_SHARE * ritz.scale
     return ritz.bounds <= rtol * ritz.values.abs().clamp_min(floor)
 
 
+def ends_have_converged(
+    ritz: RitzPairs, *, num_largest: int, num_smallest: int, rtol: float
+) -> bool:
+    """Whether the space has as many values as are wanted, and they meet the tolerance."""
+    if len(ritz.values) < num_largest + num_smallest:
+        return False
+    largest = largest_eigenvalues(ritz, num_largest, rtol=rtol)
+    smallest = smallest_eigenvalues(ritz, num_smallest, rtol=rtol)
+    return bool(largest.converged.all()) and bool(smallest.converged.all())
+
+
 def end_order(count: int, *, num_largest: int, num_smallest: int) -> list[int]:
-    """Positions, in ascending order of values, of those at both ends.
-
-    Args:
-        count: Number of values.
-        num_largest: How many of the largest, at most ``count``.
-        num_smallest: How many of the smallest.
-
-    Returns:
-        First those of the largest, descending, then of the smallest, ascending, without those that
-        are among the largest already.
-    """
+    """Positions, in ascending order of values, of those at both ends."""
+    # first those of the largest, descending, then of the smallest, ascending, without those that
+    # are among the largest already
     left = count - num_largest
     return [*range(count - 1, left - 1, -1), *range(min(num_smallest, left))]
+
+
+def end_vectors(
+    space: KrylovSpace, ritz: RitzPairs, *, num_largest: int, num_smallest: int
+) -> Tensor:
+    """Ritz vectors of the largest, descending, then of the smallest, ascending; each once."""
+    order = end_order(len(ritz.values), num_largest=num_largest, num_smallest=num_smallest)
+    return space.combine(ritz.vectors[:, order])
 
 
 def _select(ritz: RitzPairs, part: slice, rtol: float, *, descending: bool) -> Eigenvalues:

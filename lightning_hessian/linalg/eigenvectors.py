@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg.eigenvalues import largest_eigenvalues
-from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
+from lightning_hessian.linalg.eigenvalues import ends_have_converged, largest_eigenvalues
+from lightning_hessian.linalg.krylov import RitzPairs, sweep
 from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.records import Eigenvalues
 
@@ -68,6 +68,13 @@ def leading_eigenvectors(
 
     References:
         B. N. Parlett (1998), "The symmetric eigenvalue problem", theorem 11.7.1 (the angle).
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator
+        >>> operator = DenseOperator(torch.diag(torch.tensor([1.0, 5.0, 2.0])))
+        >>> pairs = leading_eigenvectors(operator, count=1, generator=torch.Generator())
+        >>> round(float(pairs.eigenvalues.values), 3), int(pairs.vectors[:, 0].argmax())
+        (5.0, 1)
     """
     if not 1 <= count <= operator.size:
         raise ValueError(
@@ -82,16 +89,14 @@ def leading_eigenvectors(
             f"got {max_hvps}. Give some ten times as many for them to converge."
         )
 
-    def have_converged(space: KrylovSpace) -> bool:
-        found = largest_eigenvalues(RitzPairs.of(space), count, rtol=rtol)
-        return space.dimension >= count and bool(found.converged.all())
-
     space = sweep(
         operator,
         width,
         max_dimension=max_hvps,
         generator=generator,
-        should_stop=have_converged,
+        should_stop=lambda space: ends_have_converged(
+            RitzPairs.of(space), num_largest=count, num_smallest=0, rtol=rtol
+        ),
         product_error=product_error,
     )
     ritz = RitzPairs.of(space)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg.basis import Basis
-from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.basis import Basis, BasisKind
 from lightning_hessian.linalg.block_sweep import BlockSweep
 from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.linalg.probes import rademacher
+from lightning_hessian.linalg.probes import signs_for
 
 ROUNDINGS = 64
 """Share of the operator's norm, in machine epsilons, added to every bound.
@@ -80,34 +79,23 @@ class KrylovSpace:
         return self.dimension == self.size
 
     def remove_from(self, vectors: Tensor) -> Tensor:
-        """Project a block ``(n, b)`` onto the complement of the space, ``(I - Q Q^T) V``.
-
-        Args:
-            vectors: ``(n, b)``.
-
-        Returns:
-            ``(n, b)``, orthogonal to the basis to working precision.
-        """
+        """Project a block ``(n, b)`` onto the complement, ``(I - Q Q^T) V``, to its rounding."""
         basis = self.vectors.head(self.dimension)
         rows = vectors.T.to(basis.device).clone(memory_format=torch.contiguous_format)
         basis.project_out(rows)
         return rows.T.to(vectors.device)
 
     def combine(self, coordinates: Tensor) -> Tensor:
-        """Make vectors of coordinates in the basis, ``Q c``.
-
-        Args:
-            coordinates: ``(k, m)``.
-
-        Returns:
-            ``(n, m)``, where the basis is kept.
-        """
+        """Vectors ``Q c`` ``(n, m)`` of coordinates ``(k, m)``, where the basis is kept."""
         return self.vectors.head(self.dimension).combine(coordinates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RitzPairs:
-    """Eigenpairs of the projection ``T``, ascending.
+    """Eigenpairs ``(theta, s)`` of the projection ``T``, ascending.
+
+    The bound is the residual norm ``||A y - theta y|| = ||F s||`` of the pair plus the space's
+    noise, of a rounded basis the share in that pair (Parlett 1998, theorem 4.5.1).
 
     Attributes:
         values: ``(k,)`` float64.
@@ -121,17 +109,7 @@ class RitzPairs:
 
     @classmethod
     def of(cls, space: KrylovSpace) -> RitzPairs:
-        """Diagonalise the projection.
-
-        The bound is the residual norm ``||A y - theta y|| = ||F s||`` of the Ritz pair plus the
-        space's noise, of a rounded basis the share in that pair (Parlett 1998, theorem 4.5.1).
-
-        Args:
-            space: The Krylov space.
-
-        Returns:
-            All ``k`` pairs.
-        """
+        """Diagonalise a space's projection: all ``k`` pairs."""
         values, vectors = torch.linalg.eigh(space.projection)
         bounds = (space.outflow @ vectors).norm(dim=0) + space.product_noise
         if space.moved is not None:
@@ -141,7 +119,16 @@ class RitzPairs:
     @property
     def scale(self) -> float:
         """Largest magnitude, the operator's norm as far as it is known."""
-        return float(self.values.abs().max())
+        return float(self.values.abs().max()) if len(self.values) else 0.0
+
+
+StoppingRule = Callable[[KrylovSpace], bool]
+"""Watches a sweep: told the space after each block, says whether to stop."""
+
+
+def never(_space: KrylovSpace) -> bool:
+    """The rule of a sweep that goes on to its bound."""
+    return False
 
 
 def block_lanczos(
@@ -150,7 +137,7 @@ def block_lanczos(
     *,
     max_dimension: int,
     generator: torch.Generator,
-    should_stop: Callable[[KrylovSpace], bool],
+    should_stop: StoppingRule = never,
     product_error: Callable[[], float] = lambda: 0.0,
     basis: BasisKind = "full",
 ) -> KrylovSpace:
@@ -169,7 +156,7 @@ def block_lanczos(
         probes: ``(n, b)`` block to start from.
         max_dimension: Bound on the products; at least one block is done.
         generator: Source of replacements, on the CPU.
-        should_stop: Asked after each block with the space so far.
+        should_stop: Told the space after each block, says whether to stop there.
         product_error: Norm of what the products are off by, asked after each block.
         basis: "full" keeps the vectors in the operator's type on its device; "bfloat16" in 16 bits,
             at the price of wider bounds; "cpu" in the host's memory.
@@ -177,18 +164,32 @@ def block_lanczos(
     Returns:
         The space at the end.
 
+    Raises:
+        ValueError: If the basis is of an unknown kind.
+        NonFiniteError: If a product holds NaN or infinity.
+
     References:
         G. H. Golub, R. Underwood (1977), "The block Lanczos method"; B. N. Parlett (1998), "The
         symmetric eigenvalue problem", chapter 13; Y. Saad (2011), "Numerical methods for large
         eigenvalue problems", section 6.7.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator, rademacher
+        >>> operator = DenseOperator(torch.diag(torch.arange(100.0)))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> space = block_lanczos(
+        ...     operator,
+        ...     rademacher(100, 2, generator=generator),
+        ...     max_dimension=40,
+        ...     generator=generator,
+        ...     should_stop=lambda space: float(RitzPairs.of(space).bounds[-1]) < 0.1,
+        ... )
+        >>> 98.9 < float(RitzPairs.of(space).values[-1]) < 99.1
+        True
     """
-    sweep = BlockSweep(operator, probes, max_dimension=max_dimension, basis=basis)
+    state = BlockSweep(operator, probes, max_dimension=max_dimension, basis=basis)
     del probes
-    while True:
-        sweep.step(generator)
-        space = space_of(sweep, product_error())
-        if space.is_whole or should_stop(space) or not sweep.has_room:
-            return space
+    return _grow(state, generator, should_stop, product_error)
 
 
 def sweep(
@@ -197,33 +198,39 @@ def sweep(
     *,
     max_dimension: int,
     generator: torch.Generator,
-    should_stop: Callable[[KrylovSpace], bool],
+    should_stop: StoppingRule,
     product_error: Callable[[], float] = lambda: 0.0,
     basis: BasisKind = "full",
+    make_room: Callable[[BlockSweep, KrylovSpace], None] | None = None,
 ) -> KrylovSpace:
-    """:func:`block_lanczos` from ``width`` random sign vectors of the same generator."""
-    size, device, dtype = operator.size, operator.device, operator.dtype
-    return block_lanczos(
-        operator,
-        rademacher(size, width, generator=generator, device=device, dtype=dtype),
-        max_dimension=max_dimension,
-        generator=generator,
-        should_stop=should_stop,
-        product_error=product_error,
-        basis=basis,
-    )
+    """:func:`block_lanczos` from random signs, on which every measurement is built."""
+    # a full basis ends it, unless `make_room` cuts the basis back so that it can go on
+    signs = signs_for(operator, width, generator)
+    state = BlockSweep(operator, signs, max_dimension=max_dimension, basis=basis)
+    del signs
+    return _grow(state, generator, should_stop, product_error, make_room)
 
 
-def space_of(sweep: BlockSweep, product_error: float = 0.0) -> KrylovSpace:
-    """The space that a sweep has reached.
+def _grow(
+    state: BlockSweep,
+    generator: torch.Generator,
+    should_stop: StoppingRule,
+    product_error: Callable[[], float],
+    make_room: Callable[[BlockSweep, KrylovSpace], None] | None = None,
+) -> KrylovSpace:
+    while True:
+        state.step(generator)
+        space = _space_of(state, product_error())
+        if space.is_whole or should_stop(space):
+            return space
+        if not state.has_room:
+            if make_room is None:
+                return space
+            make_room(state, space)
 
-    Args:
-        sweep: After a step.
-        product_error: Norm of what its products are off by.
 
-    Returns:
-        The space, sharing the sweep's vectors.
-    """
+def _space_of(sweep: BlockSweep, product_error: float) -> KrylovSpace:
+    """The space that a sweep has reached, sharing its vectors."""
     dimension = len(sweep.vectors)
     raw = sweep.raw[:dimension, :dimension]
     projection = 0.5 * (raw + raw.T)
@@ -244,14 +251,9 @@ def space_of(sweep: BlockSweep, product_error: float = 0.0) -> KrylovSpace:
 
 
 def _norm_bound(skew: Tensor, *, negligible: float) -> float:
-    """Upper bound of a small matrix's norm, a few per cent above it unless it is negligible.
-
-    The Frobenius norm where that is negligible, else ``||(S^T S)^8||_F^(1/16)`` by repeated
-    squaring, at most ``k^(1/16)`` times the norm: a tenth of the time of eigenvalues.
-
-    Returns:
-        The bound.
-    """
+    """Upper bound of a small matrix's norm, a few per cent above it unless it is negligible."""
+    # The Frobenius norm where that is negligible, else ``||(S^T S)^8||_F^(1/16)`` by repeated
+    # squaring, at most ``k^(1/16)`` times the norm: a tenth of the time of eigenvalues.
     largest = float(skew.abs().max())
     if largest == 0:
         return 0.0

@@ -41,6 +41,19 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
     References:
         G. H. Golub, G. Meurant (2010), "Matrices, moments and quadrature", sections 3.1, 6.2; E. B.
         Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; B. N. Parlett (1998), theorem 10.1.1.
+
+    Example:
+        >>> from lightning_hessian.linalg import (
+        ...     DenseOperator, block_lanczos, rademacher, spectral_density,
+        ... )
+        >>> operator = DenseOperator(torch.diag(torch.linspace(-1, 3, 400)))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> probes = rademacher(400, 4, generator=generator)
+        >>> space = block_lanczos(operator, probes, max_dimension=80, generator=generator)
+        >>> ritz = RitzPairs.of(space)
+        >>> found = negative_mass(space, ritz, spectral_density(space, ritz))
+        >>> found.bracket[0] < 0.25 < found.bracket[1]
+        True
     """
     threshold = max(THRESHOLD_SHARE * ritz.scale, space.noise)
     # the weights' sum may pass one by a rounding
@@ -67,22 +80,10 @@ def negative_share(
     density: SpectralDensity,
     size: int,
 ) -> NegativeMass:
-    """The same from known eigenvalues, and from Jacobi matrices of probes on the complement.
-
-    The known ones count as they are, or for both where a bound reaches over the threshold; the
-    bracket of :func:`negative_mass` holds for the rest. It is that of the operator with the known
-    vectors split off, whose eigenvalues are within the bounds of the operator's.
-
-    Args:
-        values: ``(d,)`` eigenvalues of the vectors split off.
-        bounds: ``(d,)`` of these.
-        jacobi: Diagonal ``(m,)`` and off-diagonal ``(m,)`` of each probe.
-        density: Of all eigenvalues.
-        size: Dimensions ``n`` of the operator.
-
-    Returns:
-        The share, its bracket, the threshold.
-    """
+    """The same from known eigenvalues, and from Jacobi matrices of probes on the complement."""
+    # the known ones count as they are, or for both where a bound reaches over the threshold; the
+    # bracket of `negative_mass` holds for the rest: it is that of the operator with the known
+    # vectors split off, whose eigenvalues are within the bounds of the operator's
     noise = float(bounds.min()) if len(bounds) else 0.0
     threshold = max(THRESHOLD_SHARE * float(density.nodes.abs().max()), noise)
     fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
@@ -106,16 +107,8 @@ def _wilson(share: float, trials: float, sign: int) -> float:
 
 
 def radau_bounds(diagonal: Tensor, off_diagonal: Tensor, point: float) -> tuple[float, float]:
-    """Lower and upper bound of a probe's measure of ``(-inf, point)``.
-
-    Args:
-        diagonal: ``(m,)`` float64 of the probe's Jacobi matrix.
-        off_diagonal: ``(m,)``; the last entry couples to what is not in the matrix.
-        point: Where the Gauss-Radau rule has a node.
-
-    Returns:
-        The two bounds.
-    """
+    """Bounds of a probe's measure of ``(-inf, point)`` by a Gauss-Radau rule with a node there."""
+    # The last off-diagonal entry couples to what is not in the probe's Jacobi matrix.
     jacobi = torch.diag(diagonal)
     jacobi += torch.diag(off_diagonal[:-1], 1) + torch.diag(off_diagonal[:-1], -1)
     steps, outflow = len(diagonal), float(off_diagonal[-1])
@@ -140,16 +133,10 @@ def radau_bounds(diagonal: Tensor, off_diagonal: Tensor, point: float) -> tuple[
 
 
 def _jacobi_matrices(space: KrylovSpace) -> list[tuple[Tensor, Tensor]]:
-    """Jacobi matrix of each probe, found inside the block's projection without further products.
-
-    The first ``num_blocks`` powers of the operator on a probe lie in the block Krylov space, so the
-    scalar recurrence run on ``T`` is that of the operator, up to and including the last
-    off-diagonal, which is the norm of what leaves the space. All probes go side by side.
-
-    Returns:
-        For each, the diagonal ``(m,)`` and the off-diagonal ``(m,)``, whose last entry points out
-        of the space.
-    """
+    """Jacobi matrix of each probe, found inside the block's projection without further products."""
+    # the first `num_blocks` powers of the operator on a probe lie in the block Krylov space, so the
+    # scalar recurrence run on T is that of the operator, up to and including the last off-diagonal,
+    # which is the norm of what leaves the space; all probes go side by side
     count, steps = space.start.shape[1], space.num_blocks
     vectors = torch.zeros(count, steps, space.dimension, dtype=torch.float64)
     diagonal = torch.zeros(count, steps, dtype=torch.float64)

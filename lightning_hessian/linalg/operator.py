@@ -14,17 +14,14 @@ class Shaped(Protocol):
     @property
     def size(self) -> int:
         """Number of dimensions, ``n``."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where results are computed and returned."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the results."""
-        ...
 
 
 class SymmetricOperator(Shaped, Protocol):
@@ -32,7 +29,6 @@ class SymmetricOperator(Shaped, Protocol):
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Multiply a block ``(n, b)``; a vector is a block of one."""
-        ...
 
 
 def check_block(vectors: Tensor, size: int) -> None:

@@ -18,50 +18,24 @@ WELL_CONDITIONED = 1e-2
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Remainder:
-    """The products of a block split into a part in the basis and one that leads out of it.
+    """Products of a block: what is in the basis, and what leads out, ``Q components + B^T c``."""
 
-    ``W = Q components + block^T coupling``.
-
-    Attributes:
-        components: ``(k, b)`` float64 on the CPU.
-        block: ``(r, n)`` orthonormal rows, orthogonal to the basis.
-        coupling: ``(r, b)`` float64 on the CPU.
-        lost: Norm of what was dropped as dependent.
-        scale: Norm of the products.
-        drift: Norm of what storing the block that was multiplied moved it by.
-    """
-
-    components: Tensor
-    block: Tensor
-    coupling: Tensor
-    lost: float
-    scale: float
-    drift: float
+    components: Tensor  # (k, b) float64 on the CPU
+    block: Tensor  # B, (r, n) orthonormal rows, orthogonal to the basis
+    coupling: Tensor  # c, (r, b) float64 on the CPU
+    lost: float  # norm of what was dropped as dependent
+    scale: float  # norm of the products
+    drift: float  # norm of what storing the block that was multiplied moved it by
 
 
 def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Remainder:
-    """Orthogonalise products against a basis, and then among themselves.
-
-    Two passes of block Gram-Schmidt, then a Cholesky factorisation of the Gram matrix, twice: all
-    on the device. Host and device wait for each other once, for the small matrices together. Where
-    these show a remainder too short for that (below a hundredth of the products), it is done again
-    by a QR and a singular value decomposition, and what is rounding is dropped.
-
-    Args:
-        basis: Holding the block that was multiplied.
-        images: ``(n, b)``, products with orthonormal vectors.
-        expected_scale: About the norm of the products, from those before: keeps squares in range.
-
-    Returns:
-        The two parts.
-
-    Raises:
-        NonFiniteError: If a product holds NaN or infinity.
-
-    References:
-        A. Stathopoulos, K. Wu (2002), SIAM J. Sci. Comput. 23, 2165-2182 (block Gram-Schmidt with
-        Cholesky); Y. Yamamoto et al. (2015), ETNA 44, 306-326 (Cholesky QR twice).
-    """
+    """Orthogonalise products against a basis, and then among themselves."""
+    # Two passes of block Gram-Schmidt, then a Cholesky factorisation of the Gram matrix, twice
+    # (Stathopoulos & Wu 2002, SIAM J. Sci. Comput. 23, 2165-2182; Yamamoto et al. 2015, ETNA 44,
+    # 306-326): all on the device. Host and device wait for each other once, for the small matrices
+    # together. Where these show a remainder too short for that (below a hundredth of the products),
+    # it is done again by a QR and a singular value decomposition, and what is rounding is dropped.
+    # `expected_scale`, about the norm of the products, keeps squares in range.
     target = images.T.to(basis.device)
     first = basis.components(target)
     rows = basis.without(target, first)
@@ -82,26 +56,12 @@ def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Rema
     rest = float(torch.linalg.matrix_norm(lower)) / factor
     # in float64: squares of large float32 products would overflow
     scale = math.hypot(float(torch.linalg.matrix_norm(components)), rest)
-    coupling = (lower @ correction).T / factor
-    if _is_well_conditioned(lower / factor, correction, scale):
-        return Remainder(
-            components=components,
-            block=block,
-            coupling=coupling,
-            lost=0.0,
-            scale=scale,
-            drift=drift,
-        )
-    del block
-    rows.div_(factor)
-    length = float(torch.linalg.vector_norm(rows, dtype=torch.float64))
-    scale = math.hypot(float(torch.linalg.matrix_norm(components)), length)
-    if not scale < math.inf:
-        raise NonFiniteError(
-            "a Hessian-vector product holds NaN or infinity, while loss and gradient are "
-            "finite. Look for a square root, a norm or a power whose curvature is infinite."
-        )
-    block, coupling, lost = orthonormal_rows(rows, basis, scale)
+    coupling, lost = (lower @ correction).T / factor, 0.0
+    if not _is_well_conditioned(lower / factor, correction, scale):
+        del block
+        rows.div_(factor)
+        scale = _finite_scale(components, rows)
+        block, coupling, lost = orthonormal_rows(rows, basis, scale)
     return Remainder(
         components=components,
         block=block,
@@ -112,17 +72,21 @@ def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Rema
     )
 
 
+def _finite_scale(components: Tensor, rows: Tensor) -> float:
+    length = float(torch.linalg.vector_norm(rows, dtype=torch.float64))
+    scale = math.hypot(float(torch.linalg.matrix_norm(components)), length)
+    if not scale < math.inf:
+        raise NonFiniteError(
+            "a Hessian-vector product holds NaN or infinity, while loss and gradient are "
+            "finite. Look for a square root, a norm or a power whose curvature is infinite."
+        )
+    return scale
+
+
 def orthonormal_rows(rows: Tensor, basis: Basis, scale: float) -> tuple[Tensor, Tensor, float]:
-    """Factor ``rows^T = block^T C`` with orthonormal rows ``block``, dropping what is rounding.
-
-    Args:
-        rows: ``(b, n)``, orthogonal to the basis to rounding.
-        basis: What the block must be orthogonal to.
-        scale: Norm that rounding is relative to; 0 for the rows' own.
-
-    Returns:
-        The block ``(r, n)``, the coupling ``C`` ``(r, b)`` float64, and the norm dropped.
-    """
+    """Factor ``rows^T = block^T C`` with orthonormal rows ``block``, dropping what is rounding."""
+    # the rows (b, n) are orthogonal to the basis to rounding, which is relative to `scale`, or to
+    # their own norm where it is 0; gives the block (r, n), C (r, b) and the norm dropped
     q, r = torch.linalg.qr(rows.T)
     u, s, vh = torch.linalg.svd(r.to("cpu", torch.float64))
     scale = scale or float(s[0])
@@ -142,17 +106,7 @@ def orthonormal_rows(rows: Tensor, basis: Basis, scale: float) -> tuple[Tensor, 
 
 
 def refill(block: Tensor, basis: Basis, width: int, generator: torch.Generator) -> Tensor:
-    """Complete a block to ``width`` rows by random ones orthogonal to it and to the basis.
-
-    Args:
-        block: ``(r, n)`` orthonormal rows, orthogonal to the basis.
-        basis: Its vectors.
-        width: Rows wanted; the basis must leave room for them.
-        generator: Source of the random rows, on the CPU.
-
-    Returns:
-        ``(width, n)``, the block first.
-    """
+    """Complete a block to ``width`` rows by random ones orthogonal to it and to the basis."""
     missing = width - len(block)
     if missing <= 0:
         return block
@@ -188,13 +142,8 @@ def _cholesky_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _is_well_conditioned(lower: Tensor, correction: Tensor, scale: float) -> bool:
-    """Whether the factorisations went through, NaN and garbage apart, and no direction is short.
-
-    The shortest is at least ``1 / ||lower^-1||_F``.
-
-    Returns:
-        Whether the block can be used.
-    """
+    """Whether the factorisations went through, NaN and garbage apart, and no direction is short."""
+    # The shortest is at least ``1 / ||lower^-1||_F``.
     eye = torch.eye(len(lower), dtype=torch.float64)
     if not float((correction - eye).abs().max()) < 0.1:
         return False

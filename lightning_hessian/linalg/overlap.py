@@ -42,6 +42,12 @@ def align(vectors: Tensor, earlier: Tensor) -> Overlap:
 
     Returns:
         The overlap.
+
+    Example:
+        >>> now, earlier = torch.eye(4)[:, [1, 0]], -torch.eye(4)[:, :3]
+        >>> found = align(now, earlier)
+        >>> found.partners.tolist(), found.cosines.tolist(), round(found.subspace, 3)
+        ([1, 0], [1.0, 1.0], 0.667)
     """
     products = (earlier.to(vectors).T @ vectors).to("cpu", torch.float64)
     left = products.abs().clone()

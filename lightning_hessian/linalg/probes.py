@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_hessian.linalg.operator import SymmetricOperator
+
 
 def rademacher(
     size: int,
@@ -32,6 +34,18 @@ def rademacher(
 
     References:
         M. F. Hutchinson (1989), Commun. Stat. Simul. Comput. 18, 1059-1076.
+
+    Example:
+        >>> probes = rademacher(1000, 4, generator=torch.Generator().manual_seed(0))
+        >>> probes.square().sum(dim=0).tolist()
+        [1000.0, 1000.0, 1000.0, 1000.0]
     """
     bits = torch.randint(0, 2, (count, size), generator=generator, dtype=torch.int8)
     return bits.to(device=device, dtype=dtype).mul_(2).sub_(1).T
+
+
+def signs_for(operator: SymmetricOperator, count: int, generator: torch.Generator) -> Tensor:
+    """Probes that the operator can multiply: of its size, on its device, in its type."""
+    return rademacher(
+        operator.size, count, generator=generator, device=operator.device, dtype=operator.dtype
+    )

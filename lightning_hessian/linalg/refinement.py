@@ -20,20 +20,12 @@ from lightning_hessian.records import Eigenvalues
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RefinedPairs:
-    """Ritz pairs on the span of given vectors.
-
-    Attributes:
-        largest: Eigenvalues with residual bounds.
-        smallest: The same at the other end.
-        vectors: ``(n, d)`` orthonormal, first of the largest, descending, then of the smallest,
-            ascending, each once.
-        space: Their span, on whose complement the trace can be estimated.
-    """
+    """Ritz pairs on the span of given vectors."""
 
     largest: Eigenvalues
     smallest: Eigenvalues
-    vectors: Tensor
-    space: KrylovSpace
+    vectors: Tensor  # (n, d) orthonormal: the largest, descending, the smallest, ascending
+    space: KrylovSpace  # their span, on whose complement the trace can be estimated
 
 
 def refine(
@@ -45,30 +37,13 @@ def refine(
     rtol: float,
     product_error: float = 0.0,
 ) -> RefinedPairs:
-    """Rayleigh-Ritz on the span of approximate eigenvectors (of a sweep with fewer digits).
-
-    With orthonormal ``Y`` spanning them and ``G = Y^T A Y = S Theta S^T`` the pairs are ``(Theta,
-    Y S)``, each with the bound ``||A y - theta y||`` and the roundings of the norm. Errors of the
-    vectors of size ``e`` enter the values as ``e^2``.
-
-    Costs one product for each vector.
-
-    Args:
-        operator: With exact products.
-        vectors: ``(n, d)``, linearly independent.
-        num_largest: Largest eigenvalues to give, at most ``d``.
-        num_smallest: Smallest eigenvalues to give, at most ``d``; together at least ``d``.
-        rtol: Tolerance of the residual bounds, as for :func:`largest_eigenvalues`.
-        product_error: Norm of what the products are off by.
-
-    Returns:
-        The pairs.
-
-    References:
-        B. N. Parlett (1998), "The symmetric eigenvalue problem", sections 11.3 and 11.5.
-    """
+    """Rayleigh-Ritz on the span of approximate eigenvectors (of a sweep with fewer digits)."""
+    # With orthonormal Y spanning the (n, d) linearly independent vectors, and G = Y^T A Y =
+    # S Theta S^T, the pairs are (Theta, Y S), each with the bound ||A y - theta y|| and the
+    # roundings of the norm: one product for each vector. Errors of the vectors of size e enter the
+    # values as e^2 (Parlett 1998, "The symmetric eigenvalue problem", sections 11.3 and 11.5).
     basis = torch.linalg.qr(vectors)[0].T.contiguous().T
-    images = operator.matmat(basis)
+    images = operator.matmat(basis) if basis.shape[1] else basis
     small = (basis.T @ images).to("cpu", torch.float64)
     projection = 0.5 * (small + small.T)
     values, coordinates = torch.linalg.eigh(projection)

@@ -61,6 +61,12 @@ def spectral_norm(
 
     Raises:
         ValueError: If ``max_hvps`` leaves no room for a block.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator
+        >>> operator = DenseOperator(torch.diag(torch.tensor([1.0, -3.0, 2.0])))
+        >>> round(spectral_norm(operator, generator=torch.Generator()).value, 3)
+        3.0
     """
     width = min(probes_per_block, operator.size)
     if max_hvps < width:

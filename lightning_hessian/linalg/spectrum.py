@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.basis import BasisKind
 from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.density import spectral_density
 from lightning_hessian.linalg.eigenvalues import (
-    end_order,
+    end_vectors,
     largest_eigenvalues,
     smallest_eigenvalues,
 )
@@ -24,8 +23,9 @@ from lightning_hessian.linalg.negative_mass import negative_mass
 from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.linalg.stopping import SpectrumRule, Tolerances, unmet_notes
-from lightning_hessian.linalg.trace import NUM_PILOT, estimate_trace
-from lightning_hessian.records import Note, Spectrum, TraceEstimate
+from lightning_hessian.linalg.task import Task
+from lightning_hessian.linalg.trace import NUM_PILOT
+from lightning_hessian.records import Note, Spectrum
 
 DENSITY_RTOL = 1e-3
 ENOUGH_VECTORS = 64
@@ -34,18 +34,10 @@ FEW_DIMENSIONS = 20_000
 
 
 def default_probes_per_block(size: int) -> int:
-    """Probes in a block: as many as the density's own error calls for.
-
-    One probe leaves an error of about ``sqrt(2 / n)`` in the share of eigenvalues anywhere, which
-    four reduce where it is not negligible; two find an eigenvalue that occurs twice. Narrow blocks
-    reach the ends of the spectrum with fewer products.
-
-    Args:
-        size: Number of dimensions ``n``.
-
-    Returns:
-        4 below 20,000 dimensions, 2 from there on.
-    """
+    """Probes in a block: as many as the density's own error calls for."""
+    # one probe leaves an error of about sqrt(2 / n) in the share of eigenvalues anywhere, which
+    # four reduce where it is not negligible; two find an eigenvalue that occurs twice; narrow
+    # blocks reach the ends of the spectrum with fewer products
     return min(4 if size < FEW_DIMENSIONS else 2, size)
 
 
@@ -91,7 +83,7 @@ def measure_spectrum(
         trace_rtol: Tolerance of the trace's standard error.
         density_rtol: By how much of its range the distribution may still move over four products.
         max_hvps: Bound on the products; at least one block.
-        probes_per_block: Probes in a block; :func:`default_probes_per_block` when None.
+        probes_per_block: Probes in a block; when None 4, or 2 from 20,000 dimensions on.
         generator: Source of all probes, on the CPU.
         on_products: Told the number of products after each block.
         product_error: Norm of what the products are off by, asked after each block; part of every
@@ -113,8 +105,7 @@ def measure_spectrum(
             the trace's first probe.
 
     Example:
-        >>> import torch
-        >>> from lightning_hessian.linalg import DenseOperator, measure_spectrum
+        >>> from lightning_hessian.linalg import DenseOperator
         >>> matrix = torch.diag(torch.linspace(-1, 3, 400, dtype=torch.float64))
         >>> generator = torch.Generator().manual_seed(0)
         >>> found = measure_spectrum(DenseOperator(matrix), generator=generator)
@@ -131,166 +122,91 @@ def measure_spectrum(
         density_rtol=density_rtol,
         max_hvps=max_hvps,
     )
-    measurement = _Measurement(
-        asked,
-        operator,
-        low_precision,
-        probes_per_block=probes_per_block,
+    width = probes_per_block or default_probes_per_block(operator.size)
+    task = Task(
+        asked=asked,
+        operator=CountingOperator(operator, on_products),
+        width=min(width, operator.size),
         generator=generator,
-        on_products=on_products,
         product_error=product_error,
         blocks=blocks,
         vectors=vectors,
     )
-    return measurement.within(memory_limit, "full" if basis == "auto" else basis)
+    cheap = None if low_precision is None else CountingOperator(low_precision, on_products)
+    return _measure(task, cheap, memory_limit, "full" if basis == "auto" else basis)
 
 
-class _Measurement:
-    """One measurement: its operators, counted, its share of the products, its probes' source."""
+def _measure(
+    task: Task, cheap: CountingOperator | None, memory_limit: int | None, basis: BasisKind
+) -> Spectrum:
+    """By a whole sweep where its basis has room, else in few vectors."""
+    most = task.asked.max_hvps - _reserved(task, has_low_precision=cheap is not None)
+    if memory_limit is None or basis == "cpu":
+        return _by_sweep(task, cheap, most, basis)
+    whole = min(most, task.operator.size)
+    room = vectors_that_fit(task.operator, memory_limit, width=task.width, kind=basis)
+    if room >= whole:
+        return _by_sweep(task, cheap, most, basis)
+    if room >= min(whole, ENOUGH_VECTORS):
+        text = f"`memory_limit` has room for {room} vectors of the sweep."
+        return _by_sweep(task, cheap, room, basis, Note("memory-limit", text))
+    room = vectors_that_fit(task.operator, memory_limit, width=task.width, kind="full")
+    found = measure_in_few_vectors(task, room)
+    notes = (*unmet_notes(found, task.asked), *found.notes)
+    if cheap is not None:
+        notes += (Note("all-products-exact", "All products are exact, as the sweep restarts."),)
+    return replace(found, notes=notes)
 
-    def __init__(
-        self,
-        asked: Tolerances,
-        operator: SymmetricOperator,
-        low_precision: SymmetricOperator | None,
-        *,
-        probes_per_block: int | None,
-        generator: torch.Generator,
-        on_products: Callable[[int], None] | None,
-        product_error: Callable[[], float],
-        blocks: Sequence[Tensor],
-        vectors: bool,
-    ) -> None:
-        self._asked = asked
-        self._exact = CountingOperator(operator, on_products)
-        self._has_low_precision = low_precision is not None
-        self._cheap = self._exact
-        if low_precision is not None:
-            self._cheap = CountingOperator(low_precision, on_products)
-        width = probes_per_block or default_probes_per_block(operator.size)
-        self._width = min(width, operator.size)
-        self._generator = generator
-        self._product_error = product_error
-        self._blocks = blocks
-        self._vectors = vectors
-        self._most = asked.max_hvps - self._reserved()
 
-    def within(self, memory_limit: int | None, basis: BasisKind) -> Spectrum:
-        """Measure by a whole sweep where its basis has room, else by one in few vectors."""
-        size, most = self._exact.size, self._most
-        notes: tuple[Note, ...] = ()
-        if memory_limit is not None and basis != "cpu":
-            fitting = partial(vectors_that_fit, self._exact, memory_limit, width=self._width)
-            room = fitting(kind=basis)
-            if room < min(most, size, ENOUGH_VECTORS):
-                return self._in_few_vectors(fitting(kind="full"))
-            if room < min(most, size):
-                most = room
-                text = f"`memory_limit` has room for {room} vectors of the sweep."
-                notes = (Note("memory-limit", text),)
-        return self._by_sweep(most, basis, notes)
-
-    def _by_sweep(self, most: int, basis: BasisKind, notes: tuple[Note, ...]) -> Spectrum:
-        asked = self._asked
-        rule = SpectrumRule(asked, low_precision=self._has_low_precision)
-        space = sweep(
-            self._cheap,
-            self._width,
-            max_dimension=most,
-            generator=self._generator,
-            should_stop=rule.watch,
-            product_error=self._product_error,
-            basis=basis,
+def _reserved(task: Task, *, has_low_precision: bool) -> int:
+    """Products kept for the trace's pilot and the refinement; refuses what leaves no block."""
+    asked, max_hvps = task.asked, task.asked.max_hvps
+    # what a sweep of few digits has seen of all dimensions is still not exact
+    has_probes = asked.trace and (has_low_precision or max_hvps < task.operator.size)
+    refined = asked.num_eigenvalues + asked.num_smallest if has_low_precision else 0
+    reserved = (min(NUM_PILOT, max_hvps // 2) if has_probes else 0) + refined
+    if max_hvps - reserved < task.width:
+        raise ValueError(
+            f"`max_hvps` must leave room for a block of {task.width}, the trace's probes and the "
+            f"refinement of {refined} eigenvalues, got {max_hvps}. Give at least "
+            f"{2 * (task.width + refined)}."
         )
-        found = _ends(space, asked)
-        pairs: RefinedPairs | None = None
-        if self._has_low_precision:
-            found, pairs = self._refined(space, found)
-        known = space if pairs is None else pairs.space
-        if asked.trace:
-            found = replace(found, trace=self._trace(known))
-        if self._vectors:
-            vectors = _vectors(space, found) if pairs is None else pairs.vectors
-            found = replace(found, vectors=vectors)
-        return replace(
-            found,
-            num_hvps=self._spent(),
-            # a rounded basis is not quite what was multiplied
-            dimension=0 if basis == "bfloat16" else known.dimension,
-            notes=(*unmet_notes(found, asked), *rule.density_notes(space), *notes, *found.notes),
-        )
-
-    def _in_few_vectors(self, max_vectors: int) -> Spectrum:
-        found = measure_in_few_vectors(
-            self._exact,
-            self._asked,
-            width=self._width,
-            max_vectors=max_vectors,
-            generator=self._generator,
-            product_error=self._product_error,
-            blocks=self._blocks,
-            vectors=self._vectors,
-        )
-        notes = (*unmet_notes(found, self._asked), *found.notes)
-        if self._has_low_precision:
-            text = "All products are exact, as the sweep restarts."
-            notes += (Note("all-products-exact", text),)
-        return replace(found, notes=notes)
-
-    def _trace(self, space: KrylovSpace) -> TraceEstimate:
-        return estimate_trace(
-            self._exact,
-            rtol=self._asked.trace_rtol,
-            max_num_probes=self._asked.max_hvps - self._spent(),
-            generator=self._generator,
-            space=space,
-            probes_per_block=self._width,
-            blocks=self._blocks,
-        )
-
-    def _refined(self, space: KrylovSpace, found: Spectrum) -> tuple[Spectrum, RefinedPairs]:
-        """The ends of a sweep of few digits by exact products, and how far they moved."""
-        pairs = refine(
-            self._exact,
-            _vectors(space, found),
-            num_largest=len(found.largest.values),
-            num_smallest=len(found.smallest.values),
-            rtol=self._asked.rtol,
-            product_error=self._product_error(),
-        )
-        before = torch.cat([found.largest.values, found.smallest.values])
-        after = torch.cat([pairs.largest.values, pairs.smallest.values])
-        scale = RitzPairs.of(space).scale
-        moved = float((after - before).abs().max()) / scale if len(after) else 0.0
-        text = (
-            f"The sweep's {space.dimension} products are of fewer digits. With exact ones the "
-            f"eigenvalues moved by at most {moved:.1e} of the largest magnitude; the density and "
-            "the negative share are the sweep's."
-        )
-        note = Note("low-precision-sweep", text)
-        return replace(found, largest=pairs.largest, smallest=pairs.smallest, notes=(note,)), pairs
-
-    def _reserved(self) -> int:
-        """Products kept for the trace's pilot and the refinement; refuses what leaves no block."""
-        asked, max_hvps = self._asked, self._asked.max_hvps
-        # what a sweep of few digits has seen of all dimensions is still not exact
-        has_probes = asked.trace and (self._has_low_precision or max_hvps < self._exact.size)
-        refined = asked.num_eigenvalues + asked.num_smallest if self._has_low_precision else 0
-        reserved = (min(NUM_PILOT, max_hvps // 2) if has_probes else 0) + refined
-        if max_hvps - reserved < self._width:
-            raise ValueError(
-                f"`max_hvps` must leave room for a block of {self._width}, the trace's probes and "
-                f"the refinement of {refined} eigenvalues, got {max_hvps}. Give at least "
-                f"{2 * (self._width + refined)}."
-            )
-        return reserved
-
-    def _spent(self) -> int:
-        cheap = self._cheap.num_products if self._has_low_precision else 0
-        return self._exact.num_products + cheap
+    return reserved
 
 
-def _ends(space: KrylovSpace, asked: Tolerances) -> Spectrum:
+def _by_sweep(
+    task: Task, cheap: CountingOperator | None, most: int, basis: BasisKind, *notes: Note
+) -> Spectrum:
+    asked, exact = task.asked, task.operator
+    rule = SpectrumRule(asked, low_precision=cheap is not None)
+    space = sweep(
+        exact if cheap is None else cheap,
+        task.width,
+        max_dimension=most,
+        generator=task.generator,
+        should_stop=rule.watch,
+        product_error=task.product_error,
+        basis=basis,
+    )
+    found = _told_by(space, asked)
+    pairs: RefinedPairs | None = None
+    if cheap is not None:
+        found, pairs = _refined(task, space, found)
+    known, num_swept = (space, 0) if pairs is None else (pairs.space, space.dimension)
+    found = replace(found, trace=task.trace(known, asked.max_hvps - exact.num_products - num_swept))
+    if task.vectors:
+        vectors = _end_vectors(space, found) if pairs is None else pairs.vectors
+        found = replace(found, vectors=vectors)
+    return replace(
+        found,
+        num_hvps=exact.num_products + num_swept,
+        # a rounded basis is not quite what was multiplied
+        dimension=0 if basis == "bfloat16" else known.dimension,
+        notes=(*unmet_notes(found, asked), *rule.density_notes(space), *notes, *found.notes),
+    )
+
+
+def _told_by(space: KrylovSpace, asked: Tolerances) -> Spectrum:
     """What the sweep tells by itself."""
     ritz = RitzPairs.of(space)
     density = spectral_density(space, ritz) if asked.density else None
@@ -305,12 +221,33 @@ def _ends(space: KrylovSpace, asked: Tolerances) -> Spectrum:
     )
 
 
-def _vectors(space: KrylovSpace, found: Spectrum) -> Tensor:
-    """Ritz vectors of the largest, descending, then of the smallest, ascending; each once."""
-    _, coordinates = torch.linalg.eigh(space.projection)
-    order = end_order(
-        space.dimension,
+def _refined(task: Task, space: KrylovSpace, found: Spectrum) -> tuple[Spectrum, RefinedPairs]:
+    """The ends of a sweep of few digits by exact products, and how far they moved."""
+    pairs = refine(
+        task.operator,
+        _end_vectors(space, found),
+        num_largest=len(found.largest.values),
+        num_smallest=len(found.smallest.values),
+        rtol=task.asked.rtol,
+        product_error=task.product_error(),
+    )
+    before = torch.cat([found.largest.values, found.smallest.values])
+    after = torch.cat([pairs.largest.values, pairs.smallest.values])
+    scale = RitzPairs.of(space).scale
+    moved = float((after - before).abs().max()) / scale if len(after) and scale else 0.0
+    text = (
+        f"The sweep's {space.dimension} products are of fewer digits. With exact ones the "
+        f"eigenvalues moved by at most {moved:.1e} of the largest magnitude; the density and the "
+        "negative share are the sweep's."
+    )
+    note = Note("low-precision-sweep", text)
+    return replace(found, largest=pairs.largest, smallest=pairs.smallest, notes=(note,)), pairs
+
+
+def _end_vectors(space: KrylovSpace, found: Spectrum) -> Tensor:
+    return end_vectors(
+        space,
+        RitzPairs.of(space),
         num_largest=len(found.largest.values),
         num_smallest=len(found.smallest.values),
     )
-    return space.combine(coordinates[:, order])

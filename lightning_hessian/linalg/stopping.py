@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from lightning_hessian.linalg.density import quadrature_weights
-from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg.eigenvalues import ends_have_converged
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.linalg.trace import NUM_PILOT
 from lightning_hessian.linalg.wasserstein import wasserstein_distance
@@ -19,22 +19,7 @@ QUIET_STRIDES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerances:
-    """What a measurement is asked for, and how exactly.
-
-    Attributes:
-        num_eigenvalues: Largest eigenvalues.
-        num_smallest: Smallest eigenvalues.
-        trace: Whether to estimate the trace.
-        density: Whether to make the density and the negative mass.
-        rtol: Tolerance of the eigenvalues' residual bounds.
-        trace_rtol: Tolerance of the trace's standard error.
-        density_rtol: By how much of the range the distribution may still move (Wasserstein
-            distance) over four products.
-        max_hvps: Bound on the products.
-
-    Raises:
-        ValueError: If nothing is asked for.
-    """
+    """What :func:`measure_spectrum` is asked for, and how exactly; refuses to ask for nothing."""
 
     num_eigenvalues: int
     num_smallest: int
@@ -59,10 +44,8 @@ class SpectrumRule:
     The distribution is at rest when over eight products in a row it has moved by less than the
     tolerance against what it was four products earlier, whatever the width of a block.
 
-    Args:
-        tolerances: What was asked for.
-        low_precision: Whether products have errors that the sweep cannot get below, which a
-            refinement takes away later: only what the sweep leaves out counts then.
+    Where products of ``low_precision`` have errors that the sweep cannot get below, which a
+    refinement takes away later, only what the sweep leaves out counts.
     """
 
     def __init__(self, tolerances: Tolerances, *, low_precision: bool = False) -> None:
@@ -99,13 +82,14 @@ class SpectrumRule:
 
     def _ends_have_converged(self, space: KrylovSpace, ritz: RitzPairs) -> bool:
         asked = self._tolerances
-        if len(ritz.values) < asked.num_eigenvalues + asked.num_smallest:
-            return False
         if self._is_low_precision:
             ritz = replace(ritz, bounds=ritz.bounds - space.noise)
-        largest = largest_eigenvalues(ritz, asked.num_eigenvalues, rtol=asked.rtol)
-        smallest = smallest_eigenvalues(ritz, asked.num_smallest, rtol=asked.rtol)
-        return bool(largest.converged.all()) and bool(smallest.converged.all())
+        return ends_have_converged(
+            ritz,
+            num_largest=asked.num_eigenvalues,
+            num_smallest=asked.num_smallest,
+            rtol=asked.rtol,
+        )
 
     def _watch_density(self, space: KrylovSpace, ritz: RitzPairs) -> None:
         # the bare quadrature: locking an eigenvalue moves mass without any gain in resolution

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.block_sweep import BlockSweep
-from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
-from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, space_of
+from lightning_hessian.linalg.counting_operator import CountingOperator
+from lightning_hessian.linalg.eigenvalues import (
+    ends_have_converged,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+)
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
 from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.records import Eigenvalues
 
 
@@ -87,8 +91,60 @@ def extreme_eigenpairs(
         K. Wu, H. Simon (2000), "Thick-restart Lanczos method for large symmetric eigenvalue
         problems", SIAM J. Matrix Anal. Appl. 22, 602-616; C. C. Paige (1971) for the bounds of the
         products' errors.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator
+        >>> operator = DenseOperator(torch.diag(torch.linspace(-2, 3, 300)))
+        >>> pairs = extreme_eigenpairs(
+        ...     operator, num_largest=1, num_smallest=1, max_vectors=20, generator=torch.Generator()
+        ... )
+        >>> len(pairs.ritz.values) <= 20 < pairs.num_hvps
+        True
+        >>> abs(float(pairs.smallest.values) + 2) <= float(pairs.smallest.residual_bounds)
+        True
     """
-    size, width = operator.size, min(probes_per_block, operator.size)
+    width = min(probes_per_block, operator.size)
+    _check_room(operator.size, width, num_largest, num_smallest, max_vectors, max_hvps)
+    counted = CountingOperator(operator)
+    cuts = 0
+
+    def should_stop(space: KrylovSpace) -> bool:
+        done = ends_have_converged(
+            RitzPairs.of(space), num_largest=num_largest, num_smallest=num_smallest, rtol=rtol
+        )
+        return done or counted.num_products + width > max_hvps
+
+    def cut_back(state: BlockSweep, space: KrylovSpace) -> None:
+        nonlocal cuts
+        cuts += 1
+        ritz = RitzPairs.of(space)
+        kept = _kept(ritz, num_largest, num_smallest, len(state.raw) - width)
+        state.restart(ritz.values[kept], ritz.vectors[:, kept])
+
+    space = sweep(
+        counted,
+        width,
+        max_dimension=max_vectors,
+        generator=generator,
+        should_stop=should_stop,
+        product_error=product_error,
+        basis=basis,
+        make_room=cut_back,
+    )
+    ritz = RitzPairs.of(space)
+    return ExtremePairs(
+        space=space,
+        ritz=ritz,
+        largest=largest_eigenvalues(ritz, num_largest, rtol=rtol),
+        smallest=smallest_eigenvalues(ritz, num_smallest, rtol=rtol),
+        num_hvps=counted.num_products,
+        num_restarts=cuts,
+    )
+
+
+def _check_room(
+    size: int, width: int, num_largest: int, num_smallest: int, max_vectors: int, max_hvps: int
+) -> None:
     wanted = num_largest + num_smallest
     least = min(wanted + 2 * width, size)
     if not (num_largest >= 0 <= num_smallest and wanted):
@@ -106,36 +162,6 @@ def extreme_eigenpairs(
             f"`max_hvps` must be at least the block's {width} products, got {max_hvps}. Give some "
             f"{10 * (wanted + width)}."
         )
-    sweep = BlockSweep(
-        operator,
-        rademacher(size, width, generator=generator, device=operator.device, dtype=operator.dtype),
-        max_dimension=max_vectors,
-        basis=basis,
-    )
-    num_hvps = num_restarts = 0
-    while True:
-        before = len(sweep.vectors)
-        sweep.step(generator)
-        num_hvps += len(sweep.vectors) - before
-        space = space_of(sweep, product_error())
-        ritz = RitzPairs.of(space)
-        largest = largest_eigenvalues(ritz, num_largest, rtol=rtol)
-        smallest = smallest_eigenvalues(ritz, num_smallest, rtol=rtol)
-        done = space.dimension >= min(wanted, size)
-        done = done and bool(largest.converged.all()) and bool(smallest.converged.all())
-        if done or space.is_whole or num_hvps + width > max_hvps:
-            return ExtremePairs(
-                space=space,
-                ritz=ritz,
-                largest=largest,
-                smallest=smallest,
-                num_hvps=num_hvps,
-                num_restarts=num_restarts,
-            )
-        if not sweep.has_room:
-            kept = _kept(ritz, num_largest, num_smallest, len(sweep.raw) - width)
-            sweep.restart(ritz.values[kept], ritz.vectors[:, kept])
-            num_restarts += 1
 
 
 def _kept(ritz: RitzPairs, num_largest: int, num_smallest: int, room: int) -> Tensor:

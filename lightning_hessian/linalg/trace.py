@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_hessian.linalg.block_traces import BlockTraceSums
 from lightning_hessian.linalg.krylov import KrylovSpace
 from lightning_hessian.linalg.operator import SymmetricOperator
-from lightning_hessian.linalg.probes import rademacher
+from lightning_hessian.linalg.probes import signs_for
 from lightning_hessian.records import TraceEstimate
 
 NUM_PILOT = 8
@@ -64,95 +64,112 @@ def estimate_trace(
     References:
         M. F. Hutchinson (1989); R. A. Meyer et al. (2021), "Hutch++", algorithm 1 (with a Krylov
         basis in place of the sketch); C. Stein (1945), Ann. Math. Statist. 16, 243-258.
+
+    Example:
+        >>> from lightning_hessian.linalg import DenseOperator
+        >>> operator = DenseOperator(torch.diag(torch.arange(100.0)))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> found = estimate_trace(operator, rtol=0.05, max_num_probes=100, generator=generator)
+        >>> round(found.value), found.num_probes  # signs measure a diagonal exactly
+        (4950, 8)
     """
-    sums = BlockTraceSums(blocks, space)
-    known = float(space.projection.trace()) if space is not None else 0.0
     if space is not None and space.is_whole:
-        rounding = space.noise * math.sqrt(space.dimension)
-        interval = (known - 2 * rounding, known + 2 * rounding)
-        return TraceEstimate(
-            value=known,
-            standard_error=rounding,
-            interval=interval,
-            num_probes=0,
-            converged=True,
-            blocks=sums.estimate(),
-        )
+        return _exact_trace(space, blocks)
     if max_num_probes < 1:
         raise ValueError(
             f"`max_num_probes` must be at least 1, got {max_num_probes}. Raise `max_hvps`, or set "
             "`trace=False`."
         )
-
-    def draw(count: int) -> Tensor:
-        return _quadratic_forms(operator, space, sums, count, generator, probes_per_block)
-
-    values = draw(min(NUM_PILOT, max_num_probes))
-    pilot = len(values)
+    probes = ComplementProbes(operator, space, generator, probes_per_block, blocks)
+    known = float(space.projection.trace()) if space is not None else 0.0
+    probes.draw(min(NUM_PILOT, max_num_probes))
+    pilot = len(probes)
     if pilot == 1:
-        value = known + float(values[0])
         return TraceEstimate(
-            value=value,
+            value=known + float(probes.forms[0]),
             standard_error=math.nan,
             interval=(-math.inf, math.inf),
             num_probes=1,
             converged=False,
-            blocks=sums.estimate(),
+            blocks=probes.blocks.estimate(),
         )
-    deviation = float(values.std())
     magnitudes = float(torch.linalg.eigvalsh(space.projection).abs().sum()) if space else 0.0
-    target = rtol * max(abs(known + float(values.mean())), magnitudes)
-    while (more := _missing_probes(deviation, target, len(values), max_num_probes)) > 0:
-        values = torch.cat([values, draw(more)])
-        deviation = float(values.std())
-    value = known + float(values.mean())
-    error = deviation / math.sqrt(len(values))
+    target = rtol * max(abs(known + float(probes.forms.mean())), magnitudes)
+    while (more := _missing_probes(probes.forms, target, max_num_probes)) > 0:
+        probes.draw(more)
+    value = known + float(probes.forms.mean())
+    error = float(probes.forms.std()) / math.sqrt(len(probes))
     margin = float(stats.t.ppf(0.975, pilot - 1)) * error
     return TraceEstimate(
         value=value,
         standard_error=error,
         interval=(value - margin, value + margin),
-        num_probes=len(values),
+        num_probes=len(probes),
         converged=error <= target,
-        blocks=sums.estimate(),
+        blocks=probes.blocks.estimate(),
     )
 
 
-def _missing_probes(deviation: float, target: float, count: int, most: int) -> int:
-    """How many more probes bring ``deviation / sqrt(count)`` to the target."""
+def _exact_trace(space: KrylovSpace, blocks: Sequence[Tensor]) -> TraceEstimate:
+    """Of a space that is everything: only rounding is left."""
+    value, rounding = float(space.projection.trace()), space.noise * math.sqrt(space.dimension)
+    return TraceEstimate(
+        value=value,
+        standard_error=rounding,
+        interval=(value - 2 * rounding, value + 2 * rounding),
+        num_probes=0,
+        converged=True,
+        blocks=BlockTraceSums(blocks, space).estimate(),
+    )
+
+
+def _missing_probes(forms: Tensor, target: float, most: int) -> int:
+    """How many more probes bring their mean's error to the target."""
+    deviation, count = float(forms.std()), len(forms)
     if deviation <= target * math.sqrt(count):
         return 0
     wanted = (deviation / target) ** 2 if target > 0 else math.inf
     return math.ceil(min(wanted, most)) - count
 
 
-def _quadratic_forms(
-    operator: SymmetricOperator,
-    space: KrylovSpace | None,
-    sums: BlockTraceSums,
-    count: int,
-    generator: torch.Generator,
-    probes_per_block: int,
-) -> Tensor:
-    """``(count,)`` float64 values of ``z^T P A P z`` for fresh probes ``z``."""
-    parts = []
-    for start in range(0, count, probes_per_block):
-        width = min(probes_per_block, count - start)
-        probes = rademacher(
-            operator.size,
-            width,
-            generator=generator,
-            device=operator.device,
-            dtype=operator.dtype,
-        )
-        whole = probes if sums.has_blocks else None  # else let go of before the products
-        if space is not None:
-            probes = space.remove_from(probes)
-        images = operator.matmat(probes)
+class ComplementProbes:
+    """Fresh sign vectors ``z`` on a space's complement, multiplied: ``A P z`` block by block.
+
+    Whatever is estimated from the trace's products is collected in :meth:`_take`, which sees each
+    block of them once: quadratic forms and blocks' traces today; ``||A P z||^2`` would be there for
+    ``||A||_F^2 = ||T||_F^2 + ||F||_F^2 + E ||A P z||^2``.
+    """
+
+    def __init__(
+        self,
+        operator: SymmetricOperator,
+        space: KrylovSpace | None,
+        generator: torch.Generator,
+        probes_per_block: int,
+        blocks: Sequence[Tensor],
+    ) -> None:
+        self._operator, self._space, self._generator = operator, space, generator
+        self._width = probes_per_block
+        self.blocks = BlockTraceSums(blocks, space)
+        self.forms = torch.zeros(0, dtype=torch.float64)
+        """``(len(self),)`` values of ``z^T P A P z``."""
+
+    def __len__(self) -> int:
+        return len(self.forms)
+
+    def draw(self, count: int) -> None:
+        """Multiply some more."""
+        for start in range(0, count, self._width):
+            probes = signs_for(self._operator, min(self._width, count - start), self._generator)
+            whole = probes if self.blocks.has_blocks else None  # else let go of before the products
+            if self._space is not None:
+                probes = self._space.remove_from(probes)
+            self._take(whole, probes, self._operator.matmat(probes))
+
+    def _take(self, whole: Tensor | None, probes: Tensor, images: Tensor) -> None:
         if whole is not None:
-            sums.add(whole, images)
-        parts.append(_column_products(probes, images).cpu())
-    return torch.cat(parts)
+            self.blocks.add(whole, images)
+        self.forms = torch.cat([self.forms, _column_products(probes, images).cpu()])
 
 
 def _column_products(left: Tensor, right: Tensor) -> Tensor:

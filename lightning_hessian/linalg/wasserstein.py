@@ -9,19 +9,8 @@ from torch import Tensor
 def wasserstein_distance(
     nodes: Tensor, weights: Tensor, other_nodes: Tensor, other_weights: Tensor
 ) -> float:
-    """Wasserstein-1 distance ``int |F(x) - G(x)| dx`` of two discrete distributions.
-
-    The same as SciPy's, without its checks: a sweep asks after each block.
-
-    Args:
-        nodes: ``(k,)`` in any order.
-        weights: ``(k,)``, sum one.
-        other_nodes: ``(k',)``.
-        other_weights: ``(k',)``, sum one.
-
-    Returns:
-        The distance, in units of the nodes.
-    """
+    """Wasserstein-1 distance ``int |F(x) - G(x)| dx`` of two discrete distributions."""
+    # The same as SciPy's, without its checks: a sweep asks after each block. Weights sum to one.
     places = np.concatenate([nodes.numpy(), other_nodes.numpy()])
     jumps = np.concatenate([weights.numpy(), -other_weights.numpy()])
     order = places.argsort()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import CellType, MemberDescriptorType
 from typing import Any
 
@@ -218,9 +218,3 @@ def replaced(value: Any, replacements: Mapping[int, object]) -> Any:
     if all(map(operator.is_, items, value)):
         return value
     return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-
-
-def put_back_all(holders: Iterable[SavedHolder]) -> None:
-    """Put back all containers, attributes and variables."""
-    for holder in holders:
-        holder.put_back()

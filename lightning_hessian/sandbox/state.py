@@ -30,7 +30,6 @@ from lightning_hessian.sandbox.saved_objects import (
     SavedSlots,
     SavedTensor,
     is_assigned,
-    put_back_all,
 )
 from lightning_hessian.sandbox.shards import is_sharded, local_part
 
@@ -88,7 +87,8 @@ class StateSnapshot:
 
         Copies go through ``.data``, so that autograd's version counters do not move.
         """
-        put_back_all(self.holders.values())
+        for holder in self.holders.values():
+            holder.put_back()
         self.restore_tensors()
         for array, saved in self._arrays.values():
             array[...] = saved

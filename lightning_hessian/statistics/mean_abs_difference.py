@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,34 +87,34 @@ def mean_distances(
     """
     count = len(losses.values)
     collected: list[list[Tensor]] = [[] for _ in sample_sizes]
-    influences: list[Tensor] = []
+    influences: dict[int, Tensor] = {}
     sampled = []
     for index, k in enumerate(sample_sizes):
         subsets = _all_subsets(losses.values, min(k, count - k))
         if subsets is None:
             sampled.append(index)
-            influences.append(torch.empty(0))
         else:
             collected[index].append(_given_subsets(losses, subsets, k).mean()[None])
-            influences.append(_influence(losses, subsets, k))
-    wanted = min(max(MIN_ORDERS, NUM_DRAWS // count), MAX_ORDERS)
-    num_orders = wanted if sampled else 0
-    at_once = max(1, MAX_LOSSES_AT_ONCE // count)
-    for start in range(0, num_orders, at_once):
-        orders = torch.stack(
-            [
-                losses.values[torch.randperm(count, generator=generator)]
-                for _ in range(min(at_once, num_orders - start))
-            ]
-        )
+            influences[index] = _influence(losses, subsets, k)
+    for orders in _random_orders(losses.values, generator) if sampled else ():
         for index in sampled:
             k = sample_sizes[index]
             size = min(k, count - k)
             subsets = orders[:, : count // size * size].reshape(len(orders), -1, size)
             collected[index].append(_given_subsets(losses, subsets, k).mean(dim=1))
-            if start == 0:
+            if index not in influences:
                 influences[index] = _influence(losses, subsets.flatten(0, 1), k)
     return [_summary(torch.cat(collected[i]), influences[i]) for i in range(len(sample_sizes))]
+
+
+def _random_orders(values: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    """``(orders, N)`` the losses in random orders, as many at once as the memory is for."""
+    count = len(values)
+    num_orders = min(max(MIN_ORDERS, NUM_DRAWS // count), MAX_ORDERS)
+    at_once = max(1, MAX_LOSSES_AT_ONCE // count)
+    for start in range(0, num_orders, at_once):
+        orders = range(min(at_once, num_orders - start))
+        yield torch.stack([values[torch.randperm(count, generator=generator)] for _ in orders])
 
 
 def _summary(per_order: Tensor, influence: Tensor) -> MeanDistance:

@@ -33,6 +33,10 @@ def worst_case_sample_size(
 
     References:
         N. Kiselev (2026), thesis, part 4 (``kisnikser/PhD-Thesis``).
+
+    Example:
+        >>> f"{worst_case_sample_size(2.0, 3.0, 5.0, radius=0.1, threshold=0.01):.6g}"
+        '435'
     """
     return (2 * max_loss + max_gradient * radius + max_hessian * radius**2) / threshold
 
@@ -63,6 +67,13 @@ def worst_case_sample_size_of_mean_square(
 
     References:
         N. Kiselev (2026), thesis, part 4 (``kisnikser/PhD-Thesis``).
+
+    Example:
+        >>> needed = worst_case_sample_size_of_mean_square(
+        ...     1.0, 2.0, 4.0, sigma=0.1, dimensions=2, threshold=0.01
+        ... )
+        >>> f"{needed:.6g}"
+        '34.8689'
     """
     quadratic = 3 * sigma**4 * (dimensions**2 + 2 * dimensions) * max_hessian**2
     linear = 3 * sigma**2 * max_gradient**2
@@ -107,6 +118,13 @@ def mean_square_difference(
 
     References:
         "Curvature-aligned probing" (2026), arXiv 2604.14870.
+
+    Example:
+        >>> import torch
+        >>> hessian = torch.tensor([[2.0, 0.0], [0.0, -1.0]])
+        >>> parts = mean_square_difference(0.5, torch.tensor([1.0, 0.0]), hessian, sigma=0.1)
+        >>> [f"{part:.6g}" for part in (*parts, parts.total)]
+        ['0.25', '0.015', '0.000275', '0.265275']
     """
     trace = float(hessian.trace())
     squares = float(hessian.square().sum())
@@ -142,6 +160,12 @@ def difference_bound(
 
     Returns:
         In units of the loss.
+
+    Example:
+        >>> difference_bound(
+        ...     99, loss_difference=1.0, gradient_difference=2.0, hessian_difference=4.0, radius=0.5
+        ... )
+        0.025
     """
     second = hessian_difference * radius**2 / 2
     return (loss_difference + gradient_difference * radius + second) / (k + 1)
@@ -172,6 +196,17 @@ def worst_case_difference_bound(
 
     Returns:
         In units of the loss.
+
+    Example:
+        >>> worst_case_difference_bound(
+        ...     99,
+        ...     max_loss=1.0,
+        ...     max_gradient=1.0,
+        ...     max_gauss_newton=2.0,
+        ...     max_residual=1.0,
+        ...     radius=0.5,
+        ... )
+        0.025
     """
     return difference_bound(
         k,

@@ -78,6 +78,14 @@ def relu_mlp_bounds(
 
     Raises:
         ValueError: If shapes do not fit together.
+
+    Example:
+        Equally likely classes: ``|H| = |x|^2 / K``.
+
+        >>> import torch
+        >>> bounds = relu_mlp_bounds([torch.zeros(2, 2)], torch.tensor([1.0, 0.0]), torch.tensor(0))
+        >>> f"{bounds.hessian_bound.item():.3f}", bounds.printed_bound
+        ('0.500', 0.0)
     """
     matrices, offsets = _checked(weights, biases)
     samples = torch.atleast_2d(inputs.detach().cpu().double())
@@ -133,6 +141,10 @@ def printed_theorem_bound(num_layers: int, max_weight_norm: float, max_input_nor
 
     Returns:
         In units of the loss per squared parameter.
+
+    Example:
+        >>> printed_theorem_bound(1, 0.0, 1.0)
+        0.0
     """
     squared = max_weight_norm**2
     geometric = sum(squared**p for p in range(1, num_layers + 1))
@@ -151,6 +163,10 @@ def corrected_theorem_bound(
 
     Returns:
         In units of the loss per squared parameter.
+
+    Example:
+        >>> corrected_theorem_bound(1, 0.0, 1.0)
+        0.5
     """
     return 0.5 * num_layers * max_input_norm**2 * max_weight_norm ** (2 * (num_layers - 1))
 
@@ -167,6 +183,12 @@ def layers_of(network: nn.Module) -> tuple[list[Tensor], list[Tensor | None]]:
 
     Raises:
         ValueError: If it is anything else, whose Hessian is not bounded here.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2, bias=False))
+        >>> weights, biases = layers_of(network)
+        >>> [tuple(weight.shape) for weight in weights], biases[1] is None
+        ([(3, 4), (2, 3)], True)
     """
     layers = list(network) if isinstance(network, nn.Sequential) else []
     while layers and isinstance(layers[0], nn.Flatten):

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lightning_hessian import HessianSpectrum, Krylov, SpectrumReport
+from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
 from lightning_hessian.show import read_sidecar
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -265,7 +265,7 @@ def test_a_full_disk_costs_the_file_and_nothing_else(
 
 
 def test_a_refusal_at_other_weights_stands_beside_no_checkpoint(tmp_path: Path) -> None:
-    callback = at_saves(on_error="warn", every_n_train_steps=3, parameters=["nothing.*"])
+    callback = at_saves(on_error="warn", every_n_train_steps=3, loss=Loss(parameters=["nothing.*"]))
     with pytest.warns(UserWarning, match="matches none"):
         fit(callback, ModelCheckpoint(tmp_path, every_n_train_steps=3))
     (report,) = callback.reports

@@ -76,11 +76,27 @@ def test_the_run_under_the_other_name_is_left_as_it_is() -> None:
     assert metrics[0] == metrics[1]
 
 
-@pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
-def test_importing_it_leaves_the_users_logger_in_its_place(name: str) -> None:
-    code = (
-        f"import {name}, lightning_hessian; from lightning_utilities.core import rank_zero; "
-        "print(rank_zero.log.name)"
+IMPORTS_IN_FORKS = """
+import importlib, os, sys
+# what both names import, once for all forks
+import scipy.stats, torch._dynamo, torch.distributed.fsdp, torch.utils.tensorboard, torchmetrics
+for name in sys.argv[1:]:
+    if not os.fork():
+        importlib.import_module(name)
+        import lightning_hessian
+        from lightning_utilities.core import rank_zero
+        print(name, rank_zero.log.name, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, name
+"""
+
+
+def test_importing_it_leaves_the_users_logger_in_its_place() -> None:
+    names = ["lightning.pytorch", "pytorch_lightning"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORTS_IN_FORKS, *names],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{name}.utilities.rank_zero"
+    assert done.stdout.splitlines() == [f"{name} {name}.utilities.rank_zero" for name in names]

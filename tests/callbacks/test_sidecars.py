@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from torch import Tensor, nn
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Krylov
 from lightning_hessian.fit.checkpoints import Sidecars
 from lightning_hessian.show import read_sidecar
 from tests.callbacks.test_checkpoints import true_eigenvalue
@@ -97,7 +97,7 @@ class Slow(TorchCheckpointIO):
 def test_reports_wait_for_checkpoints_that_another_thread_writes(tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1)
     plugins = [AsyncCheckpointIO(Slow())]
-    callback = at_saves(max_hvps=51)
+    callback = at_saves(solver=Krylov(max_hvps=51))
     trainer(callback, saver, enable_checkpointing=True, plugins=plugins).fit(Classifier(), loader())
     files = sorted(tmp_path.glob("*.ckpt"))
     assert len(files) == 4

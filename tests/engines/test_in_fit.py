@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lightning_hessian import HessianSpectrum, PyHessian
+from lightning_hessian import HessianSpectrum, Loss, PyHessian
 from tests.helpers.adversarial import DoesEverything
 from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.processes import ddp_trainer, in_processes
@@ -41,7 +41,7 @@ def by_pyhessian(**options: Any) -> HessianSpectrum:
 @pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization")
 def test_run_is_bit_identical(setting: dict[str, Any], tmp_path: Path) -> None:
     without = run(tmp_path / "without", **setting)
-    callback = by_pyhessian(on_error="raise", loss=0 if "module" in setting else None)
+    callback = by_pyhessian(on_error="raise", loss=Loss(which=0 if "module" in setting else None))
     assert differences(without, run(tmp_path / "with", callback, **setting)) == []
     assert len(callback.reports) >= 3
     assert all(report.num_hvps >= 4 for report in callback.reports)

@@ -92,7 +92,7 @@ def test_density_of_every_kind_of_network_has_the_moments_of_its_probe(make: Any
     parameters = [p for p in module.parameters() if p.requires_grad]
     dense, probe = dense_hessian(module, data), first_probe(parameters)
     density = ask(
-        module, data, lambda loss: measure(loss, {"density_iter": 4}, density=True)
+        module, data, lambda loss: measure(loss, PyHessian(density_iter=4), density=True)
     ).density
     assert density is not None
     image = dense @ probe
@@ -114,7 +114,7 @@ def test_trace_is_the_mean_of_hutchinson_probes(module: Supervised, hessian: Ten
 
 
 def test_density_is_the_gauss_quadrature_of_its_probes(module: Supervised, hessian: Tensor) -> None:
-    options = {"density_iter": 6, "density_n_v": 3}
+    options = PyHessian(density_iter=6, density_n_v=3)
     density = by_ask(module, options, density=True).density
     assert density is not None
     generator = torch.Generator().manual_seed(3)

@@ -10,8 +10,14 @@ from torch import Tensor
 
 from lightning_hessian.linalg import DenseOperator
 from lightning_hessian.linalg import basis as basis_module
-from lightning_hessian.linalg.basis import Basis, FullBasis
-from lightning_hessian.linalg.basis_kinds import BASIS_KINDS, BasisKind, make_basis, vector_bytes
+from lightning_hessian.linalg.basis import (
+    BASIS_KINDS,
+    Basis,
+    BasisKind,
+    FullBasis,
+    make_basis,
+    vector_bytes,
+)
 
 SIZE = 500
 TYPES = [torch.float32, torch.float64]

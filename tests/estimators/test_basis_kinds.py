@@ -14,7 +14,7 @@ from lightning_hessian.linalg import (
     rademacher,
 )
 from lightning_hessian.linalg import basis as basis_module
-from lightning_hessian.linalg.basis_kinds import BasisKind
+from lightning_hessian.linalg.basis import BasisKind
 from lightning_hessian.linalg.krylov import _norm_bound
 from tests.helpers.held_vectors import DiagonalOperator, HeldVectors, Waits
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with, various

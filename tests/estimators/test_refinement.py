@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.linalg import DenseOperator, measure_spectrum
-from lightning_hessian.linalg.counting_operator import CountingOperator
+from lightning_hessian.linalg import CountingOperator, DenseOperator, measure_spectrum
 from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.records import Spectrum
 from tests.helpers.spectra import (
@@ -225,3 +224,29 @@ def test_a_budget_without_room_for_the_refinement_is_refused() -> None:
     with pytest.raises(ValueError, match=reason):
         measured(matrix, matrix, max_hvps=12)
     assert measured(matrix, matrix, max_hvps=20).num_hvps <= 20
+
+
+@pytest.mark.parametrize("options", [{}, {"trace": False, "vectors": True}])
+def test_a_hessian_that_is_zero_is_refined_to_zeros(options: dict[str, Any]) -> None:
+    matrix = torch.zeros(40, 40, dtype=torch.float64)
+    found = measured(matrix, matrix, **options)
+    assert found.largest.values.tolist() == [0.0] * 5
+    assert bool(found.largest.converged.all())
+    (note,) = [n for n in found.notes if n.code == "low-precision-sweep"]
+    assert "moved by at most 0.0e+00" in note
+
+
+def test_without_eigenvalues_there_is_nothing_to_refine() -> None:
+    matrix = symmetric_with(power_law(SIZE))
+    told: list[int] = []
+    found = measured(
+        matrix, rounded(matrix), num_eigenvalues=0, num_smallest=0, on_products=told.append
+    )
+    assert len(found.largest.values) == 0
+    assert found.density is not None
+    assert found.trace is not None
+    # all probes are multiplied by the exact operator, on no known space
+    assert found.dimension == 0
+    assert min(told) > 0
+    assert found.num_hvps == sum(told)
+    assert abs(found.trace.value - float(power_law(SIZE).sum())) < 5 * found.trace.standard_error

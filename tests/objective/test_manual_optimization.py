@@ -45,7 +45,7 @@ class OneLoss(Classifier):
 def test_a_captured_loss_has_its_own_hessian_over_its_own_parameters(
     number: int, method: str, network: str
 ) -> None:
-    measured = hard.measure(seeded(), loss=number, precision=64, batch_size=13)
+    measured = hard.measure(seeded(), which=number, precision=64, batch_size=13)
     assert measured.names == tuple(
         f"{network}.{name}" for name, _ in getattr(seeded(), network).named_parameters()
     )
@@ -61,24 +61,24 @@ def test_a_captured_loss_has_its_own_hessian_over_its_own_parameters(
 def test_it_does_not_matter_how_the_step_is_written(
     kind: type[Adversarial], number: int, method: str, network: str
 ) -> None:
-    wanted = hard.measure(seeded(), loss=method, parameters=[f"{network}.*"])
-    measured = hard.measure(seeded(kind), loss=number)
+    wanted = hard.measure(seeded(), which=method, parameters=[f"{network}.*"])
+    measured = hard.measure(seeded(kind), which=number)
     assert measured.names == wanted.names
     assert measured.loss == wanted.loss
     assert measured.matrix.equal(wanted.matrix)
 
 
 def test_patterns_choose_among_the_parameters_of_the_loss() -> None:
-    measured = hard.measure(seeded(), loss=1, parameters=["*.bias"])
+    measured = hard.measure(seeded(), which=1, parameters=["*.bias"])
     assert measured.names == ("discriminator.0.bias", "discriminator.2.bias")
     with pytest.raises(RefusedError, match=r"'generator.*' matches none. Names look like discrim"):
-        hard.measure(seeded(), loss=1, parameters=["generator.*"])
+        hard.measure(seeded(), which=1, parameters=["generator.*"])
 
 
 def test_flags_that_a_step_left_behind_do_not_hide_its_parameters() -> None:
     module = seeded(SwitchesFlags)
     module.requires_grad_(False)
-    assert hard.measure(module, loss=0).names[0] == "generator.0.weight"
+    assert hard.measure(module, which=0).names[0] == "generator.0.weight"
 
 
 class StepsTwiceOnOne(Adversarial):
@@ -101,11 +101,11 @@ class NeverSteps(Adversarial):
 
 def test_a_single_call_needs_no_number_and_all_that_step_on_it_count() -> None:
     measured = hard.measure(seeded(StepsTwiceOnOne))
-    wanted = hard.measure(seeded(), loss="generator_loss")
+    wanted = hard.measure(seeded(), which="generator_loss")
     assert measured.names == wanted.names
     assert len(measured.names) == 8
     assert measured.matrix.equal(wanted.matrix)
-    assert hard.measure(seeded(StepsTwiceOnOne), loss=0).matrix.equal(wanted.matrix)
+    assert hard.measure(seeded(StepsTwiceOnOne), which=0).matrix.equal(wanted.matrix)
 
 
 def test_without_any_step_all_that_is_trainable_at_the_call_counts() -> None:
@@ -128,7 +128,7 @@ class Scales(Adversarial):
 
 def test_the_loss_is_the_one_that_reaches_the_backward_pass() -> None:
     measured = hard.measure(seeded(Scales))
-    wanted = hard.measure(seeded(), loss=0)
+    wanted = hard.measure(seeded(), which=0)
     assert hard.off_by(4 * measured.matrix, wanted.matrix.double()) < 1e-6
     assert measured.loss == pytest.approx(wanted.loss / 4, rel=1e-6)
 
@@ -146,7 +146,7 @@ class SecondAtTimes(Adversarial):
 
 
 def test_batches_without_the_call_have_no_weight() -> None:
-    measured = hard.measure(seeded(SecondAtTimes), loss=1, batch_size=8, precision=64)
+    measured = hard.measure(seeded(SecondAtTimes), which=1, batch_size=8, precision=64)
     first, second, third, fourth = measured.batches
     assert [batch.weight for batch in (first, second, third, fourth)] == [8, 8, 8, 2]
     wanted = hard.hessian_by_differences(
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_there_or_not_one_is_refused(
     kind: type[Any], loss: Any, reason: str
 ) -> None:
     with pytest.raises(RefusedError, match=reason):
-        hard.measure(kind(), loss=loss)
+        hard.measure(kind(), which=loss)
 
 
 def test_an_error_in_the_step_leaves_no_stand_in_behind() -> None:

@@ -95,7 +95,7 @@ def test_a_loss_of_manual_optimisation_is_read_off(number: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         module = Adversarial()
-    found = measured(module, classification_data(), loss=number, precision=64)
+    found = measured(module, classification_data(), which=number, precision=64)
     own = copy.deepcopy(module).double().eval()
     method = own.generator_loss if number == 0 else own.discriminator_loss
     inputs, targets = classification_data().tensors

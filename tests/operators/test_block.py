@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_hessian.linalg import BlockOperator, DenseOperator, leading_eigenvectors
-from lightning_hessian.linalg.counting_operator import CountingOperator
+from lightning_hessian.linalg import (
+    BlockOperator,
+    CountingOperator,
+    DenseOperator,
+    leading_eigenvectors,
+)
 from tests.helpers.spectra import outliers_and_bulk, symmetric_with
 
 MATRIX = symmetric_with(outliers_and_bulk(40))

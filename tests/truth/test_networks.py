@@ -52,12 +52,13 @@ def _probe_error(exact: Tensor) -> float:
 
 
 def _trained(
-    network: nn.Module, data: TensorDataset, *, epochs: int, **options: int
+    network: nn.Module, data: TensorDataset, *, epochs: int, max_hvps: int = 200, **options: int
 ) -> tuple[SpectrumReport, Supervised]:
     """The report in float32 after some epochs, and the module."""
     module = Supervised(network)
     trainer(max_epochs=epochs).fit(module, loader(data, batch_size=32))
-    return measured(module, data, batch_size=32, solver=Krylov(rtol=RTOL), **options), module
+    solver = Krylov(rtol=RTOL, max_hvps=max_hvps)
+    return measured(module, data, batch_size=32, solver=solver, **options), module
 
 
 def _check(report: SpectrumReport, dense: Tensor) -> None:
