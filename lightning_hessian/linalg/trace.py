@@ -13,7 +13,7 @@ from lightning_hessian.linalg.block_traces import BlockTraceSums
 from lightning_hessian.linalg.krylov import KrylovSpace
 from lightning_hessian.linalg.operator import SymmetricOperator
 from lightning_hessian.linalg.probes import signs_for
-from lightning_hessian.records import TraceEstimate
+from lightning_hessian.records import Estimate, TraceEstimate
 
 NUM_PILOT = 8
 
@@ -34,6 +34,9 @@ def estimate_trace(
     ``z`` of ``z^T (I - QQ^T) A (I - QQ^T) z``, whose variance ``2 (||B||_F^2 - sum B_ii^2)`` holds
     only what the sweep has not found. The estimate is unbiased for any basis, converged or not,
     because the probes are independent of it.
+
+    The same products give the squared Frobenius norm, with ``A Q = Q T + F``: ``||A||_F^2 =
+    ||T||_F^2 + ||F||_F^2 + E |A (I - QQ^T) z|^2``.
 
     The number of probes is settled from the variance of a pilot of 8 (Stein's two-stage procedure),
     and raised where all probes together show a larger one. The error bar is the deviation of all
@@ -92,6 +95,7 @@ def estimate_trace(
             num_probes=1,
             converged=False,
             blocks=probes.blocks.estimate(),
+            squares=_sum_of_squares(space, probes.squares),
         )
     magnitudes = float(torch.linalg.eigvalsh(space.projection).abs().sum()) if space else 0.0
     target = rtol * max(abs(known + float(probes.forms.mean())), magnitudes)
@@ -107,6 +111,7 @@ def estimate_trace(
         num_probes=len(probes),
         converged=error <= target,
         blocks=probes.blocks.estimate(),
+        squares=_sum_of_squares(space, probes.squares),
     )
 
 
@@ -120,7 +125,20 @@ def _exact_trace(space: KrylovSpace, blocks: Sequence[Tensor]) -> TraceEstimate:
         num_probes=0,
         converged=True,
         blocks=BlockTraceSums(blocks, space).estimate(),
+        squares=_sum_of_squares(space, torch.empty(0, dtype=torch.float64)),
     )
+
+
+def _sum_of_squares(space: KrylovSpace | None, squares: Tensor) -> Estimate:
+    """``||A||_F^2`` from the space and the probes' ``|A P z|^2``, in which ``F^T`` is, too."""
+    known = rounding = 0.0
+    if space is not None:
+        known = float(space.projection.square().sum() + space.outflow.square().sum())
+        rounding = 2 * math.sqrt(known * space.dimension) * space.noise
+    if not len(squares):
+        return Estimate(value=known, standard_error=rounding)
+    error = float(squares.std()) / math.sqrt(len(squares)) if len(squares) > 1 else math.nan
+    return Estimate(value=known + float(squares.mean()), standard_error=math.hypot(error, rounding))
 
 
 def _missing_probes(forms: Tensor, target: float, most: int) -> int:
@@ -136,8 +154,7 @@ class ComplementProbes:
     """Fresh sign vectors ``z`` on a space's complement, multiplied: ``A P z`` block by block.
 
     Whatever is estimated from the trace's products is collected in :meth:`_take`, which sees each
-    block of them once: quadratic forms and blocks' traces today; ``||A P z||^2`` would be there for
-    ``||A||_F^2 = ||T||_F^2 + ||F||_F^2 + E ||A P z||^2``.
+    block of them once: quadratic forms, squares, and blocks' traces.
     """
 
     def __init__(
@@ -153,6 +170,8 @@ class ComplementProbes:
         self.blocks = BlockTraceSums(blocks, space)
         self.forms = torch.zeros(0, dtype=torch.float64)
         """``(len(self),)`` values of ``z^T P A P z``."""
+        self.squares = torch.zeros(0, dtype=torch.float64)
+        """``(len(self),)`` values of ``|A P z|^2``."""
 
     def __len__(self) -> int:
         return len(self.forms)
@@ -170,6 +189,7 @@ class ComplementProbes:
         if whole is not None:
             self.blocks.add(whole, images)
         self.forms = torch.cat([self.forms, _column_products(probes, images).cpu()])
+        self.squares = torch.cat([self.squares, _column_products(images, images).cpu()])
 
 
 def _column_products(left: Tensor, right: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class TraceEstimate:
         num_probes: Fresh probes drawn, each one product.
         converged: Whether ``standard_error`` meets the tolerance asked for.
         blocks: Traces of the diagonal blocks that were asked for, or None.
+        squares: Sum of all squared eigenvalues, ``||A||_F^2``, from the same products.
     """
 
     value: float = field(metadata=shown(""))
@@ -73,6 +74,7 @@ class TraceEstimate:
     num_probes: int = 0
     converged: bool = False
     blocks: BlockTraces | None = None
+    squares: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

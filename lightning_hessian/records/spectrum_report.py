@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from lightning_hessian.records.estimate import Estimate
 from lightning_hessian.records.output import LAST, Band, Column, Lines, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import NUM_HVPS, Report
@@ -36,6 +37,8 @@ class SpectrumReport(Report):
         largest: The largest eigenvalues (algebraically), largest first.
         smallest: The smallest, most negative first.
         trace: Sum of all eigenvalues; its errors include that of the products.
+        frobenius_norm: Root of the sum of all squared eigenvalues, ``||H||_F``; measured together
+            with the trace, at no further product.
         density: Distribution of the eigenvalues.
         negative_mass: Share of the eigenvalues below zero.
         gradient_norm: Euclidean norm of the gradient of the loss.
@@ -88,6 +91,16 @@ class SpectrumReport(Report):
             unit=PER_SQUARED_PARAMETER,
             chart=Band("trace and its 95 % interval"),
             columns=(Column("trace", 17),),
+        ),
+    )
+    frobenius_norm: Estimate | None = field(
+        default=None,
+        metadata=shown(
+            "frobenius_norm",
+            doc="root of the sum of all squared eigenvalues",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Lines("Frobenius norm"),
+            columns=(Column("Frobenius norm", 17),),
         ),
     )
     density: SpectralDensity | None = field(

@@ -164,7 +164,7 @@ class SpectrumStudy:
             seed=self._seed,
             on_products=on_products,
         )
-        return replace(report_of(spectrum, loss.products.quality), engine="pyhessian")
+        return replace(report_of(spectrum, loss.products.quality, loss.size), engine="pyhessian")
 
     def _by_krylov(
         self,
@@ -178,7 +178,8 @@ class SpectrumStudy:
         parts = loss.parameters.blocks(patterns) if patterns else {}
         spectrum = self._sweep(loss, operator, solver, list(parts.values()), on_products)
         report = replace(
-            report_of(spectrum, loss.products.quality), graph_bytes=loss.products.graph_bytes
+            report_of(spectrum, loss.products.quality, loss.size),
+            graph_bytes=loss.products.graph_bytes,
         )
         num_hvps, notes = report.num_hvps, report.notes
         sampling: SamplingError | None = None
@@ -274,18 +275,27 @@ class SpectrumStudy:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
 
 
-def report_of(spectrum: Spectrum, products: ProductQuality) -> SpectrumReport:
+def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> SpectrumReport:
     """A spectrum's numbers in a report, with the products' error where it is not in them yet."""
     return SpectrumReport(
         largest=spectrum.largest,
         smallest=spectrum.smallest,
         trace=None if spectrum.trace is None else _widened(spectrum.trace, products.trace_error),
+        frobenius_norm=_frobenius_norm(spectrum.trace, products.error * math.sqrt(size)),
         density=spectrum.density,
         negative_mass=spectrum.negative_mass,
         products=products,
         num_hvps=spectrum.num_hvps,
         notes=(*spectrum.notes, *products.notes),
     )
+
+
+def _frobenius_norm(trace: TraceEstimate | None, error: float) -> Estimate | None:
+    """From the probes of the trace; products off by ``e`` move it by at most ``e sqrt(n)``."""
+    if trace is None or trace.squares is None:
+        return None
+    norm = trace.squares.root
+    return replace(norm, standard_error=math.hypot(norm.standard_error, error))
 
 
 def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
@@ -296,6 +306,7 @@ def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
         standard_error=math.hypot(trace.standard_error, error),
         interval=(lower - error, upper + error),
         blocks=None,
+        squares=None,
     )
 
 

@@ -79,6 +79,8 @@ def _check(report: SpectrumReport, dense: Tensor) -> None:
     trace = float(dense.trace())
     # an exact trace has an error bar of rounding only, which float32 products may pass slightly
     assert abs(report.trace.value - trace) < 3 * report.trace.standard_error + 1e-6 * extent
+    norm = report.frobenius_norm
+    assert abs(norm.value - float(dense.norm())) < 4 * norm.standard_error + 1e-6 * norm.value
     assert report.density is not None
     nodes, weights = report.density.nodes, report.density.weights
     moved = stats.wasserstein_distance(nodes, exact, weights)

@@ -150,6 +150,7 @@ def test_rows_say_tags_errors_sentence_and_unit() -> None:
 
 
 FULL_SPECTRUM = report_at(
+    frobenius_norm=Estimate(value=6.0, standard_error=0.25),
     sampling=sampled(),
     products=ProductQuality(method="finite_difference", error=0.25),
     blocks=(

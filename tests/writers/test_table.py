@@ -40,7 +40,7 @@ def test_a_line_has_each_number_with_its_error() -> None:
 def test_what_was_not_measured_is_a_dash() -> None:
     report = SpectrumReport(loss=1.0, num_hvps=8, seconds=0.1)
     _, line = table(SpectrumReport, [report]).splitlines()
-    assert line.split() == ["0", "1.0000", "-", "-", "-", "-", "8", "0.10"]
+    assert line.split() == ["0", "1.0000", "-", "-", "-", "-", "-", "8", "0.10"]
 
 
 def test_a_failure_stands_below_its_checkpoint() -> None:

@@ -140,7 +140,7 @@ def test_the_layout_stands_in_a_run_of_its_own_once(tmp_path: Path) -> None:
     )
     named = {s.value for chart in category.chart for s in chart.margin.series}
     assert named <= main.tags["scalars"]
-    assert len(charts) == 4
+    assert len(charts) == 5
 
 
 def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
