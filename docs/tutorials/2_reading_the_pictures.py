@@ -113,9 +113,9 @@ print(table(SpectrumReport, sharp))
 
 # %%
 # Read: the largest eigenvalue hovers at the limit or a little above it, at 7 instead of 9, and
-# the norm of the gradient does not go down. That is the **edge of stability**: the training
-# bounces from wall to wall along the sharpest direction, and the bouncing itself keeps the
-# sharpness near ``2 / learning_rate``. The loss still falls, not at every step. It is common
+# the norm of the gradient jumps about instead of going down. That is the **edge of stability**:
+# the training bounces from wall to wall along the sharpest direction, and the bouncing itself keeps
+# the sharpness near ``2 / learning_rate``. The loss still falls, not at every step. It is common
 # and not an alarm by itself. It says that the learning rate, not the loss, decides how sharp
 # the weights are; a smaller one, or one that decays, lets the gradient go down.
 

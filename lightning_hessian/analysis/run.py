@@ -101,17 +101,19 @@ def analyze(
         UnreadableCheckpointError: If none of the checkpoints can be read; it names all.
 
     Example:
-        >>> import tempfile, torch
+        >>> import tempfile
         >>> from lightning.pytorch import Trainer
         >>> from lightning.pytorch.demos.boring_classes import BoringModel
         >>> from lightning_hessian import HessianSpectrum, analyze
-        >>> model, path = BoringModel(), f"{tempfile.mkdtemp()}/weights.ckpt"
-        >>> torch.save({"state_dict": model.state_dict(), "global_step": 7, "epoch": 0}, path)
+        >>> model, path = BoringModel(), f"{tempfile.mkdtemp()}/model.ckpt"
         >>> trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False)
+        >>> trainer.strategy.connect(model)
+        >>> trainer.save_checkpoint(path)  # as a fit does
         >>> callback = HessianSpectrum(num_eigenvalues=1, density=False)
+        >>> trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False)
         >>> (report,) = analyze(model, path, callback=callback, trainer=trainer, verbose=False)
         >>> report.global_step, report.num_parameters
-        (7, 66)
+        (0, 66)
     """
     if weights not in ("current", "averaged"):
         raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")

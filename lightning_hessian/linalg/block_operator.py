@@ -21,6 +21,7 @@ class BlockOperator:
         ValueError: If the block is empty, repeats a position or leaves the operator.
 
     Example:
+        >>> import torch
         >>> from lightning_hessian.linalg import DenseOperator
         >>> whole = DenseOperator(torch.diag(torch.arange(5.0)))
         >>> block = BlockOperator(whole, torch.tensor([1, 4]))

@@ -20,6 +20,7 @@ class CountingOperator:
         num_products: So far.
 
     Example:
+        >>> import torch
         >>> from lightning_hessian.linalg import DenseOperator, leading_eigenvectors
         >>> counted = CountingOperator(DenseOperator(torch.eye(50)))
         >>> pairs = leading_eigenvectors(counted, count=1, generator=torch.Generator())
