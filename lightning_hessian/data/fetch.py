@@ -20,17 +20,10 @@ def fetch_batches(
 ) -> FrozenBatches:
     """Fetch the samples of a plan, or of a process's share of it, and collate them.
 
-    Every batch is fetched from the same state, and every sample after its own reseeding: random
-    augmentation gives the same sample whatever the batch size and whoever fetches it, at every
-    measurement and after a resume.
-
-    Args:
-        plan: Of one data set or several.
-        reset: Called with the batch's index before it is fetched; undoes what fetching left behind.
-        reseed: Called with the sample's number, counted through all data sets, before it is
-            fetched; sets every random source.
-        share: Rank and number of processes; batch ``b`` belongs to rank ``b % number``.
-        weight_fn: Weight of a batch instead of its number of samples.
+    Every batch is fetched from the same state (``reset(batch index)``), and every sample after its
+    own ``reseed(sample number)``: random augmentation gives the same sample whatever the batch size
+    and whoever fetches it, at every measurement and after a resume. Batch ``b`` belongs to rank
+    ``b % number``.
     """
     rank, size = share
     own = plan.batches[rank::size]

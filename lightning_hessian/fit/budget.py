@@ -21,13 +21,6 @@ class OverheadBudget:
     the first one of a fit takes longer.
 
     Time is counted inside ``with budget:``, which may be nested; outside a fit none is.
-
-    Args:
-        max_overhead: The limit of the share; None for no limit.
-        clock: Gives seconds.
-
-    Raises:
-        ValueError: If the limit is not a number between 0 and 1.
     """
 
     def __init__(
@@ -58,12 +51,7 @@ class OverheadBudget:
         self.num_batches = 0
 
     def begin(self, peers: Sequence[OverheadBudget] = ()) -> None:
-        """Open the account: a fit begins.
-
-        Args:
-            peers: Of the other callbacks in the fit, whose time is not training either; some of
-                them may have begun, others not yet.
-        """
+        """Open the account of a fit; the time of other callbacks is not training either."""
         self.end()
         self._peers = tuple(peers)
         self._spent_by_peers = sum(peer.spent for peer in peers)
@@ -109,71 +97,39 @@ class OverheadBudget:
     def allows(self, predict: Callable[[], float]) -> bool:
         """Whether a measurement now and one at the end of the fit stay below the limit.
 
-        Args:
-            predict: Gives the seconds of a measurement, for as long as none has been made.
-
-        Returns:
-            True if so, or if there is no limit.
+        ``predict`` gives the seconds of a measurement, for as long as none has been made.
         """
         cost = max(self._costs[-2:]) if self._costs else predict()
         return self.can_pay(self.spent + 2 * cost, self.trained)
 
     def can_pay(self, price: float, training: float) -> bool:
-        """Whether a price is within the limit for a training.
-
-        Args:
-            price: In any unit of time.
-            training: In the same unit.
-
-        Returns:
-            True if so, or if there is no limit.
-        """
+        """Whether a price is within the limit for a training, both in one unit of time."""
         return self.max_overhead is None or price <= self.max_overhead * training
 
     def count_due(self, global_step: int) -> None:
-        """A measurement is due; twice at one step counts once.
-
-        Args:
-            global_step: Of the fit.
-        """
+        """A measurement is due; twice at one step counts once."""
         if global_step != self._due_at:
             self._due_at = global_step
             self._num_due += 1
 
     def count_made(self, global_step: int) -> None:
-        """A measurement was made, whether it was due or not.
-
-        Args:
-            global_step: Of the fit.
-        """
+        """A measurement was made, whether it was due or not."""
         self.count_due(global_step)
         if global_step != self._made_at:
             self._made_at = global_step
             self._num_made += 1
 
     def remember_cost(self, seconds: float) -> None:
-        """What a measurement took, from which the next one's cost is foreseen.
-
-        Args:
-            seconds: Of one that did not fail, which may end early.
-        """
+        """Foresee the next one's cost from one that did not fail; it may end early."""
         self._costs.append(seconds)
 
     def count_skipped(self) -> int:
-        """Steps at which a measurement was due and none was made, since this was last asked.
-
-        Returns:
-            Their number.
-        """
+        """Steps at which a measurement was due and none was made, since this was last asked."""
         before, self._num_told = self._num_told, self._num_due - self._num_made
         return self._num_told - before
 
     def summary(self) -> str:
-        """What the fit was spent on, and which option changes it.
-
-        Returns:
-            Sentences.
-        """
+        """What the fit was spent on, and which option changes it."""
         spent, trained, share = self.spent, self.trained, self.share
         text = (
             f"training took {trained:.3g} s and measuring {spent:.3g} s, {share:.1%} of that; "

@@ -19,16 +19,11 @@ TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 
 
 class CheckpointWatch:
-    """Tells of every checkpoint that a Trainer saves, whoever asks for it.
+    """Tells of every checkpoint that a Trainer saves, before and after, whoever asks for it.
 
     All ways to a checkpoint go through ``trainer.save_checkpoint``: :class:`ModelCheckpoint` in all
     its manners (one that saves weights only calls no hook of callbacks), savers on exceptions, and
     the user. The method is shadowed on the instance while a fit runs.
-
-    Args:
-        trainer: Running a fit.
-        before: Called with the path before a checkpoint is put together.
-        after: Called with the path when it is saved.
     """
 
     def __init__(
@@ -68,10 +63,6 @@ class Sidecars:
     :class:`ModelCheckpoint` overwrites files, deletes those that fall out of the best k, and links
     ``last.ckpt`` to another one; the latter two after the checkpoint is saved and without a word. A
     checkpoint may also be written by another thread, and be there only some time after it is saved.
-
-    Args:
-        trainer: Running a fit.
-        name: Of the callback.
     """
 
     def __init__(self, trainer: Trainer, name: str) -> None:
@@ -86,11 +77,7 @@ class Sidecars:
         self._checkpoints = dict.fromkeys(filter(os.path.exists, beside), True)
 
     def note(self, ckpt_path: str) -> None:
-        """A report now stands beside this checkpoint.
-
-        Args:
-            ckpt_path: Of the checkpoint.
-        """
+        """A report now stands beside this checkpoint."""
         if "://" not in ckpt_path:
             self._checkpoints[os.path.abspath(ckpt_path)] = False
             self._look_for_awaited()
@@ -101,12 +88,6 @@ class Sidecars:
 
         A report that stayed would be of other weights than the file, for good where the new ones
         are not measured. The same goes for a link, which may follow.
-
-        Args:
-            ckpt_path: Of the checkpoint.
-
-        Raises:
-            OSError: If the folder cannot be written.
         """
         links = [saver.last_model_path for saver in self._savers() if saver.save_last == "link"]
         for path in (ckpt_path, *filter(None, links)):
@@ -115,11 +96,7 @@ class Sidecars:
         self._is_settled = False
 
     def settle(self) -> None:
-        """Remove reports of deleted checkpoints, and put copies beside links; cheap if nothing is.
-
-        Raises:
-            OSError: If the folder cannot be written.
-        """
+        """Remove reports of deleted checkpoints, put copies beside links; cheap if nothing is."""
         if self._is_settled:
             return
         self._look_for_awaited()
@@ -158,13 +135,6 @@ class CheckpointReports:
 
     Where nothing is measured, a checkpoint gets a report beside it if its weights were measured
     last.
-
-    Args:
-        trainer: Running a fit.
-        name: Of the callback.
-        measure: Called with the path of a checkpoint to come.
-        present: The report of the present weights, or None.
-        attempt: Runs what may fail in writing.
     """
 
     def __init__(

@@ -18,12 +18,6 @@ def stopped_clocks(trainer: Trainer) -> Iterator[None]:
     forward by what was spent, so that a rule by the clock fires after as much training as without
     us. A version of Lightning that keeps them elsewhere counts the measurement as training. What a
     callback of the user's keeps under the same name is its own.
-
-    Args:
-        trainer: Running a fit.
-
-    Yields:
-        Nothing.
     """
     start = time.monotonic()
     try:

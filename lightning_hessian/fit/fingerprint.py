@@ -20,13 +20,6 @@ def fingerprint(trainer: Trainer, module: nn.Module) -> Fingerprint:
 
     Parameters are exchanged (averaging of weights), and buffers move with every batch of an
     accumulation: running statistics, on which the loss depends.
-
-    Args:
-        trainer: Running the fit.
-        module: Attached to it.
-
-    Returns:
-        Equal for equal parameters and buffers at the same step.
     """
     sums = (
         sum_of_bits(tensor)
@@ -39,13 +32,8 @@ def fingerprint(trainer: Trainer, module: nn.Module) -> Fingerprint:
 def planned_batches(trainer: Trainer) -> float:
     """How many batches each process is still to train on, as far as the Trainer was told.
 
-    A stop by the clock, by a metric or by the user is not foreseen.
-
-    Args:
-        trainer: Running a fit, its training loaders set up.
-
-    Returns:
-        Infinity for a fit without an end.
+    Infinity for a fit without an end. A stop by the clock, by a metric or by the user is not
+    foreseen.
     """
     by_epochs = by_steps = math.inf
     if trainer.max_epochs not in (None, -1):

@@ -68,13 +68,8 @@ class FitLoss:
 
     Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
     batches come from; it must see each batch that training takes. :attr:`has_products` tells
-    whether the loss can be differentiated, as far as it was asked to.
-
-    Args:
-        setup: What the loss is set up by.
-        trainer: Running the fit.
-        module: Attached to it.
-        poll: Called before each batch; raises if the measurement is to be abandoned.
+    whether the loss can be differentiated, as far as it was asked to. ``poll``, called before each
+    batch, raises if the measurement is to be abandoned.
     """
 
     def __init__(

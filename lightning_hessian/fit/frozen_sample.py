@@ -39,12 +39,6 @@ class FrozenSample:
     the seed. Any other given loader is iterated inside the sandbox; the training's own stream never
     is, so its batches are captured as they come by. What goes wrong in looking for them, in user
     code perhaps, is kept for the measurement to report.
-
-    Args:
-        setup: What the loss is set up by.
-        trainer: Running the fit, its training loaders set up.
-        module: Attached to it.
-        share: The rank of this process, and how many share the batches.
     """
 
     def __init__(
@@ -80,25 +74,14 @@ class FrozenSample:
         return [getattr(leaf, name, None) for leaf in leaves for name in names]
 
     def grow(self, num_samples: int) -> bool:
-        """Draw more samples from now on; the ones that there are stay among them.
-
-        Args:
-            num_samples: How many in all.
-
-        Returns:
-            False where there can be no more: of a stream, or in a trial run.
-        """
+        """Draw more samples, the present ones among them; False for a stream or a trial run."""
         if self._capture is not None or self._trainer.fast_dev_run:  # type: ignore[attr-defined]
             return False
         self._wanted = num_samples
         return True
 
     def see(self, batch: Any) -> None:
-        """Take a batch of the running training, if batches are captured.
-
-        Args:
-            batch: As it goes into the training step.
-        """
+        """Take a batch of the running training, if batches are captured."""
         if self._capture is not None:
             self._capture.add(batch)
 
@@ -117,18 +100,7 @@ class FrozenSample:
             self._capture = self._begin_capture()
 
     def freeze(self, open_sandbox: OpenSandbox) -> FrozenBatches:
-        """Fetch the batches of this process.
-
-        Args:
-            open_sandbox: Protects the run from what fetching changes.
-
-        Returns:
-            At least one.
-
-        Raises:
-            RefusedError: If there is no sample that could be told truthfully.
-            Exception: Whatever went wrong in looking for it.
-        """
+        """Fetch the batches of this process."""
         if self._error is not None:
             raise self._error
         if self._capture is not None:
@@ -141,17 +113,7 @@ class FrozenSample:
         return self._take(loaders, open_sandbox)
 
     def freeze_held_out(self, open_sandbox: OpenSandbox) -> FrozenBatches:
-        """Fetch samples that training does not see; as many as of those that it sees.
-
-        Args:
-            open_sandbox: Protects the run from what fetching changes.
-
-        Returns:
-            At least one batch of this process.
-
-        Raises:
-            RefusedError: If there is no validation set, or no sample that could be told truthfully.
-        """
+        """Fetch samples that training does not see; as many as of those that it sees."""
         held_out, name = self._setup.held_out, "the loader given by `held_out`"
         if held_out is True:
             source, name = validation_source(self._trainer), "the validation set"

@@ -20,11 +20,8 @@ def measure_until_precise(
 ) -> R:
     """Measure, on more samples as long as it takes; notes say what became of the sample.
 
-    Args:
-        measure: Gives a report on the samples that there are.
-        required: How many samples a report should have been on.
-        may_grow: Whether a report on so many times the samples may be made.
-        grow: Takes so many samples from now on; False where there are no more.
+    ``required`` tells how many samples a report should have been on, ``may_grow`` whether a report
+    on so many times the samples may be made; ``grow`` is False where there are no more.
     """
     numbers: list[str] = []
     notes: list[Note] = []

@@ -14,16 +14,7 @@ Report = TypeVar("Report")
 def save_history(
     reports: list[Any], measured_at: tuple[int, ...] | None, settings: str
 ) -> dict[str, Any]:
-    """Put a callback's history into primitives, which ``torch.load(weights_only=True)`` reads.
-
-    Args:
-        reports: All reports so far.
-        measured_at: Step and fingerprint of the weights measured last.
-        settings: What the reports were made with, in words.
-
-    Returns:
-        The state, with its version.
-    """
+    """Put a callback's history into primitives, which ``torch.load(weights_only=True)`` reads."""
     return {
         "version": VERSION,
         "reports": [report.to_dict() for report in reports],
@@ -35,17 +26,10 @@ def save_history(
 def load_history(
     state: Mapping[str, Any], kind: type[Report], settings: str
 ) -> tuple[list[Report], tuple[int, ...] | None]:
-    """Read what :func:`save_history` wrote.
+    """Read what :func:`save_history` wrote; nothing, with a warning, from a version not known here.
 
-    Args:
-        state: From a checkpoint.
-        kind: Of the reports, with a ``from_dict``.
-        settings: Of the callback that reads. If it was told other ones, the weights in the
-            checkpoint count as not yet measured.
-
-    Returns:
-        The reports, and where the last was measured; nothing, with a warning, from a version that
-        is not known here.
+    Where the callback was told other settings, the weights in the checkpoint count as not yet
+    measured.
     """
     if state.get("version") != VERSION:
         rank_zero_warn(

@@ -35,9 +35,6 @@ class Interruptions:
 
         Only signals with a Python handler are held back, and only in the main thread, the one in
         which Python runs handlers.
-
-        Yields:
-            Nothing.
         """
         self._handlers = _python_handlers()
         try:
@@ -54,11 +51,7 @@ class Interruptions:
                 signal.raise_signal(signum)
 
     def poll(self) -> None:
-        """Abandon the measurement if a signal waits; called before each batch of it.
-
-        Raises:
-            InterruptedMeasurementError: If a signal waits.
-        """
+        """Abandon the measurement if a signal waits; called before each batch of it."""
         if self._pending:
             name = signal.Signals(self._pending[0]).name
             raise InterruptedMeasurementError(f"{name} arrived during the measurement")

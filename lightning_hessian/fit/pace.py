@@ -101,11 +101,7 @@ class Pace:
     least that training takes, in whatever unit; not if no end is in sight. Then, too, the samples
     are fetched and the products chosen, so that what cannot be measured is said at once. The first
     process's clock decides for all. A resumed fit begins a new account; a trial run has no limit.
-
-    Args:
-        schedule: What is due in between.
-        max_overhead: Share of the training's time that the callback may take; None for no limit.
-        expected_gradients: About how many gradients over the samples a measurement takes.
+    ``expected_gradients`` is about how many gradients over the samples a measurement takes.
     """
 
     def __init__(

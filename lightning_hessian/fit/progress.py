@@ -18,12 +18,7 @@ HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
 class Progress:
-    """A bar of its own beside Lightning's, only where that one is shown; the price once a fit.
-
-    Args:
-        trainer: Running a fit.
-        name: Whose price it is.
-    """
+    """A bar of its own beside Lightning's, only where that one is shown; the price once a fit."""
 
     def __init__(self, trainer: Trainer, name: str) -> None:
         self._trainer = trainer

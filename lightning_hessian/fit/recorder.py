@@ -20,12 +20,8 @@ R = TypeVar("R", bound=Report)
 class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
-    Args:
-        kind: Of the reports.
-        name: Of the callback: first part of all tags, and of the names of files.
-        custom_scalars: Whether to lay out a Custom Scalars page.
-        draw: From all reports to the figures that go with the latest.
-        settings: All options that a report depends on, in words.
+    ``draw`` makes the figures that go with the latest report from all of them; ``settings`` are all
+    options that a report depends on, in words.
     """
 
     def __init__(

@@ -13,9 +13,6 @@ class Schedule:
         every_n_epochs: Measure at the end of each n-th epoch; None for never.
         every_n_train_steps: Measure after each n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
-
-    Raises:
-        ValueError: If an interval is not a whole number of at least 1.
     """
 
     every_n_epochs: int | None
@@ -32,25 +29,11 @@ class Schedule:
                 )
 
     def is_due_after_step(self, global_step: int) -> bool:
-        """Whether the number of optimiser steps done is a multiple of the interval.
-
-        Args:
-            global_step: ``trainer.global_step``.
-
-        Returns:
-            True if due.
-        """
+        """Whether the number of optimiser steps done is a multiple of the interval."""
         every = self.every_n_train_steps
         return every is not None and global_step % every == 0
 
     def is_due_after_epoch(self, epoch: int) -> bool:
-        """Whether the epoch that ends completes an interval.
-
-        Args:
-            epoch: ``trainer.current_epoch``, counted from zero.
-
-        Returns:
-            True if due.
-        """
+        """Whether the epoch that ends, counted from zero, completes an interval."""
         every = self.every_n_epochs
         return every is not None and (epoch + 1) % every == 0

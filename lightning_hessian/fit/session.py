@@ -32,15 +32,8 @@ class Session:
 
     Answers what a :class:`~lightning_hessian.fit.pace.Pace` asks. Weights are known by their
     fingerprint on the first process, which is what checkpoints hold; that on this process is kept
-    beside it, as its tensors may differ.
-
-    Args:
-        setup: What the loss is set up by.
-        trainer: Running the fit.
-        module: Attached to it.
-        name: Of the callback, to tell its price by.
-        measured_at: Fingerprint of the weights that were measured last, of a fit that is resumed.
-        measured_epoch: In which they were.
+    beside it, as its tensors may differ. ``measured_at`` and ``measured_epoch`` are of the weights
+    measured last in a fit that is resumed.
     """
 
     def __init__(

@@ -20,14 +20,7 @@ NARROWEST = 1e-12
 
 
 def tensorboard_loggers(loggers: Sequence[Logger]) -> Iterator[Logger]:
-    """Those whose ``experiment`` is a TensorBoard writer, of whichever namespace.
-
-    Args:
-        loggers: The Trainer's.
-
-    Returns:
-        An iterator over them.
-    """
+    """Those whose ``experiment`` is a TensorBoard writer, of whichever namespace."""
     return (
         logger
         for logger in loggers
@@ -42,13 +35,6 @@ def write_density(
 
     A linear axis is ruled by the outliers; ``u = sign(x) log10(1 + |x| / 0.001)`` opens the bulk.
     Counts are numbers of eigenvalues. Each node is spread over about one bucket.
-
-    Args:
-        experiment: A ``SummaryWriter``.
-        density: To be written.
-        tags: Of the two.
-        size: Number of eigenvalues, ``n``.
-        step: Global step.
     """
     symlog = density.nodes.sign() * torch.log10(1 + density.nodes.abs() / SYMLOG_UNIT)
     for tag, positions in zip(tags, (density.nodes, symlog), strict=True):
@@ -73,12 +59,6 @@ def write_layout(log_dir: str, *, prefix: str, title: str, charts: Charts) -> No
 
     TensorBoard keeps one layout for each run and merges those of all runs. Ours stands in a
     sub-run of its own, so that a layout of the user's stays.
-
-    Args:
-        log_dir: Of the user's run.
-        prefix: First part of our tags, and the sub-run's name.
-        title: Of the page, after the prefix.
-        charts: By title.
     """
     with SummaryWriter(str(Path(log_dir) / prefix)) as writer:
         writer.add_custom_scalars({f"{prefix}: {title}": charts})
