@@ -90,11 +90,10 @@ class Comparison(pl.Callback):
                 on_error="raise",
                 loss=Loss(batch_size=1000),
             )
-            ours.prepare(trainer, pl_module)
-            ours.measure_now(trainer, pl_module)
+            ours.begin(trainer, pl_module)
+            ours.measure_again(trainer)
             first = time.perf_counter()
-            ours.forget()
-            ours.measure_now(trainer, pl_module)
+            ours.measure_again(trainer)
             next_one = time.perf_counter() - first
             self.seconds.append((between - start, first - between, next_one))
         self.report: LossDifferenceReport = ours.reports[-1]
