@@ -20,7 +20,7 @@ from lightning_hessian.fit.progress import Progress
 from lightning_hessian.loss import measure_on_first
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import Processes, any_process, on_all_or_none
-from lightning_hessian.records import Report
+from lightning_hessian.records import Note, Report
 from lightning_hessian.sandbox import global_generator_state
 from lightning_hessian.studies import Study
 
@@ -67,7 +67,7 @@ class Session:
         return self._loss.processes
 
     @property
-    def notes(self) -> tuple[Any, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in every report."""
         return self._loss.notes
 
