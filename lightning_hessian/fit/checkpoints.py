@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_hessian.records import Report
 from lightning_hessian.show import sidecar_ending, sidecar_path, write_sidecar
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
@@ -143,7 +144,7 @@ class CheckpointReports:
         *,
         name: str,
         measure: Callable[[str], None],
-        present: Callable[[], Any],
+        present: Callable[[], Report | None],
         attempt: Callable[[Callable[[], None]], None],
     ) -> None:
         self._trainer = trainer
@@ -178,6 +179,6 @@ class CheckpointReports:
         self._attempt(lambda: self._sidecars.drop(ckpt_path))
 
     @rank_zero_only
-    def _write(self, report: Any, ckpt_path: str) -> None:
+    def _write(self, report: Report, ckpt_path: str) -> None:
         write_sidecar(report, ckpt_path, name=self._name)
         self._sidecars.note(ckpt_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -209,7 +209,7 @@ class FrozenSample:
         )
 
     @property
-    def _num_samples(self) -> Any:
+    def _num_samples(self) -> int | Literal["all"]:
         in_dev_run = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
         return FAST_DEV_RUN_SAMPLES if in_dev_run else self._wanted
 

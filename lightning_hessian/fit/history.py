@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_hessian.fit.fingerprint import Fingerprint
+from lightning_hessian.records import Report
+
 VERSION = 2
-Report = TypeVar("Report")
+R = TypeVar("R", bound=Report)
 
 
 def save_history(
-    reports: list[Any], measured_at: tuple[int, ...] | None, settings: str
+    reports: Sequence[Report], measured_at: Fingerprint | None, settings: str
 ) -> dict[str, Any]:
     """Put a callback's history into primitives, which ``torch.load(weights_only=True)`` reads."""
     return {
@@ -24,8 +27,8 @@ def save_history(
 
 
 def load_history(
-    state: Mapping[str, Any], kind: type[Report], settings: str
-) -> tuple[list[Report], tuple[int, ...] | None]:
+    state: Mapping[str, Any], kind: type[R], settings: str
+) -> tuple[list[R], Fingerprint | None]:
     """Read what :func:`save_history` wrote; nothing, with a warning, from a version not known here.
 
     Where the callback was told other settings, the weights in the checkpoint count as not yet
@@ -38,6 +41,6 @@ def load_history(
             "lightning_hessian that wrote it."
         )
         return [], None
-    reports: list[Report] = [kind.from_dict(values) for values in state["reports"]]  # type: ignore[attr-defined]
+    reports = [kind.from_dict(values) for values in state["reports"]]
     where = state["measured_at"]
     return reports, tuple(where) if where and state["settings"] == settings else None
