@@ -27,7 +27,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
     Args:
         num_eigenvalues: Number of largest eigenvalues.
         num_smallest: Number of smallest (most negative) eigenvalues.
-        trace: Measure the trace.
+        trace: Measure the trace, and with it the Frobenius norm.
         density: Measure the spectral density and the share of negative eigenvalues.
         parameter_blocks: Patterns of parameter names, such as ["encoder.*", "head.*"], to estimate
             the traces of their diagonal blocks from the same products; "modules" for one of each
