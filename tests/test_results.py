@@ -67,6 +67,7 @@ def test_report_in_primitives_holds_every_field() -> None:
         "num_probes": 10,
         "converged": True,
         "blocks": None,
+        "squares": None,
     }
     assert found["notes"] == [
         {"code": "first", "text": "a"},

@@ -104,7 +104,7 @@ def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
 @pytest.mark.parametrize(
     "options",
     [
-        {"rough": True, "max_hvps": 28},
+        {"low_precision": True, "max_hvps": 28},
         {"memory_limit": 8 * SIZE * (16 + 20), "max_hvps": 48},
         {"blocks": [torch.arange(50)], "basis": "bfloat16", "max_hvps": 16},
     ],
@@ -114,9 +114,9 @@ def test_interval_of_the_trace_covers_it_with_every_means_on(
     name: str, options: dict[str, Any]
 ) -> None:
     values = SPECTRA[name]
-    if "rough" in options:
+    if "low_precision" in options:
         rough = symmetric_with(values).bfloat16().double()
-        options = options | {"rough": DenseOperator(rough)}
+        options = options | {"low_precision": DenseOperator(rough)}
     found = _measured(values, SEEDS // 2, trace_rtol=1e-3, **options)
     # of 100 true 95 % intervals 88 or fewer hold it in 0.4 % of cases
     assert _hits([s.trace for s in found], float(values.sum())) > 0.88 * SEEDS / 2
