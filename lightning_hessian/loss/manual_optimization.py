@@ -21,7 +21,7 @@ from lightning_hessian.sandbox import Sandbox, replaced_attributes
 
 _TO_SAY_WHICH = (
     "Define `hessian_loss(self, batch, batch_idx)`, returning the loss to measure, or name another "
-    "method by `loss=`."
+    "method by `Loss(which=...)`."
 )
 
 
@@ -127,12 +127,12 @@ class ManualBackwardLoss:
         if self._number is None and count > 1:
             raise RefusedError(
                 f"{step} makes {count} `manual_backward` calls, each with a loss of its own. Say "
-                f"which one to measure by `loss=0` to `loss={count - 1}`, or define "
+                f"which one to measure by `Loss(which=0)` to `Loss(which={count - 1})`, or define "
                 "`hessian_loss(self, batch, batch_idx)`."
             )
         if self._number is not None and self._number >= count:
             raise RefusedError(
-                f"`loss` must be below {count}, the number of `manual_backward` calls that {step} "
+                f"`which` must be below {count}, the number of `manual_backward` calls that {step} "
                 f"makes, got {self._number}."
             )
 

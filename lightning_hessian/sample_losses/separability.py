@@ -21,8 +21,8 @@ MIN_DISTANCE = 100
 """Between the losses of two samples whose weights can be told apart, in tolerances."""
 
 WAY_OUT = (
-    "Define `hessian_loss(self, batch, batch_idx)`, or name a method by `loss=`, that returns a "
-    "mean over samples."
+    "Define `hessian_loss(self, batch, batch_idx)`, or name a method by `Loss(which=...)`, that "
+    "returns a mean over samples."
 )
 _KINDS: tuple[Separability, ...] = ("mean", "sum", "weighted mean")
 

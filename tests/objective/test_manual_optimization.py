@@ -193,8 +193,8 @@ class ReturnsWrong(Classifier):
 @pytest.mark.parametrize(
     ("kind", "loss", "reason"),
     [
-        (Adversarial, None, r"Adversarial.training_step` makes 2 .* by `loss=0` to `loss=1`, or"),
-        (Adversarial, 2, r"`loss` must be below 2, the number of `manual_backward`.*, got 2"),
+        (Adversarial, None, r"training_step` makes 2 .* `Loss\(which=0\)` to `Loss\(which=1\)`"),
+        (Adversarial, 2, r"`which` must be below 2, the number of `manual_backward`.*, got 2"),
         (CallsNothing, None, r"made no `manual_backward` call on the frozen.*Define `hessian_loss"),
         (CallsNothing, 0, r"made no `manual_backward` call"),
         (CallsBackward, 0, r"calls `backward\(\)` itself, past `self.manual_backward`"),
