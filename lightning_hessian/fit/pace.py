@@ -69,7 +69,7 @@ class Situation(Protocol):
         """Why nothing can be measured at this moment, whatever is due; None if it can."""
         ...
 
-    def is_new(self, event: Event) -> bool:
+    def compare_weights(self, event: Event) -> bool:
         """Whether the weights are others than those measured last."""
         ...
 
@@ -180,7 +180,7 @@ class Pace:
         situation = self._situation
         if situation is None:
             return "no fit is running"
-        if not self._is_due(event):
+        if not self._take_due(event):
             return "nothing is due"
         hindrance = situation.hindrance(event)
         if hindrance is not None:
@@ -195,13 +195,13 @@ class Pace:
         # asked before all weights are read, which takes its time at every step that is due
         if is_limited and not is_first and not self._is_affordable(situation):
             return too_dear
-        if not situation.is_new(event):
+        if not situation.compare_weights(event):
             return "these weights were measured last"
-        if is_limited and is_first and not self._is_worth_the_first(situation):
+        if is_limited and is_first and not self._look_and_decide(situation):
             return too_dear
         return None
 
-    def _is_due(self, event: Event) -> bool:
+    def _take_due(self, event: Event) -> bool:
         if event.moment == "epoch":
             return self.schedule.is_due_after_epoch(event.epoch)
         if event.moment != "step":
@@ -211,7 +211,7 @@ class Pace:
         has_moved = event.global_step != before
         return has_moved and self.schedule.is_due_after_step(event.global_step)
 
-    def _is_worth_the_first(self, situation: Situation) -> bool:
+    def _look_and_decide(self, situation: Situation) -> bool:
         """Look at the samples, and foresee what is not known from earlier measurements."""
         situation.look()
         self._has_looked = True

@@ -106,7 +106,7 @@ class Session:
             return "samples have still to come by" if not is_ready else "the run is told to end"
         return None
 
-    def is_new(self, event: Event) -> bool:
+    def compare_weights(self, event: Event) -> bool:
         """Whether the weights are others than those measured last; asked on all processes.
 
         At the end of training the epoch counts on: a checkpoint holds it, and a loss may depend on

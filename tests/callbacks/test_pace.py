@@ -47,8 +47,8 @@ class Fit:
         self.asked.append("hindrance")
         return self.obstacle
 
-    def is_new(self, event: Event) -> bool:
-        self.asked.append("is_new")
+    def compare_weights(self, event: Event) -> bool:
+        self.asked.append("compare_weights")
         return self.are_new
 
     def look(self) -> None:
@@ -126,7 +126,7 @@ def test_without_a_limit_all_that_is_due_is_measured_for_its_own_reason(moment: 
     pace, fit, _ = begun(None)
     assert decide(pace, moment) == Decision(True, DUE[moment])
     # nothing is looked at or timed for a price that does not matter
-    assert fit.asked == ["hindrance", "is_new"]
+    assert fit.asked == ["hindrance", "compare_weights"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_weights_are_not_read_where_measuring_is_too_dear_anyway() -> None:
     train(pace, clock, 1.0)
     fit.asked.clear()
     assert decide(pace, "step", 2) == Decision(False, TOO_DEAR)
-    assert "is_new" not in fit.asked
+    assert "compare_weights" not in fit.asked
     train(pace, clock, 100.0)
     fit.are_new = False
     assert decide(pace, "step", 3) == Decision(False, "these weights were measured last")
