@@ -11,8 +11,9 @@ DOCS := $(VENV)/.docs
 demo: $(READY)
 	$(RUN) examples/demo.py
 
+# one thread for each of the processes that share the cores
 test: $(READY)
-	$(RUN) -m pytest --numprocesses auto -m "not slow and not example and not cross_library"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto -m "not slow and not example and not cross_library"
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
