@@ -549,7 +549,7 @@ class Lasts(pl.Callback):
         trainer.should_stop = time.monotonic() - self.begun > 12
 
 
-@pytest.mark.slow
+@pytest.mark.clock
 @pytest.mark.parametrize("make", [spectrum, difference])
 def test_a_fit_of_seconds_takes_no_longer_than_allowed_by_another_clock(
     make: Callable[..., Any],
