@@ -97,7 +97,7 @@ class SpectrumReport(Report):
         default=None,
         metadata=shown(
             "frobenius_norm",
-            doc="root of the sum of all squared eigenvalues",
+            doc="root of the sum of all squared eigenvalues, on the frozen samples",
             unit=PER_SQUARED_PARAMETER,
             chart=Lines("Frobenius norm"),
             columns=(Column("Frobenius norm", 17),),
