@@ -23,10 +23,12 @@ from lightning_hessian.fit import (
     CheckpointReports,
     Event,
     Fingerprint,
+    FitLength,
     Moment,
     Pace,
     Recorder,
     Session,
+    Stopwatch,
 )
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import on_all_or_none
@@ -76,6 +78,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
         self._pace = pace
         self._recorder = recorder
         self._on_error = on_error
+        self._stopwatch = Stopwatch()
         self._session: Session | None = None
         self._resumed_at: Fingerprint | None = None
         self._measured_at: Fingerprint | None = None
@@ -102,8 +105,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     @property
     def max_overhead(self) -> float | None:
-        """Share of the training's time that the callback may take; None for no limit."""
-        return self._pace.budget.max_overhead
+        """Share of the training's work that the callback may cost; None for no limit."""
+        return self._pace.max_overhead
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each below a heading."""
@@ -116,13 +119,16 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        with self._pace.budget:
+        with self._stopwatch:
             session = self._session
-            return self._recorder.state(session.measured_at if session else self._measured_at)
+            where = session.measured_at if session else self._measured_at
+            return {**self._recorder.state(where), "study": self._study.state()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed_at = self._recorder.load(state_dict)
+        if self.reports:
+            self._study.load_state(state_dict.get("study", {}))
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -139,8 +145,9 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 "its own."
             )
         self._recorder.watch_checkpoints(None)
+        self._stopwatch.begin()
         self.begin(trainer, pl_module)
-        with self._pace.budget:
+        with self._stopwatch:
             # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
             if self._pace.schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self._recorder.watch_checkpoints(self._checkpoints_of(trainer))
@@ -150,7 +157,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        with self._pace.budget:
+        with self._stopwatch:
             if self._session is not None:
                 self._session.see(batch)
             self._recorder.settle_files()
@@ -164,8 +171,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        with self._pace.budget:
-            self._pace.budget.num_batches += 1
+        with self._stopwatch:
+            self._pace.count_batch()
             if self._session is not None:
                 # not earlier: the module's own hooks of the batch run after ours, and may set flags
                 self._session.remember_flags()
@@ -173,19 +180,17 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with self._pace.budget:
+        with self._stopwatch:
             self._consider("epoch", trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with self._pace.budget:
+        with self._stopwatch:
             if self._session is not None:
                 self._session.end_training()
             self._consider("end", trainer)
-        summary = self._pace.summary()
-        has_given_up = self._session is not None and self._session.has_given_up
-        if summary is not None and not has_given_up:
-            rank_zero_info(f"{type(self).__name__} ({self.name}): {summary}")
+        if self._session is not None and not self._session.has_given_up:
+            self._tell(self._summary(), trainer)
 
     @override
     def on_exception(
@@ -206,8 +211,14 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
         """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
-        others = (c for c in trainer.callbacks if c is not self)  # type: ignore[attr-defined]
-        peers = [c._pace.budget for c in others if isinstance(c, MeasuringCallback)]
+        made = [report for report in self.reports if report.failure is None]
+        plan = self._pace.prepare(
+            FitLength.of(trainer),
+            self._setup.planned_samples,
+            spent=sum(report.cost for report in made),
+            num_made=len(made),
+            has_limit=has_limit and not trainer.fast_dev_run,  # type: ignore[attr-defined]
+        )
         self._session = Session(
             self._setup,
             trainer,
@@ -215,10 +226,12 @@ class MeasuringCallback(HostCallback, Generic[R]):
             name=type(self).__name__,
             measured_at=self._resumed_at,
             measured_epoch=self.reports[-1].epoch if self.reports else None,
+            num_samples=None if plan is None else plan.num_samples,
         )
         self._resumed_at = None
-        has_limit = has_limit and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        self._pace.begin(self._session, trainer.global_step, peers=peers, has_limit=has_limit)
+        self._pace.begin(self._session, trainer.global_step)
+        if plan is not None:
+            self._tell(self._pace.promise(), trainer)
 
     def measure_again(self, trainer: Trainer, ckpt_path: str | None = None) -> None:
         """Measure the present weights, also if they were measured last or refused before."""
@@ -241,7 +254,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             processes = session.processes
             session.remember_measured(event.epoch)
             seconds = processes.broadcast(time.perf_counter() - start)
-            overhead, num_skipped = processes.broadcast(self._pace.account(event))
+            cost = report.cost + session.take_setup_cost()
+            overhead, num_skipped = self._pace.account(cost)
             report = replace(
                 report,
                 mode=self.mode,
@@ -249,22 +263,24 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 global_step=event.global_step,
                 ckpt_path=ckpt_path,
                 seconds=seconds,
+                cost=cost,
                 overhead=overhead,
                 num_skipped=num_skipped,
             )
             self.reports.append(report)
             publish = partial(self._publish, trainer)
             self._try_to_write(lambda: on_all_or_none(processes, publish))
-        self._pace.end_measurement(has_numbers=report.failure is None)
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
         """The report of an event, with numbers or the reason why not; None if none is made."""
         try:
-            if not self._pace.decide(event).measure:
+            decision = self._pace.decide(event)
+            if not decision.measure:
                 return None
             # from here on, until the report is written, the run is undisturbed
             quiet.enter_context(session.undisturbed())
-            report = session.measure(self._study, self._pace.may_grow)
+            may_grow = partial(self._pace.may_grow, decision.allowance)
+            report = session.measure(self._study, decision.allowance, may_grow)
             return replace(report, notes=(*report.notes, *session.notes))
         except RestorationError:
             raise
@@ -287,13 +303,26 @@ class MeasuringCallback(HostCallback, Generic[R]):
             )
             return self.report_type(failure=failure)
 
+    def _tell(self, text: str, trainer: Trainer) -> None:
+        """A line for the user of a fit that is more than a trial."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            rank_zero_info(f"{type(self).__name__} ({self.name}): {text}")
+
+    def _summary(self) -> str:
+        """What the fit's measurements came to."""
+        watch = self._stopwatch
+        return (
+            f"{self._pace.summary()} Measuring took {watch.spent:.3g} s of the fit's "
+            f"{watch.passed:.3g} s."
+        )
+
     def _publish(self, trainer: Trainer) -> None:
         self._study.settle()
         self._recorder.publish(trainer)
 
     def _try_to_write(self, write: Callable[[], None]) -> None:
         """What fails in writing ends no training."""
-        with self._pace.budget:
+        with self._stopwatch:
             try:
                 write()
             except Exception as error:
@@ -316,7 +345,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
         )
 
     def _measure_checkpoint(self, trainer: Trainer, path: str) -> None:
-        with self._pace.budget:
+        with self._stopwatch:
             self._consider("checkpoint", trainer, path)
             report = self._present_report()
             if report is not None and report.ckpt_path is None:  # made earlier, at a due step
@@ -324,6 +353,6 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def _present_report(self) -> R | None:
         """The latest report, if it is of the present weights and the present epoch."""
-        with self._pace.budget:
+        with self._stopwatch:
             is_present = self._session is not None and self._session.holds_measured()
             return self.reports[-1] if is_present else None

@@ -26,8 +26,8 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
     """How much the training loss moves when one more sample is added, in TensorBoard.
 
     Takes the loss that ``training_step`` gives for each of a fixed sample of ``N`` training samples
-    alone, in eval mode, at the end of the fit, and at its start and in between as told, as far as
-    ``max_overhead`` allows. From them follow, for every ``k`` below ``N``, the root mean square
+    alone, in eval mode, at the start and the end of the fit and at about eight points between, or
+    as told, for ``max_overhead`` of the training's work. From them follow, for every ``k`` below ``N``, the root mean square
     (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which the samples may come,
     ``L_k`` being the mean loss of the first ``k``, and from how many samples on the difference
     stays below a threshold. The run is left bit-identical. Every number carries its error. Reports
@@ -37,7 +37,8 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
     A loss that is not a mean over samples (contrastive, of batch statistics) is refused.
 
     Args:
-        num_samples: Training samples, drawn once; "all" for the whole set.
+        num_samples: Training samples, drawn once; None for as many as max_overhead pays for, from 128
+            to 2,048; "all" for the whole set.
         sample_sizes: How many sizes k, evenly spaced in their logarithm; or a list of sizes.
         thresholds: Of the difference, for which the number of samples needed is told.
         num_orders: Random orders to simulate beside the closed form.
@@ -51,12 +52,14 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             measured.
         perturbations: Of the parameters, at which the variance over samples is measured; or None.
         surface: A plane through the weights, to show the loss on; or None.
-        every_n_epochs: Measure at the end of every n-th epoch; None for never.
+        every_n_epochs: Measure at the end of every n-th epoch; None for never; "auto" for about ten
+            points spread over the fit, closer together at its start (for every epoch, where there
+            is no max_overhead).
         every_n_train_steps: Measure after every n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
-        max_overhead: Share of the training's wall time that the callback may take. What is due is
-            left out where it would take more; the end of the fit and checkpoints are measured in
-            any case. With None nothing is left out, and when it is measured is reproducible.
+        max_overhead: Share of the training's work that the callback may cost, counted in sample
+            gradients and never by a clock; of short fits more, but at most half, up to 20,000.
+            With None all that is due is measured in full precision.
         loss: Which loss, by which parameters, on which batches, in which arithmetic. Every sample
             counts alike: it takes no weight_fn.
         solver: Of eigenvectors, and of each difference of Hessians; its max_hvps bounds each.
@@ -77,7 +80,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
 
     def __init__(
         self,
-        num_samples: int | Literal["all"] = 2048,
+        num_samples: int | Literal["all"] | None = None,
         sample_sizes: int | list[int] = 40,
         thresholds: Sequence[float] = (),
         num_orders: int = 0,
@@ -90,10 +93,10 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         hessian_differences: int = 0,
         perturbations: Perturbations | None = None,
         surface: Surface | None = None,
-        every_n_epochs: int | None = 1,
+        every_n_epochs: int | Literal["auto"] | None = "auto",
         every_n_train_steps: int | None = None,
         at_checkpoints: bool = False,
-        max_overhead: float | None = 0.05,
+        max_overhead: float | None = 0.1,
         # instances, and not None, so that the command line knows what is in them
         loss: Loss = Loss(),  # noqa: B008
         solver: Krylov = Krylov(max_hvps=100),  # noqa: B008
@@ -133,10 +136,11 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
                 "`loss` of `LossDifference` must have no `weight_fn`, as every sample counts "
                 f"alike, got {loss.weight_fn!r}. Leave it out."
             )
-        schedule = Schedule(
+        schedule = Schedule.of(
             every_n_epochs=every_n_epochs,
             every_n_train_steps=every_n_train_steps,
             at_checkpoints=at_checkpoints,
+            has_limit=max_overhead is not None,
         )
         study = LossDifferenceStudy(options, seed)
         recorder = Recorder(
@@ -146,5 +150,5 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             draw=loss_difference_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",
         )
-        pace = Pace(schedule, max_overhead, study.expected_gradients)
+        pace = Pace(schedule, max_overhead, study)
         super().__init__(setup, study, pace, recorder, on_error)

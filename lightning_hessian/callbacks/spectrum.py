@@ -17,8 +17,8 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
     """Top eigenvalues, trace and spectral density of the training loss's Hessian, in TensorBoard.
 
     Measures the loss that ``training_step`` returns, as a mean over a fixed sample of the training
-    set, at the end of the fit, and at its start and in between as told, as far as ``max_overhead``
-    allows. The run is left bit-identical. Every number carries its error. Reports
+    set, at the start and the end of the fit and at about eight points between, or as told, for a
+    price that is known before: ``max_overhead`` of the training's work. The run is left bit-identical. Every number carries its error. Reports
     (:class:`~lightning_hessian.SpectrumReport`) are kept in :attr:`reports` and logged at
     ``trainer.global_step`` under ``hessian/``; the documentation lists the tags. Processes that a
     Trainer spawns (``ddp_spawn``, ``ddp_fork``) keep :attr:`reports` to themselves: loggers and the
@@ -34,15 +34,18 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             module.
         eigenvalues_per_block: Number of largest eigenvalues of each block.
         overlaps: Compare the eigenvectors with the last report's.
-        num_samples: Training samples that the loss averages, drawn once; "all" for the whole set;
-            "auto" for so many that the sampling errors are within the solver's sampling_rtol.
+        num_samples: Training samples that the loss averages, drawn once; None for as many as
+            max_overhead pays for, from 128 to 2,048; "all" for the whole set; "auto" for so many
+            that the sampling errors are within the solver's sampling_rtol.
         mode: "eval" (dropout off, running statistics) or "train" (fixed masks, batch statistics).
-        every_n_epochs: Measure at the end of every n-th epoch; None for never.
+        every_n_epochs: Measure at the end of every n-th epoch; None for never; "auto" for about ten
+            points spread over the fit, closer together at its start (for every epoch, where there
+            is no max_overhead).
         every_n_train_steps: Measure after every n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
-        max_overhead: Share of the training's wall time that the callback may take. What is due is
-            left out where it would take more; the end of the fit and checkpoints are measured in
-            any case. With None nothing is left out, and when it is measured is reproducible.
+        max_overhead: Share of the training's work that the callback may cost, counted in sample
+            gradients and never by a clock; of short fits more, but at most half, up to 20,000.
+            With None all that is due is measured in full precision.
         loss: Which loss, by which parameters, on which batches, in which arithmetic.
         solver: What computes the numbers, and how far it goes: Krylov, or PyHessian for the numbers
             of PyHessian 0.1 itself.
@@ -72,12 +75,12 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         parameter_blocks: Sequence[str] | Literal["modules"] = (),
         eigenvalues_per_block: int = 0,
         overlaps: bool = False,
-        num_samples: int | Literal["all", "auto"] = 2048,
+        num_samples: int | Literal["all", "auto"] | None = None,
         mode: Mode = "eval",
-        every_n_epochs: int | None = 1,
+        every_n_epochs: int | Literal["auto"] | None = "auto",
         every_n_train_steps: int | None = None,
         at_checkpoints: bool = False,
-        max_overhead: float | None = 0.05,
+        max_overhead: float | None = 0.1,
         # instances, and not None, so that the command line knows what is in them
         loss: Loss = Loss(),  # noqa: B008
         solver: Solver = Krylov(),  # noqa: B008
@@ -107,10 +110,11 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             graph_memory=krylov.memory_share,
             sweep_precision=krylov.precision,
         )
-        schedule = Schedule(
+        schedule = Schedule.of(
             every_n_epochs=every_n_epochs,
             every_n_train_steps=every_n_train_steps,
             at_checkpoints=at_checkpoints,
+            has_limit=max_overhead is not None,
         )
         study = SpectrumStudy(options, seed)
         recorder = Recorder(
@@ -120,5 +124,5 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             draw=spectrum_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",
         )
-        pace = Pace(schedule, max_overhead, study.expected_gradients)
+        pace = Pace(schedule, max_overhead, study)
         super().__init__(setup, study, pace, recorder, on_error)

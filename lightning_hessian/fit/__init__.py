@@ -1,29 +1,32 @@
 """What touches a running Trainer: when to measure, on what, what becomes of reports."""
 
-from lightning_hessian.fit.budget import OverheadBudget
 from lightning_hessian.fit.checkpoints import CheckpointReports
-from lightning_hessian.fit.fingerprint import Fingerprint, planned_batches
+from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
 from lightning_hessian.fit.interruptions import Interruptions
+from lightning_hessian.fit.length import FitLength
 from lightning_hessian.fit.pace import Decision, Event, Moment, Pace
+from lightning_hessian.fit.plan import Plan
 from lightning_hessian.fit.recorder import Recorder
 from lightning_hessian.fit.schedule import Schedule
 from lightning_hessian.fit.session import Session
 from lightning_hessian.fit.settings import settings_text
+from lightning_hessian.fit.stopwatch import Stopwatch
 
 __all__ = [
     "CheckpointReports",
     "Decision",
     "Event",
     "Fingerprint",
+    "FitLength",
     "FitLoss",
     "Interruptions",
     "Moment",
-    "OverheadBudget",
     "Pace",
+    "Plan",
     "Recorder",
     "Schedule",
     "Session",
-    "planned_batches",
+    "Stopwatch",
     "settings_text",
 ]

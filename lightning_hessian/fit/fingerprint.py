@@ -1,8 +1,7 @@
-"""Which weights a fit is at, and how long it is to go on."""
+"""Which weights a fit is at."""
 
 from __future__ import annotations
 
-import math
 from itertools import chain
 
 import torch
@@ -27,17 +26,3 @@ def fingerprint(trainer: Trainer, module: nn.Module) -> Fingerprint:
         if tensor.layout == torch.strided and not nn.parameter.is_lazy(tensor)
     )
     return (trainer.global_step, *sums)
-
-
-def planned_batches(trainer: Trainer) -> float:
-    """How many batches each process is still to train on, as far as the Trainer was told.
-
-    Infinity for a fit without an end. A stop by the clock, by a metric or by the user is not
-    foreseen.
-    """
-    by_epochs = by_steps = math.inf
-    if trainer.max_epochs not in (None, -1):
-        by_epochs = trainer.num_training_batches * (trainer.max_epochs - trainer.current_epoch)
-    if trainer.max_steps != -1:
-        by_steps = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
-    return min(by_epochs, by_steps)

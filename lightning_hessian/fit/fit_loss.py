@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.data import FrozenBatches, Loaders, pad_to_equal_count
+from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
+from lightning_hessian.fit.groups import group_size, is_same_loss
 from lightning_hessian.hvp import ExactProducts, ProductChoice
 from lightning_hessian.loss import (
     ManualBackwardLoss,
@@ -26,6 +27,8 @@ from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_
 from lightning_hessian.records import Note
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
+CHECK = 12
+"""Gradients of one batch that looking for wrong products comes to, in float64."""
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
 
@@ -68,7 +71,8 @@ class FitLoss:
 
     Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
     batches come from; it must see each batch that training takes. :attr:`has_products` tells
-    whether the loss can be differentiated, as far as it was asked to. ``poll``, called before each
+    whether the loss can be differentiated, as far as it was asked to; :attr:`setup_cost` what it
+    took to find out, in sample gradients. ``poll``, called before each
     batch, raises if the measurement is to be abandoned.
     """
 
@@ -79,6 +83,7 @@ class FitLoss:
         module: LightningModule,
         *,
         poll: Callable[[], None] | None = None,
+        num_samples: int | None = None,
     ) -> None:
         self._setup = setup
         self._trainer = trainer
@@ -89,25 +94,16 @@ class FitLoss:
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
         self.has_products = setup.derivatives != "none"
+        self.setup_cost = 0.0
         self.notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
-        self.sample = FrozenSample(setup, trainer, module, share)
+        self.sample = FrozenSample(setup, trainer, module, share, num_samples)
 
     @property
     def is_known(self) -> bool:
         """Whether the loss has been opened: the batches are frozen, the products chosen."""
         return self._frozen is not None and (self._products is not None or not self.has_products)
-
-    @property
-    def num_training_batches(self) -> float:
-        """How many batches of the training, on each process, are as large as the frozen sample."""
-        assert self._frozen is not None
-        leaves = Loaders.of_training(self._trainer).leaves
-        size = getattr(leaves[0], "batch_size", None) if len(leaves) == 1 else None
-        if isinstance(size, int):
-            return self._frozen.num_samples / (size * self.processes.size)
-        return len(self._frozen.batches)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -130,9 +126,7 @@ class FitLoss:
         """Fetch the batches and choose the kind of products, the first time in a fit."""
         if self._frozen is None:
             _refuse_sharded(self._trainer)
-            self._frozen = pad_to_equal_count(
-                on_all_or_none(self.processes, self._freeze), self.processes
-            )
+            self._frozen = self._freeze()
             if self._setup.held_out is not False:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
@@ -154,6 +148,7 @@ class FitLoss:
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         try:
+            self.setup_cost += CHECK * frozen.batches[0].num_samples
             self._products = ProductChoice.made(self._setup, self._open, self._dtype, frozen)
             self.notes = self._products.notes
         except RefusedError as error:
@@ -265,7 +260,27 @@ class FitLoss:
         return on_all_or_none(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        return self.sample.freeze(lambda data: self._sandbox(self._dtype, data=data))
+        """In groups where that is the same loss, else in batches of the training's size."""
+        frozen = self._frozen_in(None)
+        size = group_size(
+            self._setup, frozen.num_samples, self.sample.trained_batch_size, self.processes.size
+        )
+        if size is None:
+            return frozen
+        grouped = self._frozen_in(size)
+        self.setup_cost += 2 * frozen.num_samples
+        opened = partial(self._open, dtype=self._dtype)
+        return grouped if is_same_loss(opened, frozen, grouped) else frozen
+
+    def _frozen_in(self, batch_size: int | None) -> FrozenBatches:
+        """The samples in batches of a size, on each process equally many."""
+
+        def freeze() -> FrozenBatches:
+            return self.sample.freeze(
+                lambda data: self._sandbox(self._dtype, data=data), batch_size=batch_size
+            )
+
+        return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
 
     def _freeze_held_out(self) -> FrozenBatches:
         return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

@@ -26,7 +26,8 @@ from lightning_hessian.options import LossSetup
 from lightning_hessian.sandbox import Sandbox
 
 FAST_DEV_RUN_SAMPLES = 8
-AUTO_START = 2048
+USUAL = 2048
+"""Samples where neither the user nor a plan says how many; where ``"auto"`` starts."""
 
 OpenSandbox = Callable[[list[object]], Sandbox]
 """From further objects, whose state a fetch may change, to a sandbox."""
@@ -47,12 +48,16 @@ class FrozenSample:
         trainer: Trainer,
         module: LightningModule,
         share: tuple[int, int] = (0, 1),
+        num_samples: int | None = None,
     ) -> None:
         self._setup = setup
         self._trainer = trainer
         self._module = module
         self._share = share
-        self._wanted = AUTO_START if setup.num_samples == "auto" else setup.num_samples
+        wanted = setup.num_samples
+        self._wanted: int | Literal["all"] = (
+            (num_samples or USUAL) if wanted in (None, "auto") else wanted  # type: ignore[assignment]
+        )
         self._capture: StreamedSample | None = None
         self._error: Exception | None = None
         try:
@@ -72,6 +77,16 @@ class FrozenSample:
         # asked anew each time: the Trainer may reload its loaders
         leaves = Loaders.of_training(self._trainer).leaves
         return [getattr(leaf, name, None) for leaf in leaves for name in names]
+
+    @property
+    def trained_batch_size(self) -> int | None:
+        """Of a training set whose samples can be fetched in any batches; else None."""
+        is_other = self._given is not None or self._hook_owner is not None
+        if is_other or self._capture is not None or len(self._training.leaves) > 1:
+            return None
+        sampler = getattr(self._training.leaves[0], "batch_sampler", None)
+        size = getattr(sampler, "batch_size", None)
+        return size if isinstance(size, int) else None
 
     def grow(self, num_samples: int) -> bool:
         """Draw more samples, the present ones among them; False for a stream or a trial run."""
@@ -99,7 +114,9 @@ class FrozenSample:
         if not is_given and self._hook_owner is None and streams:
             self._capture = self._begin_capture()
 
-    def freeze(self, open_sandbox: OpenSandbox) -> FrozenBatches:
+    def freeze(
+        self, open_sandbox: OpenSandbox, *, batch_size: int | None = None
+    ) -> FrozenBatches:
         """Fetch the batches of this process."""
         if self._error is not None:
             raise self._error
@@ -110,7 +127,7 @@ class FrozenSample:
             hook: Any = self._hook_owner
             structure = _called(hook.hessian_dataloader, open_sandbox)
             loaders = Loaders.of(structure, name="the loader of `hessian_dataloader`")
-        return self._take(loaders, open_sandbox)
+        return self._take(loaders, open_sandbox, batch_size)
 
     def freeze_held_out(self, open_sandbox: OpenSandbox) -> FrozenBatches:
         """Fetch samples that training does not see; as many as of those that it sees."""
@@ -120,10 +137,12 @@ class FrozenSample:
             held_out = _called(source, open_sandbox)
         return self._take(Loaders.of(held_out, name=name), open_sandbox)
 
-    def _take(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
+    def _take(
+        self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None = None
+    ) -> FrozenBatches:
         is_trained_on = loaders.draw_on(self._training)
         if loaders.are_indexable and (is_trained_on or all(map(draws_uniformly, loaders.leaves))):
-            return self._fetch(loaders, open_sandbox)
+            return self._fetch(loaders, open_sandbox, batch_size)
         if is_trained_on:
             raise RefusedError(
                 f"{loaders.name} must not draw from the stream that training draws from, which "
@@ -141,10 +160,12 @@ class FrozenSample:
                 share=self._share,
             )
 
-    def _fetch(self, loaders: Loaders, open_sandbox: OpenSandbox) -> FrozenBatches:
+    def _fetch(
+        self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None
+    ) -> FrozenBatches:
         plan = loaders.plan(
             num_samples=self._num_samples,
-            batch_size=self._setup.loss.batch_size,
+            batch_size=batch_size or self._setup.loss.batch_size,
             seed=self._setup.seed,
         )
         with open_sandbox(loaders.contents) as sandbox:

@@ -15,13 +15,13 @@ def measure_until_precise(
     measure: Callable[[], R],
     *,
     required: Callable[[R], int],
-    may_grow: Callable[[float], bool],
+    may_grow: Callable[[float, float], bool],
     grow: Callable[[int], bool],
 ) -> R:
     """Measure, on more samples as long as it takes; notes say what became of the sample.
 
     ``required`` tells how many samples a report should have been on, ``may_grow`` whether a report
-    on so many times the samples may be made; ``grow`` is False where there are no more.
+    of such a cost may be made again on so many times the samples; ``grow`` is False where there are no more.
     """
     numbers: list[str] = []
     notes: list[Note] = []
@@ -31,7 +31,7 @@ def measure_until_precise(
         count = required(report)
         if count <= report.num_samples:
             break
-        if not may_grow(count / report.num_samples):
+        if not may_grow(report.cost, count / report.num_samples):
             text = f"`max_overhead` allows no {count:,} samples, which it would take."
             notes.append(Note("no-larger-sample", text))
             break

@@ -1,14 +1,15 @@
-"""When to measure: the one place that decides, every answer with its reason."""
+"""When to measure, and for how much: the one place that decides, every answer with its reason."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from lightning_hessian.fit.budget import OverheadBudget
+from lightning_hessian.fit.length import FitLength
+from lightning_hessian.fit.plan import ASSUMED, GROWTH, Buyer, Plan, make_plan
 from lightning_hessian.fit.schedule import Schedule
 
 LOGGER = logging.getLogger(__name__)
@@ -19,14 +20,12 @@ ends; or somebody asks."""
 
 DUE: dict[Moment, str] = {
     "start": "the fit begins",
-    "step": "`every_n_train_steps` is due",
+    "step": "a step is due",
     "epoch": "`every_n_epochs` is due",
     "checkpoint": "a checkpoint is about to be saved",
     "end": "the fit ends",
     "request": "it was asked for",
 }
-SPACED: frozenset[Moment] = frozenset({"start", "step", "epoch"})
-"""What is left out where it would cost too much; the others are made in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +45,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to measure now, and why or why not."""
+    """Whether to measure now, and why or why not.
+
+    Attributes:
+        measure: Whether to measure.
+        why: The reason, in words.
+        allowance: Sample gradients that the report may cost; None for no limit.
+    """
 
     measure: bool
     why: str
+    allowance: float | None = None
 
 
 class Situation(Protocol):
     """What a pace asks of a fit; each question is asked on all processes at the same time."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether :meth:`look` has succeeded."""
-        ...
-
-    @property
-    def num_training_batches(self) -> float:
-        """How many batches of the training are as large as the samples; known after a look."""
-        ...
 
     def hindrance(self, event: Event) -> str | None:
         """Why nothing can be measured at this moment, whatever is due; None if it can."""
@@ -73,168 +69,215 @@ class Situation(Protocol):
         """Whether the weights are others than those measured last."""
         ...
 
-    def look(self) -> None:
-        """Fetch the samples and choose the products; raises what is wrong with them."""
-        ...
-
-    def time_gradient(self, clock: Callable[[], float]) -> float | None:
-        """What a gradient over the samples takes; None where the loss has none."""
-        ...
-
-    def batches_to_come(self) -> float:
-        """How many batches are still to be trained on; infinity without an end in sight."""
-        ...
-
-    def first_says(self, fact: bool) -> bool:
-        """What holds on the first process, whose clock all go by."""
-        ...
-
 
 class Pace:
-    """Decides on each event of a fit whether the training loss is measured.
+    """Decides on each event of a fit whether the training loss is measured, and for how much.
 
-    Due are the start and the end of a fit, and what the schedule says. All but the end and
-    checkpoints is made only if the callback's own time stays below ``max_overhead`` of the
-    training's, with one more measurement in reserve: that of the end. The start is due before
-    anything is known of the training's pace: it is measured if this and the end cost at most
-    ``max_overhead`` of a gradient over every batch that the Trainer is to train on, which is the
-    least that training takes, in whatever unit; not if no end is in sight. Then, too, the samples
-    are fetched and the products chosen, so that what cannot be measured is said at once. The first
-    process's clock decides for all. A resumed fit begins a new account; a trial run has no limit.
-    ``expected_gradients`` is about how many gradients over the samples a measurement takes.
+    The unit is a sample gradient, a forward and a backward pass of one sample: training spends one
+    for each sample that it takes, a report what its passes over its samples come to. Both are
+    counted, never timed, from sizes alone: so every run, and every process of it, measures at the
+    same steps, on the same samples, with as many products.
+
+    With a limit, a plan is made when the fit begins (:func:`make_plan`). What is left of its budget
+    is shared by the points still to come; the end of the fit gets the rest. Where the training may
+    stop early or has no end in sight, a point is made when what was trained so far has earned it,
+    each after at least 1.3 times the batches of the one before. A resumed fit goes on with what the
+    reports before have left.
+
+    Args:
+        schedule: What the user wants to be due.
+        max_overhead: Share of the training's sample gradients; None for no limit.
+        buyer: The study, asked for prices.
     """
 
-    def __init__(
-        self, schedule: Schedule, max_overhead: float | None, expected_gradients: float
-    ) -> None:
+    def __init__(self, schedule: Schedule, max_overhead: float | None, buyer: Buyer) -> None:
+        is_number = isinstance(max_overhead, int | float) and not isinstance(max_overhead, bool)
+        if max_overhead is not None and not (is_number and 0 < max_overhead < 1):
+            raise ValueError(
+                "`max_overhead` must be a number between 0 and 1, the share of the training's work "
+                f"that measuring may take, got {max_overhead!r}. Give 0.1 for 10 %, or None for no "
+                "limit."
+            )
         self.schedule = schedule
-        self.budget = OverheadBudget(max_overhead)
-        self._expected_gradients = expected_gradients
+        self.max_overhead = max_overhead
+        self.plan: Plan | None = None
+        self._buyer = buyer
         self._situation: Situation | None = None
-        self._is_limited = False
-        self._has_looked = False
-        self._gradient_seconds: float | None = None
-        self._spent_before = 0.0
-        self._latest_step = 0
 
-    def begin(
+    def prepare(
         self,
-        situation: Situation,
-        global_step: int,
+        length: FitLength,
+        wanted: Callable[[int, int | None], int],
         *,
-        peers: Sequence[OverheadBudget] = (),
+        spent: float = 0.0,
+        num_made: int = 0,
         has_limit: bool = True,
-    ) -> None:
-        """A fit begins; ``peers`` are the accounts of the other callbacks in it.
+    ) -> Plan | None:
+        """Plan a fit that begins, or goes on after so many reports at such a price.
 
-        Without a limit, as in a trial run and in the analysis of checkpoints, nothing is left out.
+        Without a limit, as in a trial run and in the analysis of checkpoints, nothing is planned.
         """
-        self.budget.begin(peers)
+        self._length = length
+        self.plan = (
+            make_plan(length, self.max_overhead, self.schedule, self._buyer, wanted)
+            if has_limit and self.max_overhead is not None
+            else None
+        )
+        self.spent, self.num_made = spent, num_made
+        self._batches = length.num_done
+        self._measured_after = -1
+        self._num_checkpoints = 0
+        self._num_skipped = self._num_left_out = 0
+        return self.plan
+
+    def begin(self, situation: Situation, global_step: int) -> None:
+        """The fit begins."""
         self._situation = situation
-        self._is_limited = self.budget.max_overhead is not None and has_limit
-        self._has_looked, self._gradient_seconds = False, None
         self._latest_step = global_step
+        self._next_place = self._batches
 
     def end(self) -> None:
         """The fit is over."""
         self._situation = None
-        self.budget.end()
 
-    def summary(self) -> str | None:
-        """What the fit was spent on, where there was a limit to tell of."""
-        is_told = self._situation is not None and self._is_limited and self.budget.num_batches
-        return self.budget.summary() if is_told else None
+    def count_batch(self) -> None:
+        """Training has taken another batch."""
+        if self._situation is not None:
+            self._batches += 1
+
+    @property
+    def trained(self) -> float:
+        """Sample gradients of the training so far."""
+        return self._batches * self._length.batch_size
+
+    @property
+    def share(self) -> float:
+        """What was spent of what was trained so far; ``nan`` before the first batch."""
+        return self.spent / self.trained if self.trained else math.nan
 
     def decide(self, event: Event) -> Decision:
-        """Whether to measure now; all processes ask and get the same answer.
-
-        What is wrong with the samples or the products is raised when they are first looked at.
-        """
-        reason = self._reason_not_to_measure(event)
-        decision = Decision(reason is None, reason or DUE[event.moment])
+        """Whether to measure now; each process comes to the same answer by itself."""
+        decision = self._decide(event)
         if LOGGER.isEnabledFor(logging.DEBUG):
             answer = "measure" if decision.measure else "leave out"
             LOGGER.debug("%s: %s, as %s", event, answer, decision.why)
         return decision
 
-    def account(self, event: Event) -> tuple[float, int]:
-        """A report was made: the share of the time so far, and what was left out before it."""
-        self._has_looked = True
-        self.budget.count_made(event.global_step)
-        return self.budget.share, self.budget.count_skipped()
+    def account(self, cost: float) -> tuple[float, int]:
+        """A report was made at a price: the share so far, and what was left out before it."""
+        self.spent += cost
+        self.num_made += 1
+        self._measured_after = self._batches
+        skipped, self._num_skipped = self._num_skipped, 0
+        return self.share, skipped
 
-    def end_measurement(self, *, has_numbers: bool) -> None:
-        """A report is recorded and written; one of a failure may have ended early."""
-        if has_numbers:
-            self.budget.remember_cost(self.budget.spent - self._spent_before)
+    def charge(self, cost: float) -> None:
+        """What was spent without a report: on looking whether the loss can be measured."""
+        self.spent += cost
 
-    def may_grow(self, factor: float) -> bool:
-        """Whether the measurement at hand may be made again on so many times the samples."""
-        if not self._is_limited or self._situation is None:
-            return True
-        budget = self.budget
-        price = budget.spent + factor * (budget.spent - self._spent_before)
-        return self._situation.first_says(budget.can_pay(price, budget.trained))
+    def may_grow(self, allowance: float | None, cost: float, factor: float) -> bool:
+        """Whether a report of this cost may be made again on so many times the samples."""
+        return allowance is None or (1 + factor) * cost <= allowance
 
-    def _reason_not_to_measure(self, event: Event) -> str | None:
+    def promise(self) -> str:
+        """What the plan buys, in one sentence."""
+        plan, length = self.plan, self._length
+        assert plan is not None
+        points = plan.num_points
+        each = (plan.total if plan.has_end else plan.earned(ASSUMED)) / (points - 1 + plan.end_weight)
+        of = "" if length.population is None else f" of {length.population:,}"
+        made_with = self._buyer.describe(plan.num_samples, each)
+        reports = f"{points:.0f} reports" if plan.has_end else "reports ever further apart"
+        share = plan.total / length.num_samples if plan.has_end else plan.share
+        text = (
+            f"{reports} on {plan.num_samples:,}{of} samples, {made_with}: "
+            f"{share:.0%} of this training."
+        )
+        if plan.has_end and share > 1.01 * plan.share:
+            text += f" It is too short for a curve by `max_overhead={plan.share:g}`."
+        if plan.stride > 1:
+            text += (
+                f" Of the moments due only every {plan.stride}th is measured, which is what "
+                f"`max_overhead={plan.share:g}` pays for; give None for all of them."
+            )
+        return text
+
+    def summary(self) -> str:
+        """What the measurements came to, and what was left out."""
+        text = (
+            f"{self.num_made} reports cost {self.spent:,.0f} sample gradients, {self.share:.1%} of "
+            f"the training's {self.trained:,.0f}."
+        )
+        if self.plan is not None and self._num_left_out:
+            text += (
+                f" {self._num_left_out} due moments were left out for "
+                f"`max_overhead={self.max_overhead:g}`: raise it for more, or give None for all."
+            )
+        return text
+
+    def _decide(self, event: Event) -> Decision:
         situation = self._situation
         if situation is None:
-            return "no fit is running"
+            return Decision(False, "no fit is running")
         if not self._take_due(event):
-            return "nothing is due"
+            return Decision(False, "nothing is due")
         hindrance = situation.hindrance(event)
         if hindrance is not None:
-            return hindrance
-        self._spent_before = self.budget.spent
-        is_spaced = event.moment in SPACED
-        if is_spaced:
-            self.budget.count_due(event.global_step)
-        is_limited = is_spaced and self._is_limited
-        is_first = not self._has_looked
-        too_dear = f"it would take more than `max_overhead={self.budget.max_overhead}`"
-        # asked before all weights are read, which takes its time at every step that is due
-        if is_limited and not is_first and not self._is_affordable(situation):
-            return too_dear
+            return Decision(False, hindrance)
+        allowance = self._allowance(event)
+        if allowance is not None and allowance <= 0:
+            self._num_skipped += 1
+            self._num_left_out += 1
+            return Decision(
+                False, f"it would take more than `max_overhead={self.max_overhead}`"
+            )
         if not situation.compare_weights(event):
-            return "these weights were measured last"
-        if is_limited and is_first and not self._look_and_decide(situation):
-            return too_dear
-        return None
+            return Decision(False, "these weights were measured last")
+        return Decision(True, DUE[event.moment], allowance)
 
     def _take_due(self, event: Event) -> bool:
+        stride = 1 if self.plan is None else self.plan.stride
         if event.moment == "epoch":
-            return self.schedule.is_due_after_epoch(event.epoch)
+            return self.schedule.is_due_after_epoch(event.epoch, stride)
+        if event.moment == "checkpoint":
+            self._num_checkpoints += 1
+            return (self._num_checkpoints - 1) % stride == 0
         if event.moment != "step":
             return True
         # a batch of an accumulation moves buffers only
         before, self._latest_step = self._latest_step, event.global_step
-        has_moved = event.global_step != before
-        return has_moved and self.schedule.is_due_after_step(event.global_step)
+        if event.global_step == before:
+            return False
+        if self.schedule.is_planned and self.plan is not None:
+            return self._has_reached_place()
+        return self.schedule.is_due_after_step(event.global_step, stride)
 
-    def _look_and_decide(self, situation: Situation) -> bool:
-        """Look at the samples, and foresee what is not known from earlier measurements."""
-        situation.look()
-        self._has_looked = True
-        is_start = self.budget.num_batches == 0
-        if is_start and situation.first_says(self._can_pay_for_both_ends(situation)):
+    def _has_reached_place(self) -> bool:
+        """Whether a place of the plan was passed since the one before; all, where it has none."""
+        assert self.plan is not None
+        if self.plan.places is None:
+            return self._batches >= max(GROWTH * self._measured_after, self._measured_after + 1)
+        before = self._next_place
+        if any(before < place <= self._batches for place in self.plan.places):
+            self._next_place = self._batches
             return True
-        self._gradient_seconds = situation.time_gradient(lambda: self.budget.spent)
-        return not is_start and self._is_affordable(situation)
+        return False
 
-    def _is_affordable(self, situation: Situation) -> bool:
-        return situation.first_says(self.budget.allows(lambda: self._foreseen_seconds(situation)))
-
-    def _can_pay_for_both_ends(self, situation: Situation) -> bool:
-        """In units of a gradient over a batch of the training: no clock decides on the start."""
-        price = 2 * self._expected_gradients * situation.num_training_batches
-        planned = situation.batches_to_come()
-        return math.isfinite(planned) and self.budget.can_pay(price, planned)
-
-    def _foreseen_seconds(self, situation: Situation) -> float:
-        """Of a measurement, before one has been made."""
-        if not situation.is_known:
-            return self.budget.spent  # for an attempt that failed
-        if self._gradient_seconds is not None:
-            return self._expected_gradients * self._gradient_seconds
-        pace = self.budget.trained / max(1, self.budget.num_batches)
-        return self._expected_gradients * situation.num_training_batches * pace
+    def _allowance(self, event: Event) -> float | None:
+        """Sample gradients for a report now; none at all where the least one is too dear."""
+        plan = self.plan
+        if plan is None or event.moment == "request":
+            return None
+        least = self._buyer.least_price(plan.num_samples, is_first=self.num_made == 0)
+        earned = plan.total if plan.has_end else plan.earned(self.trained)
+        if event.moment == "end":
+            # a training that was stopped has not earned what was planned
+            return max(min(earned, plan.earned(self.trained)) - self.spent, least)
+        if event.moment == "start":
+            earned = max(earned, self.spent + least)
+        left = earned - self.spent
+        if plan.has_end:
+            left /= max(plan.num_points - self.num_made - 1, 1) + plan.end_weight
+            # the first one finds what the others only follow
+            left = max(left, least) if self.num_made == 0 else left
+        return left if left >= least else 0.0

@@ -1,11 +1,14 @@
-"""When to measure."""
+"""When the user wants a measurement."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Interval = int | Literal["auto"] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """Questions that a fit asks; the start and the end of a fit are always due.
 
@@ -13,27 +16,56 @@ class Schedule:
         every_n_epochs: Measure at the end of each n-th epoch; None for never.
         every_n_train_steps: Measure after each n-th optimiser step; None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
+        is_planned: Whether the points are spread by the plan of a fit instead.
     """
 
-    every_n_epochs: int | None
-    every_n_train_steps: int | None
-    at_checkpoints: bool
+    every_n_epochs: int | None = None
+    every_n_train_steps: int | None = None
+    at_checkpoints: bool = False
+    is_planned: bool = False
 
     def __post_init__(self) -> None:
         for name in ("every_n_epochs", "every_n_train_steps"):
             interval = getattr(self, name)
             if interval is not None and (type(interval) is not int or interval < 1):
+                auto = ", 'auto'" if name == "every_n_epochs" else ""
                 raise ValueError(
-                    f"`{name}` must be a whole number of at least 1, or None for never, got "
+                    f"`{name}` must be a whole number of at least 1{auto}, or None for never, got "
                     f"{interval!r}."
                 )
 
-    def is_due_after_step(self, global_step: int) -> bool:
+    @classmethod
+    def of(
+        cls,
+        *,
+        every_n_epochs: Interval,
+        every_n_train_steps: int | None,
+        at_checkpoints: bool,
+        has_limit: bool,
+    ) -> Schedule:
+        """From the options of a callback.
+
+        "auto" leaves the points to the plan; where there is no limit to plan by, it is every epoch,
+        and where other moments are asked for, none.
+        """
+        is_auto = every_n_epochs == "auto"
+        others = every_n_train_steps is not None or at_checkpoints
+        is_planned = is_auto and has_limit and not others
+        if is_auto:
+            every_n_epochs = None if has_limit or others else 1
+        return cls(
+            every_n_epochs=every_n_epochs,  # type: ignore[arg-type]
+            every_n_train_steps=every_n_train_steps,
+            at_checkpoints=at_checkpoints,
+            is_planned=is_planned,
+        )
+
+    def is_due_after_step(self, global_step: int, stride: int = 1) -> bool:
         """Whether the number of optimiser steps done is a multiple of the interval."""
         every = self.every_n_train_steps
-        return every is not None and global_step % every == 0
+        return every is not None and global_step % (every * stride) == 0
 
-    def is_due_after_epoch(self, epoch: int) -> bool:
+    def is_due_after_epoch(self, epoch: int, stride: int = 1) -> bool:
         """Whether the epoch that ends, counted from zero, completes an interval."""
         every = self.every_n_epochs
-        return every is not None and (epoch + 1) % every == 0
+        return every is not None and (epoch + 1) % (every * stride) == 0

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from lightning_hessian.fit.clocks import stopped_clocks
-from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint, planned_batches
+from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
 from lightning_hessian.fit.growth import measure_until_precise
 from lightning_hessian.fit.interruptions import Interruptions
@@ -33,7 +33,7 @@ class Session:
     Answers what a :class:`~lightning_hessian.fit.pace.Pace` asks. Weights are known by their
     fingerprint on the first process, which is what checkpoints hold; that on this process is kept
     beside it, as its tensors may differ. ``measured_at`` and ``measured_epoch`` are of the weights
-    measured last in a fit that is resumed.
+    measured last in a fit that is resumed; ``num_samples`` are those that a plan chose.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Session:
         name: str,
         measured_at: Fingerprint | None = None,
         measured_epoch: int | None = None,
+        num_samples: int | None = None,
     ) -> None:
         self.measured_at = measured_at
         self.measured_epoch = measured_epoch
@@ -56,7 +57,13 @@ class Session:
         self._module = module
         self._mode = setup.mode
         self._interruptions = Interruptions()
-        self._loss = FitLoss(setup, trainer, module, poll=self._interruptions.poll)
+        self._loss = FitLoss(
+            setup,
+            trainer,
+            module,
+            poll=self._interruptions.poll,
+            num_samples=num_samples,
+        )
         self._progress = Progress(trainer, name)
         self._is_busy = False
         self._loss.remember_flags()
@@ -70,16 +77,6 @@ class Session:
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in every report."""
         return self._loss.notes
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the samples are fetched and the products chosen."""
-        return self._loss.is_known
-
-    @property
-    def num_training_batches(self) -> float:
-        """How many batches of the training, on each process, are as large as the samples."""
-        return self._loss.num_training_batches
 
     def see(self, batch: Any) -> None:
         """Training takes a batch, which a sample of a stream may want."""
@@ -122,30 +119,6 @@ class Session:
         self._own = own
         return event.moment == "checkpoint" and self.measured_epoch != event.epoch
 
-    def look(self) -> None:
-        """Fetch the samples and choose the products."""
-        with self.undisturbed():
-            self._loss.prepare()
-
-    def time_gradient(self, clock: Callable[[], float]) -> float | None:
-        """What a gradient over the samples takes by a clock; None where there is none."""
-        if not self._loss.has_products:
-            return None
-        with self.undisturbed(), self._loss.opened() as loss:
-            before = clock()
-            loss.gradient()
-            return clock() - before
-
-    def batches_to_come(self) -> float:
-        """How many batches each process is still to train on, as far as the Trainer was told."""
-        return planned_batches(self._trainer)
-
-    def first_says(self, fact: bool) -> bool:
-        """What holds on the first process."""
-        if self.processes.size == 1:
-            return fact
-        return any_process(self.processes, self.processes.rank == 0 and fact)
-
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Clocks stand still, signals wait, random numbers are put back at the end.
@@ -164,15 +137,24 @@ class Session:
             self._is_busy = False
             put_back()
 
-    def measure(self, study: Study[R], may_grow: Callable[[float], bool]) -> R:
-        """A report of the study, on as many samples as it takes, the same on all processes."""
+    def measure(
+        self,
+        study: Study[R],
+        allowance: float | None,
+        may_grow: Callable[[float, float], bool],
+    ) -> R:
+        """A report of the study, on as many samples as it takes, the same on all processes.
+
+        ``allowance`` are the sample gradients that it may cost; None for no limit.
+        """
         is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
 
         def once() -> R:
             with self._loss.opened() as loss, self._progress as progress:
-                max_hvps = study.max_hvps(loss.size, is_trial=is_trial)
+                max_hvps = study.max_hvps(loss, allowance, is_trial=is_trial)
                 measure = partial(
                     study.measure,
+                    allowance=allowance,
                     has_products=self._loss.has_products,
                     on_gradient=partial(progress.begin, loss, self._mode, max_hvps),
                     on_products=progress.advance,
@@ -183,6 +165,11 @@ class Session:
         return measure_until_precise(
             once, required=study.required_samples, may_grow=may_grow, grow=self._loss.grow
         )
+
+    def take_setup_cost(self) -> float:
+        """Sample gradients spent on looking at the loss since this was last asked."""
+        cost, self._loss.setup_cost = self._loss.setup_cost, 0.0
+        return cost
 
     def remember_measured(self, epoch: int) -> None:
         """The present weights count as measured from now on."""

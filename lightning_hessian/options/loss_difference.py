@@ -163,7 +163,7 @@ class DifferenceOptions:
     def expected_gradients(self) -> float:
         """About what a measurement costs, in gradients over the samples.
 
-        A pass counts half a gradient, a product two of them; of the products of eigenvectors half
+        A forward pass counts a third of a gradient, a product two of them; of the products of eigenvectors half
         of those allowed. That losses may have to be computed sample by sample is not foreseen.
         """
         num_passes = 3
@@ -176,7 +176,7 @@ class DifferenceOptions:
         num_products += self.hessian_differences * max_hvps / 2
         if self.derivatives:
             num_products += 1 + 2 * (self.num_probes + self.num_eigenvectors)
-        return num_passes / 2 + 2 * num_products
+        return num_passes / 3 + 2 * num_products
 
     @property
     def num_shown_eigenvectors(self) -> int:

@@ -18,8 +18,8 @@ class LossSetup:
 
     Attributes:
         loss: Which one, as the user chose it.
-        num_samples: Frozen training samples, ``"all"``, or ``"auto"`` for as many as the numbers
-            call for.
+        num_samples: Frozen training samples, ``"all"``, ``"auto"`` for as many as the numbers call
+            for, or None for as many as the plan of a fit can pay, 2,048 where there is none.
         mode: ``eval`` or ``train``.
         seed: Of the choice of samples, the probes and the random numbers inside the step.
         derivatives: Whether Hessian-vector products are ``required``, ``optional``, or not asked
@@ -32,7 +32,7 @@ class LossSetup:
     """
 
     loss: Loss = field(default_factory=Loss)
-    num_samples: int | Literal["all", "auto"] = 2048
+    num_samples: int | Literal["all", "auto"] | None = None
     mode: Mode = "eval"
     seed: int = 0
     derivatives: Literal["required", "optional", "none"] = "required"
@@ -40,15 +40,22 @@ class LossSetup:
     graph_memory: int | None = None
     sweep_precision: SweepPrecision = "full"
 
+    def planned_samples(self, affordable: int, population: int | None) -> int:
+        """The user's own number of samples, or where it is left to a plan what this can pay."""
+        if self.num_samples == "all" and population is not None:
+            return population
+        count = self.num_samples if isinstance(self.num_samples, int) else affordable
+        return count if population is None else min(count, population)
+
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Loss):
             raise ValueError(
                 f"`loss` must be a `Loss`, got {self.loss!r}. Write `loss=Loss(which="
                 f"{self.loss!r})`."
             )
-        if self.num_samples not in ("all", "auto") and not is_whole(self.num_samples, 1):
+        if self.num_samples not in ("all", "auto", None) and not is_whole(self.num_samples, 1):
             raise ValueError(
-                "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got "
+                "`num_samples` must be a whole number of at least 1, 'all', 'auto' or None, got "
                 f"{self.num_samples!r}."
             )
         check_choice("mode", self.mode, ("eval", "train"))

@@ -37,8 +37,10 @@ class Report:
         weights: ``current``, those that training moves, or ``averaged``, of a weight averaging.
         num_hvps: Hessian-vector products spent.
         seconds: Wall time of the whole measurement.
-        overhead: Seconds that the callback took in this fit, up to and including this measurement,
-            over those of the training; ``nan`` before its first batch.
+        cost: Sample gradients that the measurement came to: a forward and a backward pass of one
+            sample is one, a Hessian-vector product two of each sample.
+        overhead: Sample gradients of all measurements in this fit, this one included, over those of
+            the training so far; ``nan`` before its first batch.
         num_skipped: Steps since the report before at which a measurement was due and was left out
             for ``max_overhead``.
         epoch: ``trainer.current_epoch``.
@@ -77,11 +79,19 @@ class Report:
             in_failure=True,
         ),
     )
+    cost: float = field(
+        default=0.0,
+        metadata=shown(
+            "cost",
+            doc="what the measurement cost; training spends one for each sample that it takes",
+            unit="sample gradients",
+        ),
+    )
     overhead: float = field(
         default=math.nan,
         metadata=shown(
             "overhead",
-            doc="what all measurements took so far, over the training's time",
+            doc="what all measurements cost so far, over what the training did",
             in_failure=True,
         ),
     )

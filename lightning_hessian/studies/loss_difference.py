@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
+from lightning_hessian.studies.trade import FEWEST_SAMPLES, MOST_SAMPLES
 
 MANY_ROUNDINGS = 100
 
@@ -46,12 +47,37 @@ class LossDifferenceStudy:
         self._options = options
         self._seed = seed
 
-    @property
-    def expected_gradients(self) -> float:
-        """About what a measurement costs, in gradients over the samples."""
-        return self._options.expected_gradients
+    def sample_size(self, allowance: float) -> int:
+        """As many as it pays for, from 128 to 2,048: errors fall as the root of their number."""
+        count = int(allowance / self._options.expected_gradients)
+        return min(max(count, FEWEST_SAMPLES), MOST_SAMPLES)
 
-    def max_hvps(self, size: int, *, is_trial: bool = False) -> int:  # noqa: ARG002
+    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:  # noqa: ARG002
+        """Of every report on so many samples."""
+        return num_samples * self._options.expected_gradients
+
+    def usual_price(self, num_samples: int) -> float:
+        """Of every report on so many samples."""
+        return self.least_price(num_samples)
+
+    def describe(self, num_samples: int, allowance: float) -> str:  # noqa: ARG002
+        """Nothing to choose but the samples."""
+        return f"{self._options.expected_gradients:.3g} gradients for each of these"
+
+    def state(self) -> dict[str, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing is remembered."""
+
+    def max_hvps(
+        self,
+        loss: TrainingLoss,  # noqa: ARG002
+        allowance: float | None = None,  # noqa: ARG002
+        *,
+        is_trial: bool = False,  # noqa: ARG002
+    ) -> int:
         """Nothing to show progress by: most of the time goes into losses."""
         return 0
 
@@ -66,6 +92,7 @@ class LossDifferenceStudy:
         self,
         loss: TrainingLoss | Conductor,
         *,
+        allowance: float | None = None,  # noqa: ARG002
         has_products: bool = True,
         on_gradient: Callable[[float], None] = tell_nobody,  # noqa: ARG002
         on_products: Callable[[int], None] = tell_nobody,  # noqa: ARG002
@@ -149,6 +176,7 @@ class _Parts:
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
+            cost=len(losses) * options.expected_gradients,
             data=self._loss.sample.description,
             loss_name=self._loss.name,
             num_hvps=derivatives.num_hvps,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,15 +33,68 @@ from lightning_hessian.records import (
     SpectrumReport,
     TraceEstimate,
 )
+from lightning_hessian.studies.quick_spectrum import quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
+from lightning_hessian.studies.trade import (
+    FEWEST_SAMPLES,
+    FIRST_PRODUCTS,
+    LEAST_PRODUCTS,
+    RECOMPUTED,
+    USUAL_PRODUCTS,
+    Purchase,
+    price,
+    sample_size,
+)
 
-EXPECTED_HVPS = 48
 PYHESSIAN_HVPS = 300
-KRYLOV_UNITS, PYHESSIAN_UNITS = 1.5, 3.0
-"""Gradients that a product takes: where its graph is kept, and where it is not."""
+FLOOR_SHARE = 0.25
+"""Of the last report's sampling error: digits beyond it tell nothing of the training set."""
+FRESH = 10_000
+"""Numbers of the probes' generators from here on are for each report another."""
 MARGIN = 1.05
 GROWTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Memory:
+    """What a report leaves to the next one.
+
+    Attributes:
+        names: Of the parameters.
+        vectors: ``(n, d)`` of its largest eigenvalues, on the CPU.
+        count: Reports so far, so that probes are fresh in each.
+        error: Sampling error of its largest eigenvalue; ``nan`` where it is unknown.
+    """
+
+    names: tuple[str, ...]
+    vectors: Tensor
+    count: int
+    error: float
+
+    def fits(self, names: tuple[str, ...], size: int) -> bool:
+        """Whether the vectors are of these parameters."""
+        return self.names == names and self.vectors.shape[0] == size
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: the leading vector only, which has the size of the weights."""
+        leading = self.vectors[:, :1].clone()
+        return {
+            "names": list(self.names),
+            "vectors": leading,
+            "count": self.count,
+            "error": self.error,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Memory:
+        """From a checkpoint."""
+        return cls(
+            names=tuple(state["names"]),
+            vectors=state["vectors"],
+            count=state["count"],
+            error=state["error"],
+        )
 
 
 class SpectrumStudy:
@@ -57,29 +110,63 @@ class SpectrumStudy:
     def __init__(self, options: SpectrumOptions, seed: int) -> None:
         self._options = options
         self._seed = seed
-        self._earlier: tuple[tuple[str, ...], Tensor] | None = None
-        self._latest: tuple[tuple[str, ...], Tensor] | None = None
+        self._earlier: Memory | None = None
+        self._latest: Memory | None = None
+        self._surcharge = 0.0
 
-    @property
-    def expected_gradients(self) -> float:
-        """About what a measurement costs, in gradients over the samples."""
+    def sample_size(self, allowance: float) -> int:
+        """As many as six products on each leave room for, and more products with large sums."""
+        if isinstance(self._options.solver, PyHessian):
+            return FEWEST_SAMPLES
+        return sample_size(allowance)
+
+    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
+        """Of the last report's vector and one that may find another; without it, of five."""
         solver = self._options.solver
-        if isinstance(solver, Krylov):
-            return 1 + KRYLOV_UNITS * min(solver.max_hvps, EXPECTED_HVPS)
-        return 1 + PYHESSIAN_UNITS * PYHESSIAN_HVPS
+        if isinstance(solver, PyHessian):
+            return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
+        products = FIRST_PRODUCTS if is_first else LEAST_PRODUCTS
+        return price(num_samples, min(products, solver.max_hvps)) + self._surcharge
 
-    def max_hvps(self, size: int, *, is_trial: bool = False) -> int:
+    def usual_price(self, num_samples: int) -> float:
+        """Of the six products that the largest eigenvalue takes."""
+        if isinstance(self._options.solver, PyHessian):
+            return self.least_price(num_samples)
+        return price(num_samples, USUAL_PRODUCTS) + self._surcharge
+
+    def describe(self, num_samples: int, allowance: float) -> str:
+        """About how many products a report is made with."""
+        solver = self._options.solver
+        if isinstance(solver, PyHessian):
+            return f"about {PYHESSIAN_HVPS} products each"
+        most = Purchase.of(allowance, num_samples, solver.max_hvps).num_products
+        return f"about {most} products each"
+
+    def max_hvps(
+        self, loss: TrainingLoss, allowance: float | None = None, *, is_trial: bool = False
+    ) -> int:
         """Bound on the products of the sweep and the trace."""
         options, solver = self._options, self._solver(is_trial=is_trial)
         if isinstance(solver, Krylov):
-            return solver.max_hvps
+            if allowance is None:
+                return solver.max_hvps
+            num_samples = loss.sample.num_samples
+            return Purchase.of(allowance, num_samples, solver.max_hvps).num_products
         assert isinstance(solver, PyHessian)
         return solver.max_hvps(
-            size,
+            loss.size,
             num_eigenvalues=options.num_eigenvalues,
             trace=options.trace,
             density=options.density,
         )
+
+    def state(self) -> dict[str, Any]:
+        """The eigenvectors of the last report, from which the next one starts."""
+        return {} if self._earlier is None else self._earlier.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from the report before."""
+        self._latest = self._earlier = Memory.of(state) if state else None
 
     def settle(self) -> None:
         """Compare from now on with the eigenvectors measured last, as their report is recorded."""
@@ -108,6 +195,7 @@ class SpectrumStudy:
         self,
         loss: TrainingLoss | Conductor,
         *,
+        allowance: float | None = None,
         has_products: bool = True,  # noqa: ARG002
         on_gradient: Callable[[float], None] = tell_nobody,
         on_products: Callable[[int], None] = tell_nobody,
@@ -116,7 +204,8 @@ class SpectrumStudy:
         """Measure the gradient, then what the options ask for.
 
         Costs one gradient and at most ``max_hvps`` products, besides those of blocks and sampling
-        errors.
+        errors. With an allowance it costs no more than that: by few products from the last report's
+        vector, or by a sweep where it pays for one.
 
         Returns:
             See :meth:`Study.measure`.
@@ -126,7 +215,9 @@ class SpectrumStudy:
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
         solver = self._solver(is_trial=is_trial)
-        if isinstance(solver, Krylov):
+        if isinstance(solver, Krylov) and allowance is not None:
+            report = self._within(loss, solver, allowance, on_products)
+        elif isinstance(solver, Krylov):
             report = self._by_krylov(loss, solver, on_products)
         else:
             assert isinstance(solver, PyHessian)
@@ -140,10 +231,77 @@ class SpectrumStudy:
             gradient_seconds=gradient_seconds,
             num_parameters=loss.size,
             num_samples=loss.sample.num_samples,
+            cost=price(loss.sample.num_samples, report.num_hvps),
             data=loss.sample.description,
             loss_name=loss.name,
             unused_parameters=gradient.unused,
         )
+
+    def _within(
+        self,
+        loss: TrainingLoss | Conductor,
+        solver: Krylov,
+        allowance: float,
+        on_products: Callable[[int], None],
+    ) -> SpectrumReport:
+        """What an allowance pays for."""
+        bought = Purchase.of(allowance, loss.sample.num_samples, solver.max_hvps)
+        if bought.is_sweep:
+            return self._by_krylov(
+                loss, replace(solver, max_hvps=bought.num_products), on_products, is_bought=True
+            )
+        return self._by_few(loss, bought.num_products, on_products)
+
+    def _by_few(
+        self,
+        loss: TrainingLoss | Conductor,
+        num_products: int,
+        on_products: Callable[[int], None],
+    ) -> SpectrumReport:
+        """The largest eigenvalue and the trace from the last report's vector and a fresh probe."""
+        options, earlier, names = self._options, self._earlier, loss.parameters.names
+        is_known = earlier is not None and earlier.fits(names, loss.size)
+        found = quick_spectrum(
+            loss,
+            num_products=num_products,
+            recycled=earlier.vectors if is_known and earlier else None,
+            num_eigenvalues=options.num_eigenvalues,
+            trace=options.trace,
+            generator=self._generator(FRESH + (earlier.count if earlier else 0)),
+            population=loss.sample.population,
+        )
+        on_products(found.num_hvps)
+        overlap = self._remember(loss, found.vectors, found.sampling)
+        quality = loss.products.quality
+        return SpectrumReport(
+            largest=found.largest,
+            trace=found.trace,
+            products=quality,
+            sampling=found.sampling,
+            overlap=overlap,
+            num_hvps=found.num_hvps,
+            graph_bytes=loss.products.graph_bytes,
+            notes=(*found.notes, *quality.notes),
+        )
+
+    def _remember(
+        self, loss: TrainingLoss | Conductor, vectors: Tensor, sampling: SamplingError | None
+    ) -> EigenvectorOverlap | None:
+        """Keep the leading vectors for the next report; how far they turned since the last."""
+        names, earlier = loss.parameters.names, self._earlier
+        found: EigenvectorOverlap | None = None
+        if earlier is not None and earlier.fits(names, loss.size):
+            overlap = align(vectors, earlier.vectors)
+            vectors = overlap.vectors
+            found = EigenvectorOverlap(
+                cosines=overlap.cosines,
+                partners=overlap.partners.double(),
+                subspace=overlap.subspace,
+            )
+        error = math.nan if sampling is None else float(sampling.eigenvalue_errors[:1].sum())
+        count = 1 if earlier is None else earlier.count + 1
+        self._latest = Memory(names=names, vectors=vectors.cpu(), count=count, error=error)
+        return found
 
     def _solver(self, *, is_trial: bool) -> Solver:
         return (self._options.trial if is_trial else self._options).solver
@@ -171,6 +329,8 @@ class SpectrumStudy:
         loss: TrainingLoss | Conductor,
         solver: Krylov,
         on_products: Callable[[int], None],
+        *,
+        is_bought: bool = False,
     ) -> SpectrumReport:
         options, patterns = self._options, self._options.parameter_blocks
         is_sampled = not loss.sample.is_whole and loss.products.quality.method == "exact"
@@ -193,7 +353,10 @@ class SpectrumStudy:
         if options.eigenvalues_per_block:
             blocks, spent = self._with_eigenvalues(blocks, parts, loss, operator, solver)
             num_hvps += spent
-        overlap = self._overlap(spectrum, loss.parameters.names) if options.overlaps else None
+        overlap = None
+        if (options.overlaps or is_bought) and spectrum.vectors is not None:
+            leading = spectrum.vectors[:, : len(spectrum.largest.values)]
+            overlap = self._remember(loss, leading, sampling)
         return replace(
             report,
             sampling=sampling,
@@ -256,20 +419,6 @@ class SpectrumStudy:
             found.append(replace(block, largest=pairs.eigenvalues))
             spent += pairs.num_hvps
         return tuple(found), spent
-
-    def _overlap(self, spectrum: Spectrum, names: tuple[str, ...]) -> EigenvectorOverlap | None:
-        assert spectrum.vectors is not None
-        vectors = spectrum.vectors[:, : len(spectrum.largest.values)]
-        self._latest = names, vectors.cpu()
-        if self._earlier is None or self._earlier[0] != names:
-            return None
-        if self._earlier[1].shape[0] != vectors.shape[0]:
-            return None
-        overlap = align(vectors, self._earlier[1])
-        self._latest = names, overlap.vectors.cpu()
-        return EigenvectorOverlap(
-            cosines=overlap.cosines, partners=overlap.partners.double(), subspace=overlap.subspace
-        )
 
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Report
@@ -25,15 +25,26 @@ class Study(Protocol[R]):
     def record(self) -> type[R]:
         """The kind of report that it makes."""
 
-    @property
-    def expected_gradients(self) -> float:
-        """About what a measurement costs, in gradients over the samples."""
+    def sample_size(self, allowance: float) -> int:
+        """On how many samples a report of so many sample gradients is best made."""
 
-    def max_hvps(self, size: int, *, is_trial: bool = False) -> int:
+    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
+        """Sample gradients of a report that says something, and of the first one of a fit."""
+
+    def usual_price(self, num_samples: int) -> float:
+        """Sample gradients of a report from which a curve can be read well."""
+
+    def describe(self, num_samples: int, allowance: float) -> str:
+        """What such a report is made with, in words that follow a number of samples."""
+
+    def max_hvps(
+        self, loss: TrainingLoss, allowance: float | None = None, *, is_trial: bool = False
+    ) -> int:
         """Bound on the Hessian-vector products of one measurement, for a progress bar.
 
         Args:
-            size: Number of parameters.
+            loss: What is measured.
+            allowance: Sample gradients that it may cost; None for no limit.
             is_trial: Whether only a trial is made, of few products.
 
         Returns:
@@ -44,6 +55,7 @@ class Study(Protocol[R]):
         self,
         loss: TrainingLoss | Conductor,
         *,
+        allowance: float | None = None,
         has_products: bool = True,
         on_gradient: Callable[[float], None] = tell_nobody,
         on_products: Callable[[int], None] = tell_nobody,
@@ -53,6 +65,7 @@ class Study(Protocol[R]):
 
         Args:
             loss: Inside its sandbox.
+            allowance: Sample gradients that it may cost; None for no limit.
             has_products: Whether the loss can be differentiated.
             on_gradient: Told the seconds that one gradient took, before what takes longer.
             on_products: Told the number of products after each block.
@@ -74,3 +87,9 @@ class Study(Protocol[R]):
 
     def settle(self) -> None:
         """The report measured last has been recorded: the next one may be compared with it."""
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers from one report to the next, for a checkpoint."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Remember what a checkpoint holds of an earlier part of the fit."""

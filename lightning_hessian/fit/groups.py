@@ -1,0 +1,59 @@
+"""Frozen samples in as many batches as sampling errors need, where that leaves the loss the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from lightning_hessian.data import FrozenBatches
+from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.options import LossSetup
+
+NUM_GROUPS = 12
+"""Enough for the scatter of a mean (Student's t of 2.2), few enough to cost no time by themselves.
+"""
+LARGEST = 8
+"""Batches of the training in one group: what memory is taken to have room for."""
+SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
+"""Of the gradient's norm, by which that of the groups may differ: roundings, and nothing else."""
+
+Open = Callable[[FrozenBatches], AbstractContextManager[TrainingLoss]]
+
+
+def group_size(setup: LossSetup, num_samples: int, trained: int | None, share: int) -> int | None:
+    """Samples to a group, or None to leave the batches as training has them.
+
+    Args:
+        setup: Whether a size is the user's wish.
+        num_samples: Of all processes.
+        trained: Samples in a batch of the training; None where samples cannot be regrouped.
+        share: Number of processes.
+    """
+    is_fixed = setup.loss.batch_size is not None or setup.loss.weight_fn is not None
+    if trained is None or setup.derivatives != "required" or is_fixed:
+        return None
+    size = min(math.ceil(num_samples / max(NUM_GROUPS, share)), LARGEST * trained)
+    return None if size == trained else size
+
+
+def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool:
+    """Whether the loss is a mean over samples, so that it matters not who shares a batch.
+
+    Loss and gradient over all frozen samples are compared; costs two gradients.
+    """
+    try:
+        with open_loss(frozen) as loss:
+            alone = loss.gradient()
+        with open_loss(grouped) as loss:
+            together, limit = loss.gradient(), SAME[loss.dtype]
+    except (RefusedError, NonFiniteError):
+        return False  # to be told by the measurement, of the batches that training has
+    except torch.OutOfMemoryError:
+        return False
+    is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
+    distance = float((together.vector - alone.vector).norm())
+    return is_close and distance <= limit * float(alone.vector.norm())

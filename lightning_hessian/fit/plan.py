@@ -1,0 +1,158 @@
+"""What a fit's budget buys: on how many samples, at which batches, for how much each time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lightning_hessian.fit.length import FitLength
+from lightning_hessian.fit.schedule import Schedule
+
+FLOOR = 20_000
+"""Sample gradients that even a short fit may be asked for; but never more than half of it."""
+HALF = 0.5
+NUM_POINTS, FEWEST_POINTS = 10, 8
+END_WEIGHT = 3.0
+"""The end of a fit is worth as much as three other points, where these have what they need."""
+ASSUMED = 100_000
+"""Samples that a fit without a known end is taken to train on."""
+GROWTH = 1.3
+"""Least ratio of the batches behind two points of such a fit, so that there are ever fewer."""
+
+
+class Buyer(Protocol):
+    """What a plan asks of a study; all in sample gradients."""
+
+    def sample_size(self, allowance: float) -> int:
+        """On how many samples a report of this price is best made."""
+        ...
+
+    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
+        """Of a report that says something, and of one without any before it."""
+        ...
+
+    def usual_price(self, num_samples: int) -> float:
+        """Of a report from which a curve can be read well."""
+        ...
+
+    def describe(self, num_samples: int, allowance: float) -> str:
+        """What such a report is made with, in words that follow a number of samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The plan of one fit.
+
+    Attributes:
+        num_samples: Of every report.
+        num_points: Reports expected, the start and the end among them.
+        places: Batches after which a report is due; None where a schedule of the user's says so.
+        stride: Of the moments due by such a schedule every ``stride``-th is taken.
+        share: Of the training's sample gradients that may be spent.
+        has_end: Whether it is known how long the training is going to be.
+        total: Sample gradients to spend; infinity where no end is known.
+        end_weight: What the end of the fit gets, in shares of another point.
+    """
+
+    num_samples: int
+    num_points: float
+    places: tuple[int, ...] | None
+    stride: int
+    share: float
+    has_end: bool
+    total: float
+    end_weight: float
+
+    def earned(self, trained: float) -> float:
+        """What so many sample gradients of training are worth."""
+        return budget(self.share, trained)
+
+
+def budget(share: float, trained: float) -> float:
+    """Sample gradients that may be spent on a training of so many."""
+    return max(share * trained, min(FLOOR, HALF * trained))
+
+
+def make_plan(
+    length: FitLength,
+    share: float,
+    schedule: Schedule,
+    buyer: Buyer,
+    wanted: Callable[[int, int | None], int],
+) -> Plan:
+    """Decide once, from sizes alone, so that it is the same in every run and process.
+
+    Args:
+        length: Of the fit.
+        share: ``max_overhead``.
+        schedule: What the user wants to be due.
+        buyer: The study that spends.
+        wanted: From the number of samples that the budget buys, and that of the training set, to
+            the number which is taken: the user may have a wish.
+    """
+    total = budget(share, length.num_samples if length.has_end else _assumed(length))
+    planned = schedule.is_planned
+    points = NUM_POINTS if planned else _points(length, schedule)
+    affordable = buyer.sample_size(total / (points - 1 + END_WEIGHT))
+    count = wanted(affordable, length.population)
+    least = buyer.least_price(count)
+    extra = buyer.least_price(count, is_first=True) - least
+    usual = buyer.usual_price(count)
+    payable = max(1.0, (total - extra) // least)
+    stride = 1
+    places = None
+    if planned:
+        points = min(points, max(payable, FEWEST_POINTS))
+        if length.has_end:
+            places = _places(length, int(points))
+            points = len(places) + 2
+    elif points > payable:
+        stride = math.ceil((points - 1) / max(payable - 1, 1))
+        points = 1 + math.ceil((points - 1) / stride)
+    return Plan(
+        num_samples=count,
+        num_points=points,
+        places=places,
+        stride=stride,
+        share=share,
+        has_end=length.has_end,
+        total=total if length.has_end else math.inf,
+        end_weight=END_WEIGHT if total >= usual * (points - 1 + END_WEIGHT) else 1.0,
+    )
+
+
+def _assumed(length: FitLength) -> float:
+    return min(length.num_samples, ASSUMED)
+
+
+def _points(length: FitLength, schedule: Schedule) -> float:
+    """Moments due by a schedule of the user's, with the start and the end."""
+    batches = length.num_batches if math.isfinite(length.num_batches) else _batches_assumed(length)
+    due = 0.0
+    if schedule.every_n_train_steps is not None:
+        due += batches / length.accumulation // schedule.every_n_train_steps
+    if schedule.every_n_epochs is not None:
+        due += batches / length.batches_per_epoch // schedule.every_n_epochs
+    if schedule.at_checkpoints:
+        due = max(due, length.num_checkpoints)
+    return 1 + max(due, 1)
+
+
+def _batches_assumed(length: FitLength) -> float:
+    return ASSUMED / length.batch_size
+
+
+def _places(length: FitLength, points: int) -> tuple[int, ...]:
+    """The ends of the first intervals of a fit lie closer together than those of the last.
+
+    ``b_j = B (j / J)^2``, one batch apart at least; the end itself is due anyway.
+    """
+    last, places = int(length.num_batches), []
+    for j in range(1, points - 1):
+        place = max(round(last * (j / (points - 1)) ** 2), j)
+        if place < last:
+            places.append(place)
+    return tuple(dict.fromkeys(places))
