@@ -27,8 +27,8 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
 
     Takes the loss that ``training_step`` gives for each of a fixed sample of ``N`` training samples
     alone, in eval mode, at the start and the end of the fit and at about eight points between, or
-    as told, for ``max_overhead`` of the training's work. From them follow, for every ``k`` below ``N``, the root mean square
-    (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which the samples may come,
+    as told, for ``max_overhead`` of the training's work. From them follow, for every ``k`` below
+    ``N``, the root mean square (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which the samples may come,
     ``L_k`` being the mean loss of the first ``k``, and from how many samples on the difference
     stays below a threshold. The run is left bit-identical. Every number carries its error. Reports
     (:class:`~lightning_hessian.LossDifferenceReport`) are kept in :attr:`reports` and logged at
@@ -37,8 +37,8 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
     A loss that is not a mean over samples (contrastive, of batch statistics) is refused.
 
     Args:
-        num_samples: Training samples, drawn once; None for as many as max_overhead pays for, from 128
-            to 2,048; "all" for the whole set.
+        num_samples: Training samples, drawn once; None for as many as max_overhead pays for, from
+            128 to 2,048; "all" for the whole set.
         sample_sizes: How many sizes k, evenly spaced in their logarithm; or a list of sizes.
         thresholds: Of the difference, for which the number of samples needed is told.
         num_orders: Random orders to simulate beside the closed form.

@@ -18,11 +18,12 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
 
     Measures the loss that ``training_step`` returns, as a mean over a fixed sample of the training
     set, at the start and the end of the fit and at about eight points between, or as told, for a
-    price that is known before: ``max_overhead`` of the training's work. The run is left bit-identical. Every number carries its error. Reports
-    (:class:`~lightning_hessian.SpectrumReport`) are kept in :attr:`reports` and logged at
-    ``trainer.global_step`` under ``hessian/``; the documentation lists the tags. Processes that a
-    Trainer spawns (``ddp_spawn``, ``ddp_fork``) keep :attr:`reports` to themselves: loggers and the
-    files beside checkpoints have them.
+    price that is known before: ``max_overhead`` of the training's work. The run is left
+    bit-identical. Every number carries its error; what the price does not buy at a point is absent
+    there. Reports (:class:`~lightning_hessian.SpectrumReport`) are kept in :attr:`reports` and
+    logged at ``trainer.global_step`` under ``hessian/``; the documentation lists the tags.
+    Processes that a Trainer spawns (``ddp_spawn``, ``ddp_fork``) keep :attr:`reports` to
+    themselves: loggers and the files beside checkpoints have them.
 
     Args:
         num_eigenvalues: Number of largest eigenvalues.

@@ -14,11 +14,11 @@ from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.fit.groups import group_size, is_same_loss
-from lightning_hessian.hvp import ExactProducts, ProductChoice
+from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
+    LossProducts,
     ManualBackwardLoss,
     ParameterSelection,
-    Products,
     TrainingLoss,
     module_loss,
 )
@@ -95,6 +95,7 @@ class FitLoss:
         self._products: ProductChoice | None = None
         self.has_products = setup.derivatives != "none"
         self.setup_cost = 0.0
+        self._trust = GraphTrust()
         self.notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
@@ -164,7 +165,7 @@ class FitLoss:
         frozen: FrozenBatches,
         dtype: torch.dtype,
         *,
-        products: Callable[[TrainingLoss], Products] | None = None,
+        products: Callable[[TrainingLoss], LossProducts] | None = None,
         copies: bool = False,
     ) -> Iterator[TrainingLoss]:
         with self._entered(dtype, copies=copies) as sandbox:
@@ -222,11 +223,11 @@ class FitLoss:
         self,
         frozen: FrozenBatches,
         sandbox: Sandbox,
-        products: Callable[[TrainingLoss], Products] | None,
+        products: Callable[[TrainingLoss], LossProducts] | None,
     ) -> TrainingLoss:
         setup, low_precision = self._setup, None
         if products is None:
-            products = partial(ExactProducts, graph_memory=setup.graph_memory)
+            products = partial(ExactProducts, graph_memory=setup.graph_memory, trust=self._trust)
             if setup.sweep_precision == "bfloat16":
                 low_precision = partial(products, autocast=torch.bfloat16)
         step = on_all_or_none(

@@ -114,9 +114,7 @@ class FrozenSample:
         if not is_given and self._hook_owner is None and streams:
             self._capture = self._begin_capture()
 
-    def freeze(
-        self, open_sandbox: OpenSandbox, *, batch_size: int | None = None
-    ) -> FrozenBatches:
+    def freeze(self, open_sandbox: OpenSandbox, *, batch_size: int | None = None) -> FrozenBatches:
         """Fetch the batches of this process."""
         if self._error is not None:
             raise self._error

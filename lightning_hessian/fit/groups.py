@@ -1,4 +1,4 @@
-"""Frozen samples in as many batches as sampling errors need, where that leaves the loss the same."""
+"""Frozen samples in the batches that sampling errors need, where the loss stays the same."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ def measure_until_precise(
     """Measure, on more samples as long as it takes; notes say what became of the sample.
 
     ``required`` tells how many samples a report should have been on, ``may_grow`` whether a report
-    of such a cost may be made again on so many times the samples; ``grow`` is False where there are no more.
+    of such a cost may be made again on so many times the samples; ``grow`` is False where there
+    are no more.
     """
     numbers: list[str] = []
     notes: list[Note] = []

@@ -184,7 +184,8 @@ class Pace:
         plan, length = self.plan, self._length
         assert plan is not None
         points = plan.num_points
-        each = (plan.total if plan.has_end else plan.earned(ASSUMED)) / (points - 1 + plan.end_weight)
+        total = plan.total if plan.has_end else plan.earned(ASSUMED)
+        each = total / (points - 1 + plan.end_weight)
         of = "" if length.population is None else f" of {length.population:,}"
         made_with = self._buyer.describe(plan.num_samples, each)
         reports = f"{points:.0f} reports" if plan.has_end else "reports ever further apart"
@@ -228,9 +229,7 @@ class Pace:
         if allowance is not None and allowance <= 0:
             self._num_skipped += 1
             self._num_left_out += 1
-            return Decision(
-                False, f"it would take more than `max_overhead={self.max_overhead}`"
-            )
+            return Decision(False, f"it would take more than `max_overhead={self.max_overhead}`")
         if not situation.compare_weights(event):
             return Decision(False, "these weights were measured last")
         return Decision(True, DUE[event.moment], allowance)

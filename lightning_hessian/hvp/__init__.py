@@ -3,7 +3,7 @@
 from lightning_hessian.hvp.choice import ProductChoice
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferenceProducts
-from lightning_hessian.hvp.exact import ExactProducts
+from lightning_hessian.hvp.exact import ExactProducts, GraphTrust
 from lightning_hessian.hvp.open_loss import open_loss
 from lightning_hessian.hvp.per_batch import (
     AlongVectors,
@@ -28,6 +28,7 @@ __all__ = [
     "BatchGradients",
     "DifferenceProducts",
     "ExactProducts",
+    "GraphTrust",
     "PerBatch",
     "PerBatchOperator",
     "Probes",

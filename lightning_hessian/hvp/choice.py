@@ -26,7 +26,7 @@ from lightning_hessian.hvp.self_check import (
     compare_products,
     refuse_silent_errors,
 )
-from lightning_hessian.loss import Products, TrainingLoss
+from lightning_hessian.loss import LossProducts, TrainingLoss
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Note
@@ -43,7 +43,7 @@ class Opener(Protocol):
         frozen: FrozenBatches,
         dtype: torch.dtype,
         *,
-        products: Callable[[TrainingLoss], Products] | None = None,
+        products: Callable[[TrainingLoss], LossProducts] | None = None,
         copies: bool = False,
     ) -> AbstractContextManager[TrainingLoss]:
         """Open a loss over some batches."""

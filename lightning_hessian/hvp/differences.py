@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -62,7 +62,6 @@ class DifferenceProducts:
         self._largest_error = 0.0
         self._probes: Probes | None = None
         self._notes: tuple[Note, ...] = ()
-        loss.first_derivatives = self._first_derivatives
 
     @property
     def size(self) -> int:
@@ -226,18 +225,26 @@ class DifferenceProducts:
         # parameters at zero have no scale of their own
         return max(math.sqrt(squares), SMALLEST_PARAMETER * math.sqrt(self.size))
 
-    def _first_derivatives(self, loss: Tensor) -> Sequence[Tensor | None]:
+    def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
+        """Sum a vector over the batches of all processes."""
+        return self._loss.sum_over_batches(length, add)
+
+    def differentiate(
+        self,
+        index: int,  # noqa: ARG002
+        weighted: Tensor,
+    ) -> Sequence[Tensor | None]:
         """By ``backward()``; the first time the operations behind the loss are looked at."""
         if self._base is None:
-            self._operations |= node_names([loss])
+            self._operations |= node_names([weighted])
         tensors = self._loss.parameters.tensors
         for tensor in tensors:
             tensor.grad = None
         if any("CheckpointFunction" in name for name in self._operations):
             # refuses `inputs`
-            loss.backward()
+            weighted.backward()
         else:
-            loss.backward(inputs=list(tensors))
+            weighted.backward(inputs=list(tensors))
         return [tensor.grad for tensor in tensors]
 
     def _describe(self, probes: Probes, reason: str, *, is_measured: bool) -> tuple[Note, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -40,6 +40,13 @@ _NOT_OF_GRAPHS = (
 )
 
 
+@dataclass(slots=True)
+class GraphTrust:
+    """Whether kept graphs were once compared with fresh ones."""
+
+    is_checked: bool = False
+
+
 class ExactProducts:
     """``H v = d/dw (dL/dw . v)`` by a second backward through the graph of the first.
 
@@ -53,6 +60,7 @@ class ExactProducts:
             free.
         autocast: Lower type that step and derivatives compute in where torch's autocast finds it
             fit.
+        trust: Shared by the losses of one module, of which one checks for all whether graphs serve.
     """
 
     def __init__(
@@ -61,11 +69,13 @@ class ExactProducts:
         *,
         graph_memory: int | None = None,
         autocast: torch.dtype | None = None,
+        trust: GraphTrust | None = None,
     ) -> None:
         self.graphs = KeptGraphs(graph_memory)
         self._loss = loss
+        self._autocasts = autocast is not None
         self._autocast = _autocast_to(autocast, loss.device.type)
-        self._is_checked = False
+        self._trust = trust or GraphTrust()
 
     @property
     def size(self) -> int:
@@ -115,25 +125,45 @@ class ExactProducts:
         def add(total: Tensor, index: int) -> None:
             self._add_to(total, index, columns)
 
-        total = self.sum_over_batches(columns, count * self.size, add)
+        self.check_graphs(columns[0])
+        total = self.sum_over_batches(count * self.size, add)
         total /= total_weight
         return total.view(count, self.size).to(self.dtype).T
 
-    def sum_over_batches(
-        self, columns: list[list[Tensor]], length: int, add: Callable[[Tensor, int], None]
-    ) -> Tensor:
-        """Sum a vector ``(length,)`` over the batches, of what :meth:`of_batch` gives of them.
+    def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
+        """Sum a vector ``(length,)`` over the batches, of what is computed of each.
 
         Where kept graphs turn out not to serve, all is computed once more with fresh ones.
         """
         loss = self._loss
         try:
-            if not self._is_checked and self.graphs.get(0) is not None:
-                on_all_or_none(loss.processes, partial(self._check, columns[0]))
             return loss.sum_over_batches(length, add, after_each=self._settle)
         except StaleGraphError as error:
             self.graphs.drop(str(error))
             return loss.sum_over_batches(length, add, after_each=self._settle)
+
+    def check_graphs(self, column: Sequence[Tensor]) -> None:
+        """Compare what the first batch's kept graph gives with what a fresh one does, once."""
+        if self._trust.is_checked or self.graphs.get(0) is None:
+            return
+        try:
+            on_all_or_none(self._loss.processes, partial(self._check, column))
+        except StaleGraphError as error:
+            self.graphs.drop(str(error))
+
+    def differentiate(self, index: int, weighted: Tensor) -> Sequence[Tensor | None]:
+        """First derivatives of a batch's weighted loss, whose graph is kept if there is room."""
+        tensors = self._loss.parameters.tensors
+        if self._autocasts or not self.graphs.are_wanted or self.graphs.get(index) is not None:
+            return torch.autograd.grad(weighted, tensors, allow_unused=True)
+        try:
+            first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
+            self._offer(index, first)
+        except RuntimeError as error:
+            if self._may_be_of_graphs(error):
+                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
+            raise
+        return [None if g is None else g.detach() for g in first]
 
     def of_batch(
         self, index: int, columns: Sequence[Sequence[Tensor]]
@@ -152,10 +182,7 @@ class ExactProducts:
         try:
             if first is None:
                 first = self._differentiate(index)
-                held = tensors_in(loss.sample.batches[index].data)
-                is_kept = self.graphs.offer(
-                    index, first, [*tensors, *held], compare_state=loss.compare_state
-                )
+                is_kept = self._offer(index, first)
             else:
                 is_kept = True
                 loss.poll()
@@ -165,6 +192,11 @@ class ExactProducts:
             if self._may_be_of_graphs(error):
                 raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
             raise
+
+    def _offer(self, index: int, first: FirstDerivatives) -> bool:
+        loss = self._loss
+        others = [*loss.parameters.tensors, *tensors_in(loss.sample.batches[index].data)]
+        return self.graphs.offer(index, first, others, compare_state=loss.compare_state)
 
     def _differentiate(self, index: int) -> FirstDerivatives:
         """First derivatives of a batch's weighted loss, with their graph."""
@@ -194,11 +226,8 @@ class ExactProducts:
             self.graphs.settle(is_kept=not any_process(self._loss.processes, is_lost))
 
     def _check(self, column: Sequence[Tensor]) -> None:
-        """Compare what the first batch's kept graph gives with what a fresh one does, once.
-
-        A step that changes in place, past autograd's notice, what the graph has saved is so found.
-        """
-        self._is_checked = True
+        """A step that changes in place, past autograd's notice, what a graph has saved is found."""
+        self._trust.is_checked = True
         parameters = self._loss.parameters
         kept, fresh = torch.zeros(2, self.size, dtype=torch.float64, device=self.device)
         try:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp.exact import ExactProducts
-from lightning_hessian.loss import ParameterSelection, Products, TrainingLoss
+from lightning_hessian.loss import LossProducts, ParameterSelection, TrainingLoss
 from lightning_hessian.processes import Processes
 from lightning_hessian.records import Mode
 from lightning_hessian.sandbox import Sandbox
@@ -27,7 +27,7 @@ def open_loss(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     parameters: Sequence[str] | None = None,
-    products: Callable[[TrainingLoss], Products] = ExactProducts,
+    products: Callable[[TrainingLoss], LossProducts] = ExactProducts,
     processes: Processes | None = None,
 ) -> Iterator[TrainingLoss]:
     """Make a loss over batches a function of a module's parameters, with derivatives.

@@ -211,7 +211,8 @@ def _per_batch_products(loss: TrainingLoss, vectors: Tensor) -> tuple[Tensor, Pe
     directions = vectors.T.double().contiguous()
     exact = cast("ExactProducts", loss.products)
     add = partial(_add_products, loss, exact, rows, directions, columns)
-    payload = exact.sum_over_batches(columns, rows.length, add)
+    exact.check_graphs(columns[0])
+    payload = exact.sum_over_batches(rows.length, add)
     products = (payload[:length] / total_weight).view(count, loss.size).to(loss.dtype).T
     sizes, num_samples, squares, forms = rows.read(payload)
     forms = forms.reshape(len(forms), count, count).mT

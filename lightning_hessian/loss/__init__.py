@@ -14,7 +14,7 @@ from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
 from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
-from lightning_hessian.loss.products import Products
+from lightning_hessian.loss.products import LossProducts, Products
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "FirstDerivatives",
     "Gradient",
     "KeptGraphs",
+    "LossProducts",
     "ManualBackwardLoss",
     "ParameterSelection",
     "Products",

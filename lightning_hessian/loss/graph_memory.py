@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -62,6 +63,12 @@ def tensors_in(data: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(data) if isinstance(leaf, Tensor)]
 
 
+@cache
+def _saved_names(kind: type) -> tuple[str, ...]:
+    """By which a node of a kind shows what it has saved."""
+    return tuple(name for name in dir(kind) if name.startswith("_saved_"))
+
+
 def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
     """Memory that a graph holds on to: the tensors saved for its derivatives, each storage once.
 
@@ -71,7 +78,7 @@ def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
     known = {tensor.untyped_storage().data_ptr() for tensor in others}
     total = 0
     for node in nodes_behind(outputs):
-        saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+        saved = [getattr(node, name) for name in _saved_names(type(node))]
         saved += getattr(node, "saved_tensors", ())
         for item in saved:
             for tensor in item if isinstance(item, list | tuple) else (item,):

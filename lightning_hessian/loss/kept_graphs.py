@@ -38,6 +38,11 @@ class KeptGraphs:
         self.reason: str | None = None
 
     @property
+    def are_wanted(self) -> bool:
+        """Whether another graph may still be kept."""
+        return not self._is_closed
+
+    @property
     def num_bytes(self) -> int:
         """That the kept graphs hold."""
         return sum(self._sizes.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -44,4 +45,19 @@ class Products(Protocol):
 
     def forget(self) -> None:
         """Let go of what holds at the present parameters only, as they are about to move."""
+        ...
+
+
+class LossProducts(Products, Protocol):
+    """The same as a loss holds it, which takes its first derivatives there too."""
+
+    def differentiate(self, index: int, weighted: Tensor) -> Sequence[Tensor | None]:
+        """First derivatives of a batch's weighted loss by each parameter, without their graph.
+
+        What can be used again by a product may be kept.
+        """
+        ...
+
+    def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
+        """Sum a vector over the batches of all processes, of what ``add`` adds for each."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss.gradient import Gradient, refuse_unusable
 from lightning_hessian.loss.parameters import ParameterSelection
-from lightning_hessian.loss.products import Products
+from lightning_hessian.loss.products import LossProducts
 from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
 from lightning_hessian.sandbox import Sandbox
 
@@ -48,8 +48,6 @@ class TrainingLoss:
         name: Which loss of the module it is; None for that of its ``training_step``.
 
     Attributes:
-        first_derivatives: By the selected parameters, of a batch's loss whose graph is not needed
-            any more; products that need other ones than autograd's own put theirs here.
         skipped: Positions of batches that training would skip; known after a gradient.
         held_out: The same loss over samples that training does not see, if there are any.
     """
@@ -61,8 +59,8 @@ class TrainingLoss:
         parameters: ParameterSelection,
         sandbox: Sandbox,
         *,
-        products: Callable[[TrainingLoss], Products],
-        low_precision: Callable[[TrainingLoss], Products] | None = None,
+        products: Callable[[TrainingLoss], LossProducts],
+        low_precision: Callable[[TrainingLoss], LossProducts] | None = None,
         poll: Callable[[], None] | None = None,
         processes: Processes | None = None,
         name: str | None = None,
@@ -74,9 +72,6 @@ class TrainingLoss:
         self.poll = poll or _never_abandon
         self.held_out: TrainingLoss | None = None
         self.skipped: set[int] = set()
-        self.first_derivatives: Callable[[Tensor], Sequence[Tensor | None]] = partial(
-            torch.autograd.grad, inputs=parameters.tensors, allow_unused=True
-        )
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._total_weight = 0.0
@@ -142,7 +137,8 @@ class TrainingLoss:
             NonFiniteError: If the loss or the gradient is not finite.
         """
         end = self.size
-        payload = self.sum_over_batches(end + 2 + len(self.parameters.names), self._add_gradient)
+        length = end + 2 + len(self.parameters.names)
+        payload = self.products.sum_over_batches(length, self._add_gradient)
         total, total_weight = float(payload[end]), float(payload[end + 1])
         used = (payload[end + 2 :] > 0).tolist()
         refuse_unusable(
@@ -205,16 +201,23 @@ class TrainingLoss:
     @contextmanager
     def displaced(self, direction: Tensor, step: float) -> Iterator[None]:
         """Be at ``w + step * direction`` inside; the parameters' bits are put back at the end."""
-        self.products.forget()
-        if self.low_precision is not None:
-            self.low_precision.forget()
+        self._forget_graphs()
         deltas = [step * piece for piece in self.parameters.split(direction.contiguous())]
-        with self._sandbox.displaced(self.parameters.tensors, deltas):
-            yield
+        try:
+            with self._sandbox.displaced(self.parameters.tensors, deltas):
+                yield
+        finally:
+            self._forget_graphs()
 
     def run_on_all(self, compute: Callable[..., T], *tensors: Tensor) -> T:
         """Compute something from this loss: what a conductor lets all processes do at once."""
         return compute(self, *tensors)
+
+    def _forget_graphs(self) -> None:
+        """What products have kept is of other parameters."""
+        self.products.forget()
+        if self.low_precision is not None:
+            self.low_precision.forget()
 
     def _add_gradient(self, payload: Tensor, index: int) -> None:
         """Add a batch's weighted gradient, weighted loss, weight, and which parameters are used."""
@@ -227,7 +230,7 @@ class TrainingLoss:
         payload[end] += batch.weight * loss.detach().double()
         payload[end + 1] += batch.weight
         if loss.requires_grad:
-            pieces = self.first_derivatives(batch.weight * loss)
+            pieces = self.products.differentiate(index, batch.weight * loss)
             self.parameters.add_flat(payload[:end], pieces, 1.0)
             payload[end + 2 :] += torch.tensor([p is not None for p in pieces]).to(payload)
 

@@ -123,7 +123,7 @@ class SpectrumStudy:
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
         """Of the last report's vector and one that may find another; without it, of five."""
         solver = self._options.solver
-        if isinstance(solver, PyHessian):
+        if not isinstance(solver, Krylov):
             return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
         products = FIRST_PRODUCTS if is_first else LEAST_PRODUCTS
         return price(num_samples, min(products, solver.max_hvps)) + self._surcharge
@@ -137,7 +137,7 @@ class SpectrumStudy:
     def describe(self, num_samples: int, allowance: float) -> str:
         """About how many products a report is made with."""
         solver = self._options.solver
-        if isinstance(solver, PyHessian):
+        if not isinstance(solver, Krylov):
             return f"about {PYHESSIAN_HVPS} products each"
         most = Purchase.of(allowance, num_samples, solver.max_hvps).num_products
         return f"about {most} products each"

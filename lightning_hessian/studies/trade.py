@@ -33,6 +33,12 @@ def sample_size(allowance: float) -> int:
     Six products find the largest eigenvalue, and its sampling error falls as the root of the
     samples: up to 512 of them all goes into samples. Beyond, the number of products grows as the
     root of the price, for the density and the smallest eigenvalue.
+
+    Args:
+        allowance: The price, in sample gradients.
+
+    Returns:
+        From 128 to 2,048.
     """
     enough = price(ENOUGH_SAMPLES, USUAL_PRODUCTS)
     products = USUAL_PRODUCTS * max(1.0, math.sqrt(allowance / enough))
