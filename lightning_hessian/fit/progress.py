@@ -39,9 +39,16 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def begin(self, loss: TrainingLoss, mode: Mode, max_hvps: int, gradient_seconds: float) -> None:
-        """A gradient has been measured; at most so many products follow."""
-        if not self._has_told:
+    def begin(
+        self,
+        loss: TrainingLoss,
+        mode: Mode,
+        max_hvps: int,
+        is_planned: bool,
+        gradient_seconds: float,
+    ) -> None:
+        """A gradient has been measured; at most so many products follow; a plan has told of it."""
+        if not (self._has_told or is_planned):
             self._has_told = True
             units = HVP_UNITS[loss.products.quality.method]
             low, high = (unit * max_hvps * gradient_seconds for unit in units)

@@ -156,7 +156,9 @@ class Session:
                     study.measure,
                     allowance=allowance,
                     has_products=self._loss.has_products,
-                    on_gradient=partial(progress.begin, loss, self._mode, max_hvps),
+                    on_gradient=partial(
+                        progress.begin, loss, self._mode, max_hvps, allowance is not None
+                    ),
                     on_products=progress.advance,
                     is_trial=is_trial,
                 )
