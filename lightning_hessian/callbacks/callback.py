@@ -189,7 +189,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             if self._session is not None:
                 self._session.end_training()
             self._consider("end", trainer)
-        if self._session is not None and not self._session.has_given_up:
+        is_told = self._session is not None and not self._session.has_given_up
+        if is_told and self._pace.plan is not None:
             self._tell(self._summary(), trainer)
 
     @override

@@ -28,11 +28,12 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
     Takes the loss that ``training_step`` gives for each of a fixed sample of ``N`` training samples
     alone, in eval mode, at the start and the end of the fit and at about eight points between, or
     as told, for ``max_overhead`` of the training's work. From them follow, for every ``k`` below
-    ``N``, the root mean square (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which the samples may come,
-    ``L_k`` being the mean loss of the first ``k``, and from how many samples on the difference
-    stays below a threshold. The run is left bit-identical. Every number carries its error. Reports
-    (:class:`~lightning_hessian.LossDifferenceReport`) are kept in :attr:`reports` and logged at
-    ``trainer.global_step`` under ``loss_difference/``; the documentation lists the tags.
+    ``N``, the root mean square (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which
+    the samples may come, ``L_k`` being the mean loss of the first ``k``, and from how many samples
+    on the difference stays below a threshold. The run is left bit-identical. Every number carries
+    its error. Reports (:class:`~lightning_hessian.LossDifferenceReport`) are kept in
+    :attr:`reports` and logged at ``trainer.global_step`` under ``loss_difference/``; the
+    documentation lists the tags.
 
     A loss that is not a mean over samples (contrastive, of batch statistics) is refused.
 

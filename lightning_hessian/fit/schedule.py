@@ -28,9 +28,9 @@ class Schedule:
         for name in ("every_n_epochs", "every_n_train_steps"):
             interval = getattr(self, name)
             if interval is not None and (type(interval) is not int or interval < 1):
-                auto = ", 'auto'" if name == "every_n_epochs" else ""
+                auto = "'auto', " if name == "every_n_epochs" else ""
                 raise ValueError(
-                    f"`{name}` must be a whole number of at least 1{auto}, or None for never, got "
+                    f"`{name}` must be {auto}a whole number of at least 1, or None for never, got "
                     f"{interval!r}."
                 )
 
@@ -45,14 +45,14 @@ class Schedule:
     ) -> Schedule:
         """From the options of a callback.
 
-        "auto" leaves the points to the plan; where there is no limit to plan by, it is every epoch,
-        and where other moments are asked for, none.
+        "auto" leaves the points to the plan, or to the other moments where such are asked for;
+        without a limit to plan by it is every epoch.
         """
         is_auto = every_n_epochs == "auto"
         others = every_n_train_steps is not None or at_checkpoints
         is_planned = is_auto and has_limit and not others
         if is_auto:
-            every_n_epochs = None if has_limit or others else 1
+            every_n_epochs = None if has_limit else 1
         return cls(
             every_n_epochs=every_n_epochs,  # type: ignore[arg-type]
             every_n_train_steps=every_n_train_steps,

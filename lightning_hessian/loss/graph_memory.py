@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def tensors_in(data: object) -> list[Tensor]:
 
 
 @cache
-def _saved_names(kind: type) -> tuple[str, ...]:
+def _saved_names(kind: Hashable) -> tuple[str, ...]:
     """By which a node of a kind shows what it has saved."""
     return tuple(name for name in dir(kind) if name.startswith("_saved_"))
 
@@ -78,7 +78,7 @@ def graph_bytes(outputs: Iterable[Tensor], others: Collection[Tensor]) -> int:
     known = {tensor.untyped_storage().data_ptr() for tensor in others}
     total = 0
     for node in nodes_behind(outputs):
-        saved = [getattr(node, name) for name in _saved_names(type(node))]
+        saved = [getattr(node, name) for name in _saved_names(type(node))]  # type: ignore[arg-type]
         saved += getattr(node, "saved_tensors", ())
         for item in saved:
             for tensor in item if isinstance(item, list | tuple) else (item,):

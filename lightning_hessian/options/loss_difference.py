@@ -164,7 +164,8 @@ class DifferenceOptions:
         """About what a measurement costs, in gradients over the samples.
 
         A forward pass counts a third of a gradient, a product two of them; of the products of
-        eigenvectors half of those allowed. That losses may have to be computed sample by sample is not foreseen.
+        eigenvectors half of those allowed. That losses may have to be computed sample by sample
+        is not foreseen.
         """
         num_passes = 3
         if self.perturbations is not None:

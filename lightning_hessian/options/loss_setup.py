@@ -55,7 +55,7 @@ class LossSetup:
             )
         if self.num_samples not in ("all", "auto", None) and not is_whole(self.num_samples, 1):
             raise ValueError(
-                "`num_samples` must be a whole number of at least 1, 'all', 'auto' or None, got "
+                "`num_samples` must be None, a whole number of at least 1, 'all' or 'auto', got "
                 f"{self.num_samples!r}."
             )
         check_choice("mode", self.mode, ("eval", "train"))

@@ -56,14 +56,7 @@ class SamplingError:
         )
     )
     smallest_biases: Tensor
-    largest_interval: tuple[float, float] = field(
-        metadata=shown(
-            "eig_1_full_lower",
-            "eig_1_full_upper",
-            doc="95 % interval of the full training set's largest eigenvalue",
-            unit=PER_SQUARED_PARAMETER,
-        )
-    )
+    largest_interval: tuple[float, float]
     trace_error: float = field(
         metadata=shown(
             "trace_sampling_error",

@@ -57,7 +57,9 @@ class TraceEstimate:
     Attributes:
         value: The estimate, in units of the operator's diagonal.
         standard_error: Of ``value``, from the probes' scatter; rounding when the trace is exact.
-        interval: Two-sided 95 % confidence interval by Student's t.
+            In a report on a part of the training set that of the samples is in it, too, which
+            ``sampling.trace_error`` tells alone.
+        interval: Two-sided 95 % confidence interval by Student's t; in a report with both errors.
         num_probes: Fresh probes drawn, each one product.
         converged: Whether ``standard_error`` meets the tolerance asked for.
         blocks: Traces of the diagonal blocks that were asked for, or None.

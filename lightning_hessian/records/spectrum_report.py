@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from lightning_hessian.records.estimate import Estimate
-from lightning_hessian.records.output import LAST, Band, Column, Lines, shown
+from lightning_hessian.records.estimate import BoundedEstimate, Estimate
+from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import NUM_HVPS, Report
 from lightning_hessian.records.sampling_error import SamplingError
@@ -70,7 +70,6 @@ class SpectrumReport(Report):
             doc="largest eigenvalues (algebraically), `num_eigenvalues` of them",
             unit=PER_SQUARED_PARAMETER,
             chart=Lines("largest eigenvalues"),
-            columns=(Column("largest eigenvalue", 21),),
         ),
     )
     smallest: Eigenvalues = field(
@@ -142,6 +141,37 @@ class SpectrumReport(Report):
     gradient_seconds: float = math.nan
     graph_bytes: int = 0
     engine: Engine = "krylov"
+
+    @derived(
+        shown(
+            "eig_1_lower",
+            "eig_1_upper",
+            doc="95 % interval of the largest eigenvalue, as that of the full training set",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Band("largest eigenvalue and its 95 % interval"),
+        )
+    )
+    def largest_interval(self) -> tuple[float, float] | None:
+        """What is known of the full training set's largest eigenvalue, with all errors."""
+        # of the frozen samples where these are all, or nothing tells of the others; None where few
+        # products leave its upper end open
+        if not len(self.largest.values):
+            return None
+        value, bound = float(self.largest.values[0]), float(self.largest.residual_bounds[0])
+        ends = value - bound, value + bound
+        if self.sampling is not None and self.sampling.is_of_a_part:
+            ends = self.sampling.largest_interval
+        return ends if all(map(math.isfinite, ends)) else None
+
+    @derived(shown(columns=(Column("largest eigenvalue", 21),)))
+    def largest_with_error(self) -> BoundedEstimate | None:
+        """The largest eigenvalue and the distance to the farther end of its interval."""
+        if not len(self.largest.values):
+            return None
+        value, ends = float(self.largest.values[0]), self.largest_interval
+        far = math.nan if ends is None else max(value - ends[0], ends[1] - value)
+        return BoundedEstimate(value=value, bound=far)
+
     num_hvps: int = field(
         default=0,
         metadata=shown(

@@ -29,7 +29,8 @@ def charts(report: Any, *, prefix: str) -> Charts:
         title = chart.title.format_map(Names(leaf.holder, None))
         tag = f"{prefix}/{leaf.tags[0]}"
         if isinstance(chart, Band):
-            found[title] = ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
+            curve = tag.removesuffix("_lower")  # also of an interval that stands by itself
+            found[title] = ["Margin", [curve, f"{curve}_lower", f"{curve}_upper"]]
         else:
             lines = found.setdefault(title, ["Multiline", []])
             lines[1].append(tag.replace(NUMBER, r"\d+") + "$")

@@ -33,6 +33,7 @@ from lightning_hessian.records import (
     SpectrumReport,
     TraceEstimate,
 )
+from lightning_hessian.studies.batch_statistics import quantile
 from lightning_hessian.studies.quick_spectrum import quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
@@ -275,7 +276,7 @@ class SpectrumStudy:
         quality = loss.products.quality
         return SpectrumReport(
             largest=found.largest,
-            trace=found.trace,
+            trace=with_sampling(found.trace, found.sampling),
             products=quality,
             sampling=found.sampling,
             overlap=overlap,
@@ -359,6 +360,7 @@ class SpectrumStudy:
             overlap = self._remember(loss, leading, sampling)
         return replace(
             report,
+            trace=with_sampling(report.trace, sampling),
             sampling=sampling,
             blocks=blocks,
             overlap=overlap,
@@ -436,6 +438,22 @@ def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> Spectr
         products=products,
         num_hvps=spectrum.num_hvps,
         notes=(*spectrum.notes, *products.notes),
+    )
+
+
+def with_sampling(
+    trace: TraceEstimate | None, sampling: SamplingError | None
+) -> TraceEstimate | None:
+    """The trace with the error of the samples in it, beside that of the probes."""
+    if trace is None or sampling is None or not math.isfinite(sampling.trace_error):
+        return trace
+    error = sampling.trace_error
+    margin = quantile(sampling.num_batches) * error if error > 0 else 0.0
+    lower, upper = (math.hypot(end - trace.value, margin) for end in trace.interval)
+    return replace(
+        trace,
+        standard_error=math.hypot(trace.standard_error, error),
+        interval=(trace.value - lower, trace.value + upper),
     )
 
 

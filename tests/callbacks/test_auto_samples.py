@@ -29,7 +29,7 @@ DATA = classification_data(POPULATION)
 
 @pytest.fixture(autouse=True)
 def a_small_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen_sample, "AUTO_START", START)
+    monkeypatch.setattr(frozen_sample, "USUAL", START)
 
 
 def network() -> Supervised:
