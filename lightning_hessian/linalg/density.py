@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_hessian.linalg.eigenvalues import has_converged
+from lightning_hessian.linalg.eigenvalues import are_known
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.records import SpectralDensity
 
@@ -54,7 +54,7 @@ def spectral_density(space: KrylovSpace, ritz: RitzPairs) -> SpectralDensity:
     if space.is_whole:
         probe_weights = torch.full_like(probe_weights, 1 / size)
     else:
-        probe_weights = _lock(probe_weights, _simple_eigenvalues(probe_weights, ritz, size), size)
+        probe_weights = _lock(probe_weights, simple_eigenvalues(probe_weights, ritz, size), size)
     return SpectralDensity(
         nodes=ritz.values,
         weights=probe_weights.mean(dim=1),
@@ -86,9 +86,9 @@ def quadrature_weights(space: KrylovSpace, ritz: RitzPairs) -> Tensor:
     return (ritz.vectors.T @ space.start).square() / space.start.square().sum(dim=0)
 
 
-def _simple_eigenvalues(probe_weights: Tensor, ritz: RitzPairs, size: int) -> Tensor:
+def simple_eigenvalues(probe_weights: Tensor, ritz: RitzPairs, size: int) -> Tensor:
     """Which nodes are converged eigenvalues of multiplicity one, as far as the probes can tell."""
-    converged = has_converged(ritz, rtol=LOCK_RTOL)
+    converged = are_known(ritz, rtol=LOCK_RTOL)
     gaps = ritz.values.diff() > ritz.bounds[1:] + ritz.bounds[:-1]
     cluster = torch.cat([torch.zeros(1, dtype=torch.long), gaps.long().cumsum(0)])
     count = int(cluster[-1]) + 1

@@ -10,21 +10,23 @@ from lightning_hessian.records import Eigenvalues
 NORM_SHARE = 0.01
 
 
-def largest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenvalues:
+def largest_eigenvalues(
+    ritz: RitzPairs, count: int, *, rtol: float, floor: float = 0.0
+) -> Eigenvalues:
     """Read off the algebraically largest eigenvalues, descending.
 
     A Ritz value at the upper end is a lower bound of its eigenvalue. It counts as converged when
-    its residual bound is at most ``rtol * max(|theta|, 0.01 ||A||)``: eigenvalues below a hundredth
-    of the operator's norm are held to an absolute tolerance, or a semi-definite operator's zeros
-    would never converge. The actual error is mostly far smaller, about the bound squared over the
-    distance to the next eigenvalue.
+    its residual bound is at most ``rtol`` of the spectrum's range: what is small against that would
+    take most of the products to be known to a share of itself, and tells no more. The actual error
+    is mostly far smaller, about the bound squared over the distance to the next eigenvalue.
 
     Costs no product beyond the sweep.
 
     Args:
         ritz: Of the space.
         count: How many, at most the space's dimension.
-        rtol: Relative tolerance of the bound.
+        rtol: Tolerance of the bound, relative to the range.
+        floor: Tolerance that is enough in any case, in eigenvalue units.
 
     Returns:
         Values, bounds, flags.
@@ -43,10 +45,13 @@ def largest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenval
         >>> [round(value, 3) for value in found.values.tolist()], found.converged.tolist()
         ([1.0, 0.98], [True, True])
     """
-    return _select(ritz, slice(-count, None) if count else slice(0, 0), rtol, descending=True)
+    part = slice(-count, None) if count else slice(0, 0)
+    return _select(ritz, part, rtol, floor, descending=True)
 
 
-def smallest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenvalues:
+def smallest_eigenvalues(
+    ritz: RitzPairs, count: int, *, rtol: float, floor: float = 0.0
+) -> Eigenvalues:
     """Read off the algebraically smallest (most negative) eigenvalues, ascending.
 
     A Ritz value at the lower end is an upper bound of its eigenvalue; tolerances, cost and use as
@@ -55,7 +60,8 @@ def smallest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenva
     Args:
         ritz: Of the space.
         count: How many, at most the space's dimension.
-        rtol: Relative tolerance of the bound.
+        rtol: Tolerance of the bound, relative to the range.
+        floor: Tolerance that is enough in any case, in eigenvalue units.
 
     Returns:
         Values, bounds, flags.
@@ -72,23 +78,27 @@ def smallest_eigenvalues(ritz: RitzPairs, count: int, *, rtol: float) -> Eigenva
         >>> round(float(smallest_eigenvalues(RitzPairs.of(space), 1, rtol=1e-2).values), 3)
         -2.0
     """
-    return _select(ritz, slice(0, count), rtol, descending=False)
+    return _select(ritz, slice(0, count), rtol, floor, descending=False)
 
 
-def has_converged(ritz: RitzPairs, *, rtol: float) -> Tensor:
-    """Which Ritz values meet the tolerance, ``(k,)`` bool."""
-    floor = NORM_SHARE * ritz.scale
-    return ritz.bounds <= rtol * ritz.values.abs().clamp_min(floor)
+def has_converged(ritz: RitzPairs, *, rtol: float, floor: float = 0.0) -> Tensor:
+    """Which Ritz values are known to a share of the spectrum's range, ``(k,)`` bool."""
+    return ritz.bounds <= max(rtol * ritz.extent, floor)
+
+
+def are_known(ritz: RitzPairs, *, rtol: float) -> Tensor:
+    """Which are known to a share of themselves, or of 1 % of the largest: ``(k,)`` bool."""
+    return ritz.bounds <= rtol * ritz.values.abs().clamp_min(NORM_SHARE * ritz.scale)
 
 
 def ends_have_converged(
-    ritz: RitzPairs, *, num_largest: int, num_smallest: int, rtol: float
+    ritz: RitzPairs, *, num_largest: int, num_smallest: int, rtol: float, floor: float = 0.0
 ) -> bool:
     """Whether the space has as many values as are wanted, and they meet the tolerance."""
     if len(ritz.values) < num_largest + num_smallest:
         return False
-    largest = largest_eigenvalues(ritz, num_largest, rtol=rtol)
-    smallest = smallest_eigenvalues(ritz, num_smallest, rtol=rtol)
+    largest = largest_eigenvalues(ritz, num_largest, rtol=rtol, floor=floor)
+    smallest = smallest_eigenvalues(ritz, num_smallest, rtol=rtol, floor=floor)
     return bool(largest.converged.all()) and bool(smallest.converged.all())
 
 
@@ -108,8 +118,11 @@ def end_vectors(
     return space.combine(ritz.vectors[:, order])
 
 
-def _select(ritz: RitzPairs, part: slice, rtol: float, *, descending: bool) -> Eigenvalues:
-    fields = [x[part] for x in (ritz.values, ritz.bounds, has_converged(ritz, rtol=rtol))]
+def _select(
+    ritz: RitzPairs, part: slice, rtol: float, floor: float, *, descending: bool
+) -> Eigenvalues:
+    flags = has_converged(ritz, rtol=rtol, floor=floor)
+    fields = [x[part] for x in (ritz.values, ritz.bounds, flags)]
     if descending:
         fields = [x.flip(0) for x in fields]
     values, bounds, converged = fields

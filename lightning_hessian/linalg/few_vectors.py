@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_hessian.linalg.basis import FullBasis, vector_bytes
 from lightning_hessian.linalg.density import BANDWIDTH_SHARE
-from lightning_hessian.linalg.eigenvalues import end_vectors, has_converged
+from lightning_hessian.linalg.eigenvalues import are_known, end_vectors
 from lightning_hessian.linalg.lanczos_short import lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_share
 from lightning_hessian.linalg.operator import SymmetricOperator
@@ -145,7 +145,7 @@ def _with_density(task: Task, found: Spectrum, pairs: ExtremePairs) -> Spectrum:
 
 def _deflate(pairs: ExtremePairs) -> tuple[Tensor, Tensor]:
     """Cut the pairs' basis down to the converged ones, in place; gives their values and bounds."""
-    done = has_converged(pairs.ritz, rtol=DEFLATION_RTOL)
+    done = are_known(pairs.ritz, rtol=DEFLATION_RTOL)
     vectors = pairs.space.vectors
     assert isinstance(vectors, FullBasis)
     vectors.rotate(pairs.ritz.vectors[:, done])

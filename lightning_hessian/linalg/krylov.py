@@ -121,6 +121,11 @@ class RitzPairs:
         """Largest magnitude, the operator's norm as far as it is known."""
         return float(self.values.abs().max()) if len(self.values) else 0.0
 
+    @property
+    def extent(self) -> float:
+        """From the smallest value to the largest, zero among them: what tolerances refer to."""
+        return max(float(self.values[-1] - self.values[0]), self.scale) if len(self.values) else 0.0
+
 
 StoppingRule = Callable[[KrylovSpace], bool]
 """Watches a sweep: told the space after each block, says whether to stop."""

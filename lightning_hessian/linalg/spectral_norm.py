@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lightning_hessian.linalg.eigenvalues import has_converged
+from lightning_hessian.linalg.eigenvalues import are_known
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
 from lightning_hessian.linalg.operator import SymmetricOperator
 
@@ -81,7 +81,7 @@ def spectral_norm(
         other = -1 - dominant
         reach = float(ritz.values[other].abs() + ritz.bounds[other])
         settled = reach <= float(ritz.values[dominant].abs())
-        done = has_converged(ritz, rtol=rtol)
+        done = are_known(ritz, rtol=rtol)
         return bool(done[dominant]) and (settled or bool(done[other]))
 
     space = sweep(
@@ -97,7 +97,7 @@ def spectral_norm(
     return SpectralNorm(
         value=float(ritz.values[dominant].abs()),
         residual_bound=float(ritz.bounds[dominant]),
-        converged=bool(has_converged(ritz, rtol=rtol)[dominant]),
+        converged=bool(are_known(ritz, rtol=rtol)[dominant]),
         num_hvps=space.dimension,
     )
 

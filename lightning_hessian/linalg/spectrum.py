@@ -25,20 +25,23 @@ from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.linalg.stopping import SpectrumRule, Tolerances, unmet_notes
 from lightning_hessian.linalg.task import Task
 from lightning_hessian.linalg.trace import NUM_PILOT
-from lightning_hessian.records import Note, Spectrum
+from lightning_hessian.records import Eigenvalues, Note, Spectrum
 
 DENSITY_RTOL = 1e-3
+FEW_PRODUCTS = 40
+NEAR, MOVING = 0.1, 0.02
+"""Of the range: bounds of what is near what it is called, and moves of what is no density yet."""
 ENOUGH_VECTORS = 64
 """Of the sweep's basis: with less room than this another method takes its place."""
-FEW_DIMENSIONS = 20_000
+FEW_DIMENSIONS = 500
 
 
 def default_probes_per_block(size: int) -> int:
     """Probes in a block: as many as the density's own error calls for."""
     # one probe leaves an error of about sqrt(2 / n) in the share of eigenvalues anywhere, which
-    # four reduce where it is not negligible; two find an eigenvalue that occurs twice; narrow
-    # blocks reach the ends of the spectrum with fewer products
-    return min(4 if size < FEW_DIMENSIONS else 2, size)
+    # four reduce where it is not negligible. Graphs being kept, a block saves nothing for each of
+    # its vectors, and one probe reaches the ends of the spectrum with the fewest products
+    return min(4 if size < FEW_DIMENSIONS else 1, size)
 
 
 def measure_spectrum(
@@ -56,6 +59,9 @@ def measure_spectrum(
     generator: torch.Generator,
     on_products: Callable[[int], None] | None = None,
     product_error: Callable[[], float] = lambda: 0.0,
+    floor: float = 0.0,
+    trace_floor: float = 0.0,
+    only_reached: bool = False,
     basis: Literal["auto", "full", "bfloat16", "cpu"] = "auto",
     memory_limit: int | None = None,
     low_precision: SymmetricOperator | None = None,
@@ -65,8 +71,9 @@ def measure_spectrum(
     """Measure the spectrum of a symmetric operator.
 
     One block Lanczos sweep goes on until every eigenvalue asked for has its residual bound within
-    tolerance, and (for the density) the distribution has come to rest. Then fresh probes estimate
-    the trace on the complement of the sweep's space; where that complement has fewer dimensions
+    tolerance, and (for the density) the distribution has come to rest. The trace is then read off
+    the same products (:func:`trace_of_start`); where that is not within tolerance, fresh probes
+    estimate it on the complement of the sweep's space. Where that complement has fewer dimensions
     than the trace's pilot has probes, the sweep takes them in instead and everything is exact. What
     was not reached within ``max_hvps`` is said in ``notes``.
 
@@ -79,15 +86,20 @@ def measure_spectrum(
         num_smallest: Smallest eigenvalues wanted.
         trace: Whether to estimate the trace.
         density: Whether to make the density and the negative mass.
-        rtol: Tolerance of the eigenvalues' residual bounds.
+        rtol: Tolerance of the eigenvalues' residual bounds, relative to the spectrum's range.
         trace_rtol: Tolerance of the trace's standard error.
         density_rtol: By how much of its range the distribution may still move over four products.
         max_hvps: Bound on the products; at least one block.
-        probes_per_block: Probes in a block; when None 4, or 2 from 20,000 dimensions on.
+        probes_per_block: Probes in a block; when None 1, or 4 below 500 dimensions. An eigenvalue
+            that occurs more often than this is found as often as the block is wide.
         generator: Source of all probes, on the CPU.
         on_products: Told the number of products after each block.
         product_error: Norm of what the products are off by, asked after each block; part of every
             bound, and of the negative mass's threshold.
+        floor: Tolerance of residual bounds that is enough in any case, in eigenvalue units.
+        trace_floor: The same of the trace's standard error.
+        only_reached: Leave out what is further than a tenth of the range from what it is called,
+            and a density that still moves by more than 2 % of it.
         basis: How the sweep's vectors are kept, as for :func:`block_lanczos`; "auto" is "full".
         memory_limit: Bytes for them and the blocks in flight, on the operator's device. Where the
             sweep has no room for 64 vectors, thick restarts and a recurrence without a basis take
@@ -121,6 +133,9 @@ def measure_spectrum(
         trace_rtol=trace_rtol,
         density_rtol=density_rtol,
         max_hvps=max_hvps,
+        floor=floor,
+        trace_floor=trace_floor,
+        only_reached=only_reached,
     )
     width = probes_per_block or default_probes_per_block(operator.size)
     task = Task(
@@ -164,7 +179,10 @@ def _reserved(task: Task, *, has_low_precision: bool) -> int:
     # what a sweep of few digits has seen of all dimensions is still not exact
     has_probes = asked.trace and (has_low_precision or max_hvps < task.operator.size)
     refined = asked.num_eigenvalues + asked.num_smallest if has_low_precision else 0
-    reserved = (min(NUM_PILOT, max_hvps // 2) if has_probes else 0) + refined
+    # few products go into the sweep, whose own probe tells of the trace
+    from_start = not has_low_precision and not task.blocks and max_hvps < FEW_PRODUCTS
+    pilot = 0 if from_start or not has_probes else min(NUM_PILOT, max_hvps // 2)
+    reserved = pilot + refined
     if max_hvps - reserved < task.width:
         raise ValueError(
             f"`max_hvps` must leave room for a block of {task.width}, the trace's probes and the "
@@ -178,7 +196,7 @@ def _by_sweep(
     task: Task, cheap: CountingOperator | None, most: int, basis: BasisKind, *notes: Note
 ) -> Spectrum:
     asked, exact = task.asked, task.operator
-    rule = SpectrumRule(asked, low_precision=cheap is not None)
+    rule = SpectrumRule(asked, low_precision=cheap is not None, reads_trace=not task.blocks)
     space = sweep(
         exact if cheap is None else cheap,
         task.width,
@@ -193,10 +211,13 @@ def _by_sweep(
     if cheap is not None:
         found, pairs = _refined(task, space, found)
     known, num_swept = (space, 0) if pairs is None else (pairs.space, space.dimension)
-    found = replace(found, trace=task.trace(known, asked.max_hvps - exact.num_products - num_swept))
+    left = asked.max_hvps - exact.num_products - num_swept
+    found = replace(found, trace=task.trace(known, left, reads_start=pairs is None))
     if task.vectors:
         vectors = _end_vectors(space, found) if pairs is None else pairs.vectors
         found = replace(found, vectors=vectors)
+    if asked.only_reached:
+        found = _reached(found, rule, RitzPairs.of(space))
     return replace(
         found,
         num_hvps=exact.num_products + num_swept,
@@ -211,14 +232,33 @@ def _told_by(space: KrylovSpace, asked: Tolerances) -> Spectrum:
     ritz = RitzPairs.of(space)
     density = spectral_density(space, ritz) if asked.density else None
     return Spectrum(
-        largest=largest_eigenvalues(ritz, asked.num_eigenvalues, rtol=asked.rtol),
-        smallest=smallest_eigenvalues(ritz, asked.num_smallest, rtol=asked.rtol),
+        largest=largest_eigenvalues(
+            ritz, asked.num_eigenvalues, rtol=asked.rtol, floor=asked.floor
+        ),
+        smallest=smallest_eigenvalues(ritz, asked.num_smallest, rtol=asked.rtol, floor=asked.floor),
         trace=None,
         density=density,
         negative_mass=negative_mass(space, ritz, density) if density else None,
         num_hvps=0,
         notes=(),
     )
+
+
+def _reached(found: Spectrum, rule: SpectrumRule, ritz: RitzPairs) -> Spectrum:
+    """Without what is not near what it is called; the largest eigenvalue always stays."""
+    limit = NEAR * ritz.extent
+
+    def near(ends: Eigenvalues, least: int) -> Eigenvalues:
+        far = (ends.residual_bounds > limit).nonzero()
+        count = max(int(far[0]) if len(far) else len(ends.values), min(least, len(ends.values)))
+        return Eigenvalues(
+            values=ends.values[:count],
+            residual_bounds=ends.residual_bounds[:count],
+            converged=ends.converged[:count],
+        )
+
+    found = replace(found, largest=near(found.largest, 1), smallest=near(found.smallest, 0))
+    return replace(found, density=None, negative_mass=None) if rule.moved > MOVING else found
 
 
 def _refined(task: Task, space: KrylovSpace, found: Spectrum) -> tuple[Spectrum, RefinedPairs]:

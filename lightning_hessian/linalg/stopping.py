@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_hessian.linalg.density import quadrature_weights
 from lightning_hessian.linalg.eigenvalues import ends_have_converged
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
-from lightning_hessian.linalg.trace import NUM_PILOT
+from lightning_hessian.linalg.trace import NUM_PILOT, trace_of_start
 from lightning_hessian.linalg.wasserstein import wasserstein_distance
 from lightning_hessian.records import Note, Spectrum
 
@@ -29,6 +29,9 @@ class Tolerances:
     trace_rtol: float
     density_rtol: float
     max_hvps: int
+    floor: float = 0.0
+    trace_floor: float = 0.0
+    only_reached: bool = False
 
     def __post_init__(self) -> None:
         if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
@@ -48,37 +51,54 @@ class SpectrumRule:
     refinement takes away later, only what the sweep leaves out counts.
     """
 
-    def __init__(self, tolerances: Tolerances, *, low_precision: bool = False) -> None:
+    def __init__(
+        self, tolerances: Tolerances, *, low_precision: bool = False, reads_trace: bool = True
+    ) -> None:
+        self._reads_trace = reads_trace and not low_precision
         self._tolerances = tolerances
         self._is_low_precision = low_precision
         self._history: list[tuple[int, Tensor, Tensor]] = []
         self._quiet_since: int | None = None
         self._is_quiet = not tolerances.density
-        self._moved = 1.0
+        self.moved = 1.0 if tolerances.density else 0.0
 
     def watch(self, space: KrylovSpace) -> bool:
         """Take note of the space after another block; True when the sweep may stop."""
         ritz = RitzPairs.of(space)
         if self._tolerances.density:
             self._watch_density(space, ritz)
-        return self._is_quiet and self._ends_have_converged(space, ritz) and self._may_probe(space)
+        return (
+            self._is_quiet
+            and self._ends_have_converged(space, ritz)
+            and self._may_probe(space, ritz)
+        )
 
     def density_notes(self, space: KrylovSpace) -> tuple[Note, ...]:
         """What to say in the end of a density that has not come to rest."""
         if self._is_quiet or space.is_whole:
             return ()
         text = (
-            f"the density still moved by {self._moved:.1%} of its range (Wasserstein distance) in "
+            f"the density still moved by {self.moved:.1%} of its range (Wasserstein distance) in "
             f"the last products within max_hvps={self._tolerances.max_hvps}: it is coarser than "
             "its error band shows."
         )
         return (Note("density-not-at-rest", text),)
 
-    def _may_probe(self, space: KrylovSpace) -> bool:
+    def _may_probe(self, space: KrylovSpace, ritz: RitzPairs) -> bool:
+        asked = self._tolerances
+        if not asked.trace:
+            return True
+        if (
+            self._reads_trace
+            and trace_of_start(
+                space, ritz, rtol=asked.trace_rtol, floor=asked.trace_floor
+            ).converged
+        ):
+            return True
         # after fewer products than two pilots cost, one outlier may hold most of the complement's
         # weight, and an interval from 8 values so skewed covers the truth in 90 % of cases only
         rest = space.size - space.dimension
-        return not self._tolerances.trace or (space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT)
+        return space.dimension >= 2 * NUM_PILOT and rest > NUM_PILOT
 
     def _ends_have_converged(self, space: KrylovSpace, ritz: RitzPairs) -> bool:
         asked = self._tolerances
@@ -89,6 +109,7 @@ class SpectrumRule:
             num_largest=asked.num_eigenvalues,
             num_smallest=asked.num_smallest,
             rtol=asked.rtol,
+            floor=asked.floor,
         )
 
     def _watch_density(self, space: KrylovSpace, ritz: RitzPairs) -> None:
@@ -98,7 +119,7 @@ class SpectrumRule:
         if earlier:
             extent = float(ritz.values[-1] - ritz.values[0])
             moved = wasserstein_distance(*earlier[-1][1:], *now[1:])
-            self._moved = moved / extent if extent > 0 else 0.0
+            self.moved = moved / extent if extent > 0 else 0.0
             # a multiple of the identity has a range of rounding only
             if moved > self._tolerances.density_rtol * extent + space.noise:
                 self._quiet_since = None

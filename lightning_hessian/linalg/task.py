@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.counting_operator import CountingOperator
-from lightning_hessian.linalg.krylov import KrylovSpace
+from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs
 from lightning_hessian.linalg.stopping import Tolerances
-from lightning_hessian.linalg.trace import estimate_trace
+from lightning_hessian.linalg.trace import NUM_PILOT, estimate_trace, trace_of_start
 from lightning_hessian.records import TraceEstimate
 
 
@@ -27,13 +27,23 @@ class Task:
     blocks: Sequence[Tensor]
     vectors: bool
 
-    def trace(self, space: KrylovSpace, max_num_probes: int) -> TraceEstimate | None:
-        """The trace, by probes on the space's complement, if it is asked for."""
+    def trace(
+        self, space: KrylovSpace, max_num_probes: int, *, reads_start: bool = False
+    ) -> TraceEstimate | None:
+        """The trace, if it is asked for: from the start of a sweep, or by further probes."""
         if not self.asked.trace:
             return None
+        found: TraceEstimate | None = None
+        if reads_start and not self.blocks and not space.is_whole:
+            found = trace_of_start(
+                space, RitzPairs.of(space), rtol=self.asked.trace_rtol, floor=self.asked.trace_floor
+            )
+            if found.converged or max_num_probes < NUM_PILOT:
+                return found
         return estimate_trace(
             self.operator,
             rtol=self.asked.trace_rtol,
+            floor=self.asked.trace_floor,
             max_num_probes=max_num_probes,
             generator=self.generator,
             space=space,

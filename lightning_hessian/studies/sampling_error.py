@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lightning_hessian.hvp import AlongVectors, PerBatch, per_batch_products
+from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Note, SamplingError
 from lightning_hessian.studies.batch_statistics import (
@@ -31,6 +33,7 @@ def sampling_error(
     known: AlongVectors | None = None,
     probes: AlongVectors | None = None,
     population: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> SamplingError:
     r"""Read the sampling error of a spectrum off the scatter of the disjoint frozen batches.
 
@@ -55,7 +58,8 @@ def sampling_error(
       density as in
       :func:`density_distance`.
 
-    Three batches give errors, 30 or more give useful ones. Costs ``d`` HVPs.
+    Three batches give errors, 30 or more give useful ones. Costs ``d`` HVPs, with a generator one
+    more.
 
     Args:
         loss: Over the frozen batches.
@@ -69,6 +73,7 @@ def sampling_error(
             :func:`estimate_trace` draws them. When None, trace and density have no error, unless
             ``known`` is everything.
         population: ``M``; None where it is unknown.
+        generator: Source of a probe on the complement of the vectors, in place of ``probes``.
 
     Returns:
         The errors.
@@ -100,7 +105,11 @@ def sampling_error(
             f"{num_largest}: the first ones are of the largest eigenvalues."
         )
     vectors = vectors.to(loss.device, loss.dtype)
-    products, table = per_batch_products(loss, vectors)
+    if generator is not None and vectors.shape[1] < loss.size:
+        products, table, probes = _with_probe(loss, vectors, generator)
+    else:
+        products, table = per_batch_products(loss, vectors)
+    spent = vectors.shape[1] + (generator is not None and probes is not None)
     sizes = table.along.sizes
     count, num_samples = len(sizes), round(float(sizes.sum()))
     share = sampling_share(num_samples, population)
@@ -132,9 +141,26 @@ def sampling_error(
         ),
         trace_error=trace,
         density_distance=distance,
-        num_hvps=vectors.shape[1],
+        num_hvps=spent,
         notes=_notes(count, share, loss.sample.are_drawn),
     )
+
+
+def _with_probe(
+    loss: TrainingLoss | Conductor, vectors: Tensor, generator: torch.Generator
+) -> tuple[Tensor, PerBatch, AlongVectors]:
+    """Products with the vectors and one probe on their complement, in one pass."""
+    count = vectors.shape[1]
+    probe = rademacher(
+        loss.size, 1, generator=generator, device=loss.device, dtype=loss.dtype
+    ).double()
+    inside = vectors.double()
+    probe = (probe - inside @ (inside.T @ probe)).to(loss.dtype)
+    products, table = per_batch_products(loss, torch.cat([vectors, probe], dim=1))
+    known = replace(
+        table, along=table.along.part(slice(0, count)), forms=table.forms[:, :count, :count]
+    )
+    return products[:, :count], known, table.along.part(slice(count, None))
 
 
 def _trace_and_density(

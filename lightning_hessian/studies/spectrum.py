@@ -8,34 +8,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.hvp import AlongVectors, PerBatchOperator
 from lightning_hessian.linalg import (
-    BlockOperator,
-    SymmetricOperator,
     align,
-    leading_eigenvectors,
     measure_spectrum,
 )
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
 from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
-    Estimate,
     Note,
-    ParameterBlock,
-    ProductQuality,
     SamplingError,
     Spectrum,
     SpectrumReport,
-    TraceEstimate,
 )
-from lightning_hessian.studies.batch_statistics import quantile
 from lightning_hessian.studies.quick_spectrum import quick_spectrum
-from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
     FEWEST_SAMPLES,
@@ -51,8 +40,11 @@ from lightning_hessian.studies.trade import (
 PYHESSIAN_HVPS = 300
 FLOOR_SHARE = 0.25
 """Of the last report's sampling error: digits beyond it tell nothing of the training set."""
+SCATTER = 5_000
 FRESH = 10_000
 """Numbers of the probes' generators from here on are for each report another."""
+MANY = 40
+"""Products of a report that can pay for the sampling error of every eigenvalue."""
 MARGIN = 1.05
 GROWTH = 8
 
@@ -335,24 +327,26 @@ class SpectrumStudy:
     ) -> SpectrumReport:
         options, patterns = self._options, self._options.parameter_blocks
         is_sampled = not loss.sample.is_whole and loss.products.quality.method == "exact"
-        operator = PerBatchOperator(loss) if is_sampled else loss.products
         parts = loss.parameters.blocks(patterns) if patterns else {}
-        spectrum = self._sweep(loss, operator, solver, list(parts.values()), on_products)
+        sampled = self._num_sampled(solver, is_bought=is_bought) if is_sampled else 0
+        if is_bought and sampled:
+            solver = replace(solver, max_hvps=solver.max_hvps - sampled - 1)
+        spectrum = self._sweep(
+            loss, solver, list(parts.values()), on_products, bool(sampled), is_bought
+        )
         report = replace(
             report_of(spectrum, loss.products.quality, loss.size),
             graph_bytes=loss.products.graph_bytes,
         )
         num_hvps, notes = report.num_hvps, report.notes
-        sampling: SamplingError | None = None
-        if isinstance(operator, PerBatchOperator):
-            sampling = _sampling(loss, spectrum, operator.take())
+        sampling = self._sampling(loss, spectrum, sampled)
         if sampling is not None:
             num_hvps += sampling.num_hvps
             if not math.isfinite(sampling.largest_margin):
                 notes += sampling.notes
         blocks = _blocks(spectrum, parts)
         if options.eigenvalues_per_block:
-            blocks, spent = self._with_eigenvalues(blocks, parts, loss, operator, solver)
+            blocks, spent = self._with_eigenvalues(blocks, parts, loss, solver)
             num_hvps += spent
         overlap = None
         if (options.overlaps or is_bought) and spectrum.vectors is not None:
@@ -371,14 +365,16 @@ class SpectrumStudy:
     def _sweep(
         self,
         loss: TrainingLoss | Conductor,
-        operator: SymmetricOperator,
         solver: Krylov,
         blocks: list[Tensor],
         on_products: Callable[[int], None],
+        is_sampled: bool,
+        is_bought: bool,
     ) -> Spectrum:
-        options, limit = self._options, solver.memory_share
+        options, limit, earlier = self._options, solver.memory_share, self._earlier
+        error = math.nan if earlier is None or not is_bought else earlier.error
         return measure_spectrum(
-            operator,
+            loss.products,
             num_eigenvalues=options.num_eigenvalues,
             num_smallest=options.num_smallest,
             trace=options.trace,
@@ -395,128 +391,21 @@ class SpectrumStudy:
             memory_limit=int(SHARE * free_memory(loss.device)) if limit is None else limit,
             low_precision=loss.low_precision,
             blocks=blocks,
-            vectors=isinstance(operator, PerBatchOperator) or options.overlaps,
+            vectors=is_sampled or is_bought or options.overlaps,
+            floor=FLOOR_SHARE * error if math.isfinite(error) else 0.0,
+            only_reached=is_bought,
         )
 
-    def _with_eigenvalues(
-        self,
-        blocks: tuple[ParameterBlock, ...],
-        parts: dict[str, Tensor],
-        loss: TrainingLoss | Conductor,
-        operator: SymmetricOperator,
-        solver: Krylov,
-    ) -> tuple[tuple[ParameterBlock, ...], int]:
-        """The blocks with their largest eigenvalues, and the products these took."""
-        count, spent, found = self._options.eigenvalues_per_block, 0, []
-        for row, (block, positions) in enumerate(zip(blocks, parts.values(), strict=True)):
-            pairs = leading_eigenvectors(
-                BlockOperator(operator, positions),
-                count=min(count, len(positions)),
-                rtol=solver.rtol,
-                max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
-                probes_per_block=2,
-                generator=self._generator(1 + row),
-                product_error=lambda: loss.products.quality.error,
-            )
-            found.append(replace(block, largest=pairs.eigenvalues))
-            spent += pairs.num_hvps
-        return tuple(found), spent
+    def _num_sampled(self, solver: Krylov, *, is_bought: bool) -> int:
+        """Eigenvectors whose sampling error is asked for, at a product each."""
+        largest, smallest = self._options.num_eigenvalues, self._options.num_smallest
+        return min(largest, 1) if is_bought and solver.max_hvps < MANY else largest + smallest
 
-    def _generator(self, part: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
-
-
-def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> SpectrumReport:
-    """A spectrum's numbers in a report, with the products' error where it is not in them yet."""
-    return SpectrumReport(
-        largest=spectrum.largest,
-        smallest=spectrum.smallest,
-        trace=None if spectrum.trace is None else _widened(spectrum.trace, products.trace_error),
-        frobenius_norm=_frobenius_norm(spectrum.trace, products.error * math.sqrt(size)),
-        density=spectrum.density,
-        negative_mass=spectrum.negative_mass,
-        products=products,
-        num_hvps=spectrum.num_hvps,
-        notes=(*spectrum.notes, *products.notes),
+    _STAYS = Note(
+        "sample-does-not-grow",
+        "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
+        "package's engine, and at least one of the largest eigenvalues.",
     )
-
-
-def with_sampling(
-    trace: TraceEstimate | None, sampling: SamplingError | None
-) -> TraceEstimate | None:
-    """The trace with the error of the samples in it, beside that of the probes."""
-    if trace is None or sampling is None or not math.isfinite(sampling.trace_error):
-        return trace
-    error = sampling.trace_error
-    margin = quantile(sampling.num_batches) * error if error > 0 else 0.0
-    lower, upper = (math.hypot(end - trace.value, margin) for end in trace.interval)
-    return replace(
-        trace,
-        standard_error=math.hypot(trace.standard_error, error),
-        interval=(trace.value - lower, trace.value + upper),
-    )
-
-
-def _frobenius_norm(trace: TraceEstimate | None, error: float) -> Estimate | None:
-    """From the probes of the trace; products off by ``e`` move it by at most ``e sqrt(n)``."""
-    if trace is None or trace.squares is None:
-        return None
-    norm = trace.squares.root
-    return replace(norm, standard_error=math.hypot(norm.standard_error, error))
-
-
-def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
-    """The bounds have the products' error in them, the trace's probes have not."""
-    lower, upper = trace.interval
-    return replace(
-        trace,
-        standard_error=math.hypot(trace.standard_error, error),
-        interval=(lower - error, upper + error),
-        blocks=None,
-        squares=None,
-    )
-
-
-def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBlock, ...]:
-    """The blocks that were asked for, with their traces if the trace was measured."""
-    traces = None if spectrum.trace is None else spectrum.trace.blocks
-    if traces is None:
-        return tuple(ParameterBlock(name=name) for name in parts)
-    pairs = zip(traces.values.tolist(), traces.standard_errors.tolist(), strict=True)
-    return tuple(
-        ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
-        for name, (value, error) in zip(parts, pairs, strict=True)
-    )
-
-
-def _sampling(
-    loss: TrainingLoss | Conductor, spectrum: Spectrum, scatter: AlongVectors | None
-) -> SamplingError | None:
-    """How far the full training set may be, from the scatter of the products made anyway."""
-    vectors, num_largest = spectrum.vectors, len(spectrum.largest.values)
-    if vectors is None or num_largest == 0 or scatter is None:
-        return None
-    count, num_probes = (
-        spectrum.dimension,
-        0 if spectrum.trace is None else spectrum.trace.num_probes,
-    )
-    known = scatter.part(slice(0, count)) if count else None
-    probes = scatter.part(slice(count, count + num_probes)) if count and num_probes else None
-    return sampling_error(
-        loss,
-        vectors,
-        num_largest=num_largest,
-        known=known,
-        probes=probes,
-        population=loss.sample.population,
-    )
-
-
-_STAYS = Note(
-    "sample-does-not-grow",
-    "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
-    "package's engine, and at least one of the largest eigenvalues.",
-)
 
 
 def _tolerance(value: float) -> float:
