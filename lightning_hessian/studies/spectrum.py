@@ -8,23 +8,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
 from lightning_hessian.linalg import (
+    BlockOperator,
     align,
+    leading_eigenvectors,
     measure_spectrum,
 )
 from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
 from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
+    Estimate,
     Note,
+    ParameterBlock,
+    ProductQuality,
     SamplingError,
     Spectrum,
     SpectrumReport,
+    TraceEstimate,
 )
+from lightning_hessian.studies.batch_statistics import quantile
 from lightning_hessian.studies.quick_spectrum import quick_spectrum
+from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
     FEWEST_SAMPLES,
@@ -401,11 +410,116 @@ class SpectrumStudy:
         largest, smallest = self._options.num_eigenvalues, self._options.num_smallest
         return min(largest, 1) if is_bought and solver.max_hvps < MANY else largest + smallest
 
-    _STAYS = Note(
-        "sample-does-not-grow",
-        "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
-        "package's engine, and at least one of the largest eigenvalues.",
+    def _sampling(
+        self, loss: TrainingLoss | Conductor, spectrum: Spectrum, count: int
+    ) -> SamplingError | None:
+        """How far the full training set may be, from the scatter of further products."""
+        largest = len(spectrum.largest.values)
+        if not count or not largest or spectrum.vectors is None:
+            return None
+        return sampling_error(
+            loss,
+            spectrum.vectors[:, :count],
+            num_largest=min(largest, count),
+            population=loss.sample.population,
+            generator=self._generator(SCATTER),
+        )
+
+    def _with_eigenvalues(
+        self,
+        blocks: tuple[ParameterBlock, ...],
+        parts: dict[str, Tensor],
+        loss: TrainingLoss | Conductor,
+        solver: Krylov,
+    ) -> tuple[tuple[ParameterBlock, ...], int]:
+        """The blocks with their largest eigenvalues, and the products these took."""
+        count, spent, found = self._options.eigenvalues_per_block, 0, []
+        for row, (block, positions) in enumerate(zip(blocks, parts.values(), strict=True)):
+            pairs = leading_eigenvectors(
+                BlockOperator(loss.products, positions),
+                count=min(count, len(positions)),
+                rtol=solver.rtol,
+                max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
+                probes_per_block=2,
+                generator=self._generator(1 + row),
+                product_error=lambda: loss.products.quality.error,
+            )
+            found.append(replace(block, largest=pairs.eigenvalues))
+            spent += pairs.num_hvps
+        return tuple(found), spent
+
+    def _generator(self, part: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
+
+
+def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> SpectrumReport:
+    """A spectrum's numbers in a report, with the products' error where it is not in them yet."""
+    return SpectrumReport(
+        largest=spectrum.largest,
+        smallest=spectrum.smallest,
+        trace=None if spectrum.trace is None else _widened(spectrum.trace, products.trace_error),
+        frobenius_norm=_frobenius_norm(spectrum.trace, products.error * math.sqrt(size)),
+        density=spectrum.density,
+        negative_mass=spectrum.negative_mass,
+        products=products,
+        num_hvps=spectrum.num_hvps,
+        notes=(*spectrum.notes, *products.notes),
     )
+
+
+def with_sampling(
+    trace: TraceEstimate | None, sampling: SamplingError | None
+) -> TraceEstimate | None:
+    """The trace with the error of the samples in it, beside that of the probes."""
+    if trace is None or sampling is None or not math.isfinite(sampling.trace_error):
+        return trace
+    error = sampling.trace_error
+    margin = quantile(sampling.num_batches) * error if error > 0 else 0.0
+    lower, upper = (math.hypot(end - trace.value, margin) for end in trace.interval)
+    return replace(
+        trace,
+        standard_error=math.hypot(trace.standard_error, error),
+        interval=(trace.value - lower, trace.value + upper),
+    )
+
+
+def _frobenius_norm(trace: TraceEstimate | None, error: float) -> Estimate | None:
+    """From the probes of the trace; products off by ``e`` move it by at most ``e sqrt(n)``."""
+    if trace is None or trace.squares is None:
+        return None
+    norm = trace.squares.root
+    return replace(norm, standard_error=math.hypot(norm.standard_error, error))
+
+
+def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
+    """The bounds have the products' error in them, the trace's probes have not."""
+    lower, upper = trace.interval
+    return replace(
+        trace,
+        standard_error=math.hypot(trace.standard_error, error),
+        interval=(lower - error, upper + error),
+        blocks=None,
+        squares=None,
+    )
+
+
+def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBlock, ...]:
+    """The blocks that were asked for, with their traces if the trace was measured."""
+    traces = None if spectrum.trace is None else spectrum.trace.blocks
+    if traces is None:
+        return tuple(ParameterBlock(name=name) for name in parts)
+    pairs = zip(traces.values.tolist(), traces.standard_errors.tolist(), strict=True)
+    return tuple(
+        ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
+        for name, (value, error) in zip(parts, pairs, strict=True)
+    )
+
+
+_STAYS = Note(
+    "sample-does-not-grow",
+    "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
+    "package's engine, and at least one of the largest eigenvalues.",
+)
 
 
 def _tolerance(value: float) -> float:
