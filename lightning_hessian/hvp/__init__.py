@@ -13,7 +13,11 @@ from lightning_hessian.hvp.per_batch import (
     per_batch_products,
     sample_products,
 )
-from lightning_hessian.hvp.per_batch_operator import PerBatchOperator
+from lightning_hessian.hvp.per_batch_operator import (
+    CrossedForms,
+    CrossedOperator,
+    PerBatchOperator,
+)
 from lightning_hessian.hvp.sample_difference import SampleDifferenceOperator
 from lightning_hessian.hvp.self_check import (
     DIFFERENCE_LIMIT,
@@ -26,6 +30,8 @@ __all__ = [
     "DIFFERENCE_LIMIT",
     "AlongVectors",
     "BatchGradients",
+    "CrossedForms",
+    "CrossedOperator",
     "DifferenceProducts",
     "ExactProducts",
     "GraphTrust",

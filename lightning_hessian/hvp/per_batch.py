@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp.exact import ExactProducts
+from lightning_hessian.linalg import inner_products, rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss, second_derivatives
 from lightning_hessian.processes import on_all_or_none
 from lightning_hessian.sample_losses import Positions, rows_of
@@ -73,12 +74,17 @@ class PerBatch:
         forms: ``(B, b, b)`` ``v_i . H_b v_j``.
         num_samples: ``(B,)``.
         gradients: Losses and gradients, where these were asked for.
+        beside: ``(B, e, b)`` ``u_i . H_b v_j`` with further vectors ``u_i``, where there are any.
+        sketches: ``(B, s, b)`` each ``H_b v_j`` folded to ``s`` numbers, where that was asked for:
+            ``S H_b v_j`` of a fixed random ``S`` with ``E |S x|^2 = |x|^2``, so linear in ``v_j``.
     """
 
     along: AlongVectors
     forms: Tensor
     num_samples: Tensor
     gradients: BatchGradients | None = None
+    beside: Tensor | None = None
+    sketches: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,7 +102,13 @@ class BatchGradients:
     projections: Tensor
 
 
-def per_batch_products(loss: TrainingLoss | Conductor, vectors: Tensor) -> tuple[Tensor, PerBatch]:
+def per_batch_products(
+    loss: TrainingLoss | Conductor,
+    vectors: Tensor,
+    *,
+    beside: Tensor | None = None,
+    sketch: int = 0,
+) -> tuple[Tensor, PerBatch]:
     """Multiply by the Hessian, and keep how each batch's own lies around it.
 
     One pass over the frozen batches, at the price of the products alone.
@@ -104,6 +116,9 @@ def per_batch_products(loss: TrainingLoss | Conductor, vectors: Tensor) -> tuple
     Args:
         loss: At the present parameters.
         vectors: ``(n, b)``.
+        beside: ``(n, e)`` further vectors to be set against the products, such as earlier ones.
+        sketch: Numbers ``s`` to fold each batch's products to; a squared norm read off them has a
+            relative standard error of about ``sqrt(2 / s)``.
 
     Returns:
         What ``loss.products.matmat`` gives, to the bit, and the table of the batches that have a
@@ -113,7 +128,8 @@ def per_batch_products(loss: TrainingLoss | Conductor, vectors: Tensor) -> tuple
         RefusedError: If products are differences of gradients.
     """
     refuse_differences(loss)
-    return loss.run_on_all(_per_batch_products, vectors)
+    given = (vectors,) if beside is None else (vectors, beside)
+    return loss.run_on_all(partial(_per_batch_products, sketch=sketch), *given)
 
 
 def per_batch_around(
@@ -202,50 +218,103 @@ class _Rows:
         return shares, samples[:, 0].contiguous(), *columns
 
 
-def _per_batch_products(loss: TrainingLoss, vectors: Tensor) -> tuple[Tensor, PerBatch]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What each batch's product with a vector is looked at through."""
+
+    directions: Tensor
+    """``(b, n)`` float64, the vectors multiplied."""
+    beside: Tensor | None
+    """``(e, n)`` further ones."""
+    signs: Tensor | None
+    """``(c, s)`` of which each column is summed over."""
+
+    @classmethod
+    def through(cls, vectors: Tensor, beside: Tensor | None, sketch: int) -> _Seen:
+        """Of one layout for any number of processes, on which the sums' rounding depends."""
+        rows = None if beside is None else beside.T.contiguous()
+        signs = None
+        if sketch:
+            count, generator = -(-len(vectors) // sketch), torch.Generator().manual_seed(0)
+            size, device = count * sketch, vectors.device
+            signs = rademacher(size, 1, generator=generator, device=device).view(count, sketch)
+        return cls(vectors.T.double().contiguous(), rows, signs)
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Of what is kept of each product."""
+        beside, signs = self.beside, self.signs
+        return (
+            len(self.directions),
+            0 if beside is None else len(beside),
+            0 if signs is None else signs.shape[1],
+        )
+
+    def look(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Forms with the vectors and those beside, and the sketch, of ``(n,)`` in float64."""
+        forms = self.directions @ moved
+        beside = sketch = moved.new_zeros(0)
+        if self.beside is not None:
+            beside = inner_products(self.beside, moved[None])[:, 0]
+        if self.signs is not None:
+            folded = torch.zeros(self.signs.shape, dtype=torch.float64, device=moved.device)
+            folded.view(-1)[: len(moved)] = moved
+            sketch = folded.mul_(self.signs).sum(dim=0)
+        return forms, beside, sketch
+
+
+def _per_batch_products(
+    loss: TrainingLoss, vectors: Tensor, beside: Tensor | None = None, *, sketch: int = 0
+) -> tuple[Tensor, PerBatch]:
     count, total_weight = vectors.shape[1], loss.weigh()
     columns = loss.columns_of(vectors)
     length = count * loss.size
-    rows = _Rows(loss, count, count * count, start=length)
-    # of one layout for any number of processes, on which the sums' rounding depends
-    directions = vectors.T.double().contiguous()
+    seen = on_all_or_none(loss.processes, lambda: _Seen.through(vectors, beside, sketch))
+    rows = _Rows(loss, count, *(count * width for width in seen.widths), start=length)
     exact = cast("ExactProducts", loss.products)
-    add = partial(_add_products, loss, exact, rows, directions, columns)
+    add = partial(_add_products, loss, exact, rows, seen, columns)
     exact.check_graphs(columns[0])
     payload = exact.sum_over_batches(rows.length, add)
     products = (payload[:length] / total_weight).view(count, loss.size).to(loss.dtype).T
-    sizes, num_samples, squares, forms = rows.read(payload)
-    forms = forms.reshape(len(forms), count, count).mT
+    sizes, num_samples, squares, *seen_of_each = rows.read(payload)
+    forms, others, sketches = (part.reshape(len(part), count, -1).mT for part in seen_of_each)
     along = AlongVectors(
         sizes=sizes,
         forms=forms.diagonal(dim1=1, dim2=2),
         distances=squares - products.double().square().sum(dim=0).cpu(),
     )
-    return products, PerBatch(along=along, forms=forms, num_samples=num_samples)
+    return products, PerBatch(
+        along=along,
+        forms=forms,
+        num_samples=num_samples,
+        beside=None if beside is None else others,
+        sketches=sketches if sketch else None,
+    )
 
 
 def _add_products(
     loss: TrainingLoss,
     exact: ExactProducts,
     rows: _Rows,
-    directions: Tensor,
+    seen: _Seen,
     columns: list[list[Tensor]],
     payload: Tensor,
     index: int,
 ) -> None:
     """Add a batch's products to the sum of all, and fill its row behind that."""
-    batch, count, size = loss.sample.batches[index], len(columns), loss.size
+    batch, size = loss.sample.batches[index], loss.size
     is_counted = not batch.is_repeat and index not in loss.skipped
-    squares, forms = rows.write(payload, batch) if is_counted else (None, None)
+    squares, *kept = rows.write(payload, batch) if is_counted else (payload, payload)
     # those of a repeat are zero, but a step may exchange tensors in them
     for j, pieces in enumerate(exact.of_batch(index, columns)):
         moved = torch.zeros(size, dtype=torch.float64, device=loss.device)
         loss.parameters.add_flat(moved, pieces, 1.0)
-        if squares is None or forms is None:
+        if not is_counted:
             continue
         payload[j * size : (j + 1) * size] += moved
         squares[j] = moved.dot(moved) / batch.weight**2
-        forms[j * count : (j + 1) * count] = directions @ moved / batch.weight
+        for row, width, found in zip(kept, seen.widths, seen.look(moved), strict=True):
+            row[j * width : (j + 1) * width] = found / batch.weight
 
 
 def _per_batch_around(

@@ -1,5 +1,6 @@
 """Symmetric operators, known by their products, and their eigenvalues, trace and density."""
 
+from lightning_hessian.linalg.basis import inner_products
 from lightning_hessian.linalg.block_operator import BlockOperator
 from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.dense_operator import DenseOperator
@@ -15,7 +16,8 @@ from lightning_hessian.linalg.probes import rademacher
 from lightning_hessian.linalg.spectral_norm import SpectralNorm, spectral_norm
 from lightning_hessian.linalg.spectrum import measure_spectrum
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
-from lightning_hessian.linalg.trace import estimate_trace
+from lightning_hessian.linalg.trace import estimate_trace, trace_of_start
+from lightning_hessian.linalg.tracking import TrackedSpace, tracked_space, tracked_trace
 
 __all__ = [
     "BlockOperator",
@@ -28,11 +30,13 @@ __all__ = [
     "RitzPairs",
     "SpectralNorm",
     "SymmetricOperator",
+    "TrackedSpace",
     "align",
     "block_lanczos",
     "check_block",
     "estimate_trace",
     "extreme_eigenpairs",
+    "inner_products",
     "lanczos_recurrence",
     "largest_eigenvalues",
     "leading_eigenvectors",
@@ -43,4 +47,7 @@ __all__ = [
     "smallest_eigenvalues",
     "spectral_density",
     "spectral_norm",
+    "trace_of_start",
+    "tracked_space",
+    "tracked_trace",
 ]

@@ -163,7 +163,7 @@ class SpectrumReport(Report):
             ends = self.sampling.largest_interval
         return ends if all(map(math.isfinite, ends)) else None
 
-    @derived(shown(columns=(Column("largest eigenvalue", 21),)))
+    @derived(shown(columns=(Column("largest eigenvalue", 21, place=LAST // 2 - 1),)))
     def largest_with_error(self) -> BoundedEstimate | None:
         """The largest eigenvalue and the distance to the farther end of its interval."""
         if not len(self.largest.values):

@@ -21,7 +21,7 @@ from lightning_hessian.studies.batch_statistics import (
 )
 from lightning_hessian.studies.directions import check_orthonormal
 
-USEFUL_BATCHES = 30
+USEFUL_BATCHES = 10
 
 
 def sampling_error(
@@ -142,7 +142,7 @@ def sampling_error(
         trace_error=trace,
         density_distance=distance,
         num_hvps=spent,
-        notes=_notes(count, share, loss.sample.are_drawn),
+        notes=sampling_notes(count, share, are_drawn=loss.sample.are_drawn),
     )
 
 
@@ -221,7 +221,8 @@ def repulsion(gap: Tensor, coupling: Tensor) -> Tensor:
     return torch.where(coupling > 0, 2 * coupling.square() / far, torch.zeros_like(far))
 
 
-def _notes(count: int, share: float, are_drawn: bool) -> tuple[Note, ...]:
+def sampling_notes(count: int, share: float, *, are_drawn: bool) -> tuple[Note, ...]:
+    """What is missing or doubtful in errors read off so many batches."""
     if share == 0:
         return ()
     advice = "Give a smaller `batch_size`, or more samples."
