@@ -157,7 +157,9 @@ def _reach(space: TrackedSpace, value: float, bound: float) -> float:
         return bound
     if space.dimension >= ENOUGH_PRODUCTS:
         return bound
-    beyond = tracked_trace(space, rtol=TRACE_RTOL).standard_error if space.probe else math.inf
+    if space.probe is None:
+        return math.inf
+    beyond = tracked_trace(space, rtol=TRACE_RTOL).standard_error
     above = SPREAD * beyond / math.sqrt(2)
     return (above - value) / 2 + math.hypot((above - value) / 2, bound)
 

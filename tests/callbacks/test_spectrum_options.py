@@ -30,7 +30,10 @@ from tests.helpers.spectrum import spectrum
         ),
         ({"trace": "yes"}, "`trace` must be True or False, got 'yes'"),
         ({"density": 1}, "`density` must be True or False, got 1"),
-        ({"num_samples": 0}, "`num_samples` must be None, a whole number of at least 1, 'all' .* got 0"),
+        (
+            {"num_samples": 0},
+            "`num_samples` must be None, a whole number of at least 1, 'all' .* got 0",
+        ),
         ({"num_samples": "some"}, "`num_samples` must be None, a whole .* or 'auto', got 'some'"),
         ({"seed": None}, "`seed` must be a whole number of at least 0, got None"),
         ({"mode": "test"}, "`mode` must be 'eval' or 'train', got 'test'"),

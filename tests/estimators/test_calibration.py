@@ -52,7 +52,10 @@ def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
 ) -> None:
     values = SPECTRA[name]
     found = _measured(values, SEEDS, max_hvps=max_hvps, trace_rtol=1e-3)
-    assert 0.90 * SEEDS <= _hits([s.trace for s in found], float(values.sum())) <= 0.995 * SEEDS
+    hits = _hits([s.trace for s in found], float(values.sum()))
+    # signs measure a diagonal exactly, which the second moment of a spectrum cannot know
+    most = SEEDS if name == "identity" else 0.995 * SEEDS
+    assert 0.90 * SEEDS <= hits <= most
     # a bracket of two standard errors and the Lanczos resolution
     brackets = [s.negative_mass for s in found]
     share = [float((values < -b.threshold).double().mean()) for b in brackets if b is not None]

@@ -37,9 +37,9 @@ def _quarter() -> Tensor:
     return torch.tensor(0.25, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("error", "converges"), [(0.01, True), (0.1, False)])
+@pytest.mark.parametrize(("error", "converges"), [(0.01, True), (0.3, False)])
 def test_an_eigenvalue_converges_only_above_the_error(error: float, converges: bool) -> None:
-    """The fifth of the outliers is 5 x 6 = 30: at ``rtol = 0.003`` it allows 0.09."""
+    """The range is about 50: at ``rtol = 0.003`` it allows 0.15."""
     spectrum = measured(
         symmetric_with(outliers_and_bulk(120)), error, num_smallest=0, rtol=0.003, density=False
     )
@@ -57,7 +57,7 @@ def test_weyls_bound_holds_for_a_perturbed_matrix_of_which_only_the_error_is_kno
 
 def test_nothing_within_the_error_of_zero_counts_as_negative() -> None:
     matrix = symmetric_with(outliers_and_bulk(120))
-    mass = measured(matrix, 0.2, max_hvps=120).negative_mass
+    mass = measured(matrix, 0.2, max_hvps=120, rtol=1e-12, density_rtol=1e-12).negative_mass
     assert mass is not None
     assert math.isclose(mass.threshold, 0.2, rel_tol=1e-3)
     share = float((torch.linalg.eigvalsh(matrix) < -mass.threshold).double().mean())

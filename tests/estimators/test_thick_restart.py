@@ -41,7 +41,8 @@ def _found(values: Tensor, *, dtype: torch.dtype = torch.float64, **options: Any
 def test_both_ends_are_found_with_their_multiplicities(name: str, dtype: torch.dtype) -> None:
     values = SPECTRA[name]
     exact = values.sort().values
-    found = _found(values, dtype=dtype)
+    # a hundredth of the gaps within a cluster
+    found = _found(values, dtype=dtype, rtol=1e-5)
     assert found.num_restarts >= 1
     assert found.space.dimension <= 20
     assert bool(found.largest.converged.all())
