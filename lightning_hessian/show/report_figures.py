@@ -31,7 +31,7 @@ def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
 
 
 def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
-    """The latest differences and what else it measured, and the course of all reports.
+    """The latest differences and what else it measured, and the course of several reports.
 
     Args:
         reports: At least one, in order.
@@ -42,10 +42,9 @@ def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
     report = reports[-1]
     if report.failure is not None:
         return {}
-    figures: Figures = {
-        "difference": loss_difference_figure(report),
-        "history": loss_difference_history_figure(reports),
-    }
+    figures: Figures = {"difference": loss_difference_figure(report)}
+    if sum(each.failure is None for each in reports) > 1:
+        figures["history"] = loss_difference_history_figure(reports)
     if report.neighbourhood:
         figures["neighbourhood"] = neighbourhood_figure(report)
     if report.surface is not None:

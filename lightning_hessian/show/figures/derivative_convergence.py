@@ -8,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 
 from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.show.figures.frame import set_title
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, SECOND, SECOND_BAND
 
 ERRORS = 2
@@ -39,8 +40,9 @@ def draw_distances(axes: Axes, report: LossDifferenceReport) -> None:
     """
     largest = report.num_samples
     end = math.log10(largest - 1)
-    k = torch.logspace(0, end, NUM_POINTS, dtype=torch.float64)
-    falling = (1 / k - 1 / largest).sqrt()
+    # numpy's: of a tensor matplotlib looks at each element
+    k = torch.logspace(0, end, NUM_POINTS, dtype=torch.float64).numpy()
+    falling = (1 / k - 1 / largest) ** 0.5
     for name, colour, band, spread, error in _spreads(report):
         label = f"{name}: within {CLOSE:.0%} from k = {_size_needed(spread, largest):,}"
         axes.plot(k, spread * falling, color=colour, label=label)
@@ -52,10 +54,9 @@ def draw_distances(axes: Axes, report: LossDifferenceReport) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("number of samples k")
-    axes.set_ylabel(f"distance to that of all N = {largest:,}, relative")
-    axes.set_title("gradient and Hessian of k samples", fontsize=9.5)
+    axes.set_ylabel(f"distance to that of all N = {largest:,}, relative", fontsize=9)
+    set_title(axes, "gradient and Hessian of k samples")
     axes.grid(color=FAINT, alpha=0.2)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize=8)
 
 
 def _size_needed(spread: float, largest: int) -> int:

@@ -10,10 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
+from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
+from lightning_hessian.show.figures.ticks import choose_ticks
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+FRAME = Frame(widths=(2.65, 2.65, 2.65), height=2.4, top=0.5)
 UNKNOWN = TraceEstimate(
     value=math.nan, standard_error=math.nan, interval=(math.nan, math.nan), num_probes=0
 )
@@ -32,16 +35,18 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
         ValueError: If no report holds numbers.
     """
     good = without_failures(reports)
-    figure = new_figure(width=10.0, height=3.4)
+    figure = new_figure(layout=None)
     eigenvalues, trace, loss = figure.subplots(1, 3)
     _draw_eigenvalues(eigenvalues, good)
     _draw_trace(trace, good)
     loss.plot([r.global_step for r in good], [r.loss for r in good], color=CURVE, marker=".")
-    loss.set_title("loss on the frozen samples", fontsize=9.5)
+    set_title(loss, "loss on the frozen samples", pad=ABOVE_POWER)
     for axes in (eigenvalues, trace, loss):
         axes.set_xlabel("optimiser step")
         axes.grid(color=FAINT, alpha=0.2)
-    figure.suptitle(f"Hessian of the training loss: {describe(good[-1])}", fontsize=10)
+        choose_ticks(axes)
+    title = f"Hessian of the training loss: {describe(good[-1])}"
+    place(figure, [eigenvalues, trace, loss], FRAME, title, 10)
     return figure
 
 
@@ -85,7 +90,7 @@ def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
                 linewidth=1.2,
             )
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.set_title("largest and smallest eigenvalues", fontsize=9.5)
+    set_title(axes, "largest and smallest eigenvalues", pad=ABOVE_POWER)
 
 
 def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
@@ -99,4 +104,4 @@ def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
         color=BAND,
         alpha=0.5,
     )
-    axes.set_title("trace, 95 % interval", fontsize=9.5)
+    set_title(axes, "trace, 95 % interval", pad=ABOVE_POWER)

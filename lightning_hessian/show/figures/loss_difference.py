@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_hessian.records import LossDifferenceReport, RequiredSampleSize
 from lightning_hessian.show.figures.derivative_convergence import draw_distances, has_derivatives
+from lightning_hessian.show.figures.frame import (
+    LETTERS_PER_INCH,
+    Frame,
+    lines_height,
+    place,
+    set_title,
+    wrapped,
+)
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
     BAND,
@@ -24,12 +31,20 @@ from lightning_hessian.show.figures.style import (
     THIRD,
     new_figure,
 )
+from lightning_hessian.show.figures.ticks import choose_ticks
 
+Array = npt.NDArray[np.float64]
 ERRORS = 2
 FURTHEST = 100
 """The axis ends at so many times ``N``, whatever sample size a threshold needs."""
-LETTERS_PER_INCH = 13
-"""Of the sentences below the axes."""
+WIDTH, BESIDE, WIDTH_BESIDE, HEIGHT = 7.2, 0.95, 4.0, 3.45
+"""Of the axes and between them, in inches."""
+LEGEND = 0.5
+"""From the axes down to the legend, past ticks and label."""
+KEY = 0.55
+"""Of a legend's column, what is no text."""
+SMALL, MIDDLE, SIZE = 8, 8.5, 9
+"""Of the legend, of the circumstances above, and of the sentences below."""
 FEW = 5
 FLOOR = 1e-3
 """Ends of bands that a logarithm does not take stand at this share of their value."""
@@ -59,26 +74,72 @@ def loss_difference_figure(report: LossDifferenceReport) -> Figure:
             f"(failure: {report.failure}). Measure on at least two samples."
         )
     with_derivatives = has_derivatives(report)
-    figure = new_figure(width=12.5 if with_derivatives else 8.5, height=5.8)
+    figure = new_figure(layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
+    panels = [axes]
     if with_derivatives:
-        axes, beside = figure.subplots(1, 2, width_ratios=[5, 3])
-        draw_distances(beside, report)
-    else:
-        axes = figure.add_subplot()
+        panels.append(figure.add_axes((0, 0, 1, 1)))
+        draw_distances(panels[1], report)
     if report.spread.range == 0:
         _say_no_difference(axes, report)
     else:
         _draw_differences(axes, report)
     axes.set_xlabel("number of samples k")
     axes.set_ylabel("change of the loss by one more sample")
-    title = f"Loss difference |L(k + 1) - L(k)| at step {report.global_step:,}"
-    figure.suptitle(title, fontsize=12)
-    axes.set_title(describe(report), fontsize=8.5, color=FAINT)
-    # a figure has no paragraphs of its own
-    letters = int(LETTERS_PER_INCH * figure.get_figwidth())
-    sentences = [textwrap.fill(f"• {sentence}", letters) for sentence in report.sentences]
-    figure.supxlabel("\n".join(sentences), fontsize=9, x=0.02, ha="left")
+    for each in panels:
+        choose_ticks(each)
+    _place_texts(figure, panels, report)
     return figure
+
+
+def _place_texts(figure: Figure, panels: Sequence[Axes], report: LossDifferenceReport) -> None:
+    """Titles above, legends and sentences below; the figure is as high as these need it."""
+    circumstances = wrapped(describe(report), WIDTH, MIDDLE)
+    set_title(panels[0], circumstances, fontsize=MIDDLE, color=FAINT)
+    widths = (WIDTH, WIDTH_BESIDE)[: len(panels)]
+    legends = max(_add_legend(axes, width) for axes, width in zip(panels, widths, strict=True))
+    inches = Frame(widths, HEIGHT, beside=BESIDE).width
+    sentences = wrapped("\n".join(f"• {each}" for each in report.sentences), inches - 0.4, SIZE)
+    frame = Frame(
+        widths,
+        HEIGHT,
+        bottom=LEGEND + legends + lines_height(sentences, SIZE) + 0.1,
+        top=0.1 + lines_height(circumstances, MIDDLE),
+        beside=BESIDE,
+    )
+    title = f"Loss difference |L(k + 1) - L(k)| at step {report.global_step:,}"
+    place(figure, panels, frame, title, 12)
+    y = 0.06 / figure.get_figheight()
+    figure.supxlabel(sentences, fontsize=SIZE, x=0.2 / inches, y=y, ha="left", va="bottom")
+
+
+def _add_legend(axes: Axes, width: float) -> float:
+    """In as many columns as fit below the axes; returns its height."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return 0.0
+    columns = next((n for n in (3, 2) if _legend_width(labels, n) <= width), 1)
+    corner = (0, -LEGEND / HEIGHT)
+    axes.legend(
+        handles,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=corner,
+        borderaxespad=0,
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL,
+    )
+    rows = math.ceil(len(labels) / columns)
+    # matplotlib leaves half a line between rows, and about one around
+    return lines_height("\n" * (rows - 1), SMALL) * 1.3 + 0.15
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Of columns filled one after the other, each as wide as its longest label."""
+    rows = math.ceil(len(labels) / columns)
+    longest = [max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)]
+    return KEY * columns + sum(longest) * SMALL / LETTERS_PER_INCH
 
 
 def _say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
@@ -87,11 +148,12 @@ def _say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
     axes.set_xscale("log")
     axes.set_xlim(1, report.num_samples)
-    axes.set_yticks([])
+    axes.tick_params(left=False, labelleft=False)
 
 
 def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
-    k, mean = report.differences.sample_sizes, report.differences.mean_abs
+    # numpy's: of a tensor matplotlib looks at each element
+    k, mean = report.differences.sample_sizes.numpy(), report.differences.mean_abs.numpy()
     needed = report.required_sample_sizes
     last = max([report.num_samples, *(size.upper for size in needed)])
     right = min(2 * last, FURTHEST * report.num_samples)
@@ -100,16 +162,16 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
 
     axes.fill_between(
         k,
-        report.differences.mean_abs_lower,
-        report.differences.mean_abs_upper,
+        report.differences.mean_abs_lower.numpy(),
+        report.differences.mean_abs_upper.numpy(),
         color=SECOND_BAND,
         alpha=0.6,
         linewidth=0.8,
         label="its closed-form bounds",
     )
-    error = ERRORS * report.differences.mean_abs_standard_error
-    if bool(error.isfinite().all()):
-        low, label = torch.maximum(mean - error, FLOOR * mean), "its ± 2 standard errors"
+    error = ERRORS * report.differences.mean_abs_standard_error.numpy()
+    if np.isfinite(error).all():
+        low, label = np.maximum(mean - error, FLOOR * mean), "its ± 2 standard errors"
         axes.fill_between(k, low, mean + error, color=BAND, alpha=0.5, label=label)
     asymptote, worst = (
         report.spread.mean_absolute_deviation.value / (k + 1),
@@ -117,7 +179,7 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
     )
     for heights, colour, dashes, width, label in (
         (mean, CURVE, "-", 1.6, "mean absolute difference"),
-        (report.differences.rms, LARGEST, "-.", 1.2, "root mean square"),
+        (report.differences.rms.numpy(), LARGEST, "-.", 1.2, "root mean square"),
         (worst, FAINT, ":", 1.4, "worst case, range/(k+1)"),
         (asymptote, THIRD, ":", 1.6, "asymptote MAD/(k+1)"),
     ):
@@ -132,10 +194,11 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
             label=label,
             zorder=3 if heights is mean else 2,
         )
-    seen = report.differences.path > 0
+    path = report.differences.path.numpy()
+    seen = path > 0
     axes.plot(
         k[seen],
-        report.differences.path[seen],
+        path[seen],
         linestyle="none",
         marker=".",
         markersize=4,
@@ -153,7 +216,6 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
     axes.set_xlim(0.9, right)
     axes.set_ylim(0.4 * lowest, 2.5 * report.spread.range / 2)
     axes.grid(color=FAINT, alpha=0.2)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, frameon=False, fontsize=8)
 
 
 def _mark_all(axes: Axes, num_samples: int) -> None:
@@ -174,7 +236,7 @@ def _mark_all(axes: Axes, num_samples: int) -> None:
 def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
     if report.differences.num_orders:
         axes.errorbar(
-            report.differences.sample_sizes,
+            report.differences.sample_sizes.numpy(),
             report.differences.orders_mean_abs.numpy(),
             yerr=ERRORS * report.differences.orders_standard_error.numpy(),
             linestyle="none",
@@ -188,12 +250,12 @@ def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
         )
 
 
-def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Tensor:
+def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Array:
     """The law past ``N``; returns its heights."""
     further = report.further
     start, end = math.log10(report.num_samples), math.log10(right)
-    k = torch.logspace(start, end, 50, dtype=torch.float64)
-    heights: Tensor = further.mean_absolute_deviation.value / (k + 1)
+    k = np.logspace(start, end, 50)
+    heights: Array = further.mean_absolute_deviation.value / (k + 1)
     if right > 2 * report.num_samples:
         label = "extrapolated, held-out losses" if report.held_out else "extrapolated, MAD/(k+1)"
         axes.plot(k, heights, color=CURVE, linestyle="--", linewidth=1.3, label=label)

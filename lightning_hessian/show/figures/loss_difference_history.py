@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Estimate, LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
@@ -21,6 +22,7 @@ from lightning_hessian.show.figures.style import (
     THIRD,
     new_figure,
 )
+from lightning_hessian.show.figures.ticks import choose_ticks
 
 Reports = Sequence[LossDifferenceReport]
 ERRORS = 2
@@ -52,17 +54,16 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
         panels.append(_draw_neighbourhood)
     panels.append(_draw_losses)
     columns = math.ceil(len(panels) / 2) if len(panels) > 3 else 3
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(width=3.5 * columns, height=3.2 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for draw, axes in zip(panels, grid, strict=False):
+    figure = new_figure(layout=None)
+    grid = [figure.add_axes((0, 0, 1, 1)) for _ in panels]
+    for draw, axes in zip(panels, grid, strict=True):
         draw(axes, good)
         axes.set_xlabel("optimiser step")
         axes.grid(color=FAINT, alpha=0.2)
         _choose_scale(axes)
-    for axes in grid[len(panels) :]:
-        axes.remove()
-    figure.suptitle(f"Loss difference: {describe(good[-1])}", fontsize=10)
+        choose_ticks(axes)
+    frame = Frame(widths=(2.7,) * columns, height=2.3, top=0.5)
+    place(figure, grid, frame, f"Loss difference: {describe(good[-1])}", 10)
     return figure
 
 
@@ -74,7 +75,7 @@ def _draw_difference(axes: Axes, reports: Reports) -> None:
     errors = ERRORS * np.array([estimate.standard_error for _, estimate in measured])
     axes.plot(steps, values, color=CURVE, marker=".")
     axes.fill_between(steps, values - errors, values + errors, color=BAND, alpha=0.5)
-    axes.set_title("mean |difference| by the last sample", fontsize=9.5)
+    set_title(axes, "mean |difference| by the last sample", pad=ABOVE_POWER)
 
 
 def _draw_spread(axes: Axes, reports: Reports) -> None:
@@ -82,7 +83,7 @@ def _draw_spread(axes: Axes, reports: Reports) -> None:
     means = [_pair(report.spread.mean_absolute_deviation) for report in reports]
     for pairs, colour, label in ((roots, CURVE, "S"), (means, SECOND, "MAD")):
         _draw_bars(axes, reports, pairs, colour, label)
-    axes.set_title("spread of the losses", fontsize=9.5)
+    set_title(axes, "spread of the losses", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -107,7 +108,7 @@ def _draw_sizes(axes: Axes, reports: Reports) -> None:
     samples = [report.num_samples for report in reports]
     steps = [report.global_step for report in reports]
     axes.plot(steps, samples, color=FAINT, linestyle="--", linewidth=0.8, label="N")
-    axes.set_title("samples needed", fontsize=9.5)
+    set_title(axes, "samples needed", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -126,7 +127,7 @@ def _draw_neighbourhood(axes: Axes, reports: Reports) -> None:
         within = "" if dimensions is None else f" in {dimensions} dimensions"
         _draw_bars(axes, which, pairs, colour, f"sigma = {sigma:g}{within}")
         _draw_parts(axes, found, colour, is_first=index == 0)
-    axes.set_title("V(sigma), variance around the weights", fontsize=9.5)
+    set_title(axes, "V(sigma), variance around the weights", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -158,7 +159,7 @@ def _draw_losses(axes: Axes, reports: Reports) -> None:
     ]
     if having:
         _draw_bars(axes, having, held_out, SECOND, "held-out samples")
-    axes.set_title("mean loss of the samples", fontsize=9.5)
+    set_title(axes, "mean loss of the samples", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -9,10 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.frame import Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import CURVE, FAINT, SECOND, THIRD, new_figure
+from lightning_hessian.show.figures.ticks import choose_ticks
 
 ERRORS = 2
+WIDTH = 4.3
+"""Of a panel, in inches."""
 PARTS = (("value", "-", SECOND), ("linear", "--", THIRD), ("quadratic", ":", FAINT))
 
 
@@ -37,14 +41,15 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
             f"(failure: {report.failure}). Ask for perturbations of some `sigma`."
         )
     spaces = list(dict.fromkeys(variance.dimensions for variance in report.neighbourhood))
-    figure = new_figure(width=max(6.0, 5.0 * len(spaces)), height=4.5)
-    panels = figure.subplots(1, len(spaces), squeeze=False).ravel()
+    figure = new_figure(layout=None)
+    panels = [figure.add_axes((0, 0, 1, 1)) for _ in spaces]
     for axes, dimensions in zip(panels, spaces, strict=True):
         _draw(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
         where = "all parameters" if dimensions is None else f"{dimensions:,} dimensions"
-        axes.set_title(f"perturbed: {where}", fontsize=9.5)
+        set_title(axes, f"perturbed: {where}")
     title = f"Variance of the loss around the weights at step {report.global_step:,}"
-    figure.suptitle(f"{title}\n{describe(report)}", fontsize=9.5)
+    frame = Frame(widths=(WIDTH,) * len(spaces), height=3.3, beside=0.9)
+    place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5)
     return figure
 
 
@@ -84,7 +89,8 @@ def _draw(axes: Axes, variances: Sequence[NeighbourhoodVariance]) -> None:
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("sigma, standard deviation of each coordinate's perturbation")
+    axes.set_xlabel("sigma, standard deviation of each coordinate's perturbation", fontsize=9)
     axes.set_ylabel("variance over samples")
     axes.grid(color=FAINT, alpha=0.2)
     axes.legend(frameon=False, fontsize=8)
+    choose_ticks(axes)

@@ -9,10 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
+from lightning_hessian.show.figures.frame import Frame, lines_height, place, set_title, wrapped
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
+from lightning_hessian.show.figures.ticks import choose_ticks
 
 NUM_POINTS = 2000
 SEVERAL_EIGENVALUES = 0.1
+WIDTH, HEIGHT = 7.0, 3.46
+"""Of the axes, in inches."""
+SMALL = 8.5
 
 
 def spectrum_figure(report: SpectrumReport) -> Figure:
@@ -37,15 +42,18 @@ def spectrum_figure(report: SpectrumReport) -> Figure:
             "`report` must hold a density, got None. Measure with `density=True`; a failed "
             f"measurement has none (failure: {report.failure})."
         )
-    figure = new_figure()
-    axes = figure.add_subplot()
+    figure = new_figure(layout=None)
+    axes = figure.add_subplot(yscale="log")
     floor = _draw_density(axes, density, report.num_parameters)
     _mark_eigenvalues(axes, report, floor)
     axes.set_xlabel("eigenvalue")
     axes.set_ylabel("spectral density")
     axes.legend(loc="upper right", frameon=False)
-    figure.suptitle(f"Hessian of the training loss at step {report.global_step:,}", fontsize=12)
-    axes.set_title(describe(report), fontsize=8.5, color=FAINT)
+    choose_ticks(axes)
+    circumstances = wrapped(describe(report), WIDTH, SMALL)
+    set_title(axes, circumstances, fontsize=SMALL, color=FAINT)
+    frame = Frame((WIDTH,), HEIGHT, top=0.1 + lines_height(circumstances, SMALL))
+    place(figure, [axes], frame, f"Hessian of the training loss at step {report.global_step:,}", 12)
     return figure
 
 
@@ -70,12 +78,20 @@ def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> 
     one_eigenvalue = 1 / (num_parameters * width * math.sqrt(2 * math.pi))
     floor = SEVERAL_EIGENVALUES * one_eigenvalue
     error = 2 * density.standard_error(x)
-    axes.plot(x, y.clamp_min(floor), color=CURVE, linewidth=1.4, label="spectral density")
+    # numpy's: of a tensor matplotlib looks at each element
+    axes.plot(
+        x.numpy(), y.clamp_min(floor).numpy(), color=CURVE, linewidth=1.4, label="spectral density"
+    )
     if bool(error.isfinite().all()):
-        lower, upper = (y - error).clamp_min(floor), (y + error).clamp_min(floor)
-        axes.fill_between(x, lower, upper, color=BAND, alpha=0.5, label="± 2 standard errors")
+        axes.fill_between(
+            x.numpy(),
+            (y - error).clamp_min(floor).numpy(),
+            (y + error).clamp_min(floor).numpy(),
+            color=BAND,
+            alpha=0.5,
+            label="± 2 standard errors",
+        )
     axes.axhline(one_eigenvalue, color=FAINT, linewidth=0.8, linestyle=":", label="one eigenvalue")
-    axes.set_yscale("log")
     axes.set_ylim(floor, 3 * float(y.max()))
     axes.set_xlim(float(x[0]), float(x[-1]))
     return floor
@@ -93,7 +109,7 @@ def _mark_eigenvalues(axes: Axes, report: SpectrumReport, floor: float) -> None:
         ):
             if len(chosen):
                 axes.plot(
-                    chosen,
+                    chosen.numpy(),
                     [floor * 1.5] * len(chosen),
                     linestyle="none",
                     marker="^",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,17 +21,23 @@ SECOND_BAND = "#f4b183"
 HOLE = "#e4e4e4"
 
 
-def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
+def new_figure(
+    width: float = 8.0,
+    height: float = 4.5,
+    *,
+    layout: Literal["constrained"] | None = "constrained",
+) -> Figure:
     """A figure of its own, not known to pyplot.
 
     Args:
         width: In inches.
         height: In inches.
+        layout: ``None`` for figures that ``place`` lays out: a third of the time to draw.
 
     Returns:
         An empty figure with an Agg canvas.
     """
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

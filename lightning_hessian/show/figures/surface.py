@@ -13,9 +13,13 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from lightning_hessian.records import LossSurface
+from lightning_hessian.show.figures.frame import Frame, place, set_title
 from lightning_hessian.show.figures.style import FAINT, HOLE, new_figure
+from lightning_hessian.show.figures.ticks import choose_ticks
 
 Array = npt.NDArray[np.float64]
+FRAME = Frame(widths=(2.9, 2.9, 2.9), height=3.4, right=1.0, beside=1.2)
+"""With room for a bar of colours right of each panel."""
 NUM_LEVELS = 16
 SKEWED = 0.1
 """Levels follow a logarithm where the median stands lower than this share of the range."""
@@ -44,19 +48,20 @@ def surface_figure(surface: LossSurface) -> Figure:
             "`surface` must have at least 2 points along each direction, got "
             f"{len(surface.x)} by {len(surface.y)}. Ask for a finer grid."
         )
-    figure = new_figure(width=13.0, height=4.4)
+    figure = new_figure(layout=None)
     k = surface.sample_size
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    place(figure, panels, FRAME, f"Loss around the weights; u, v: {surface.directions}", 10)
     for axes, values, is_signed, title in (
         (panels[0], surface.loss, False, "mean loss of all samples"),
         (panels[1], surface.difference, True, f"L(k + 1) - L(k) of one order, k = {k:,}"),
         (panels[2], surface.rms_difference, False, f"root mean square over orders, k = {k:,}"),
     ):
         _draw_contours(figure, axes, surface, values, is_signed=is_signed)
-        axes.set_title(title, fontsize=9.5)
+        set_title(axes, title)
         axes.set_xlabel("along u")
     panels[0].set_ylabel("along v")
-    figure.suptitle(f"Loss around the weights; u, v: {surface.directions}", fontsize=10)
+    choose_ticks(panels[0])  # which all share
     return figure
 
 
@@ -77,9 +82,10 @@ def _draw_contours(
             text = f"{finite[0]:.6g} everywhere"
             axes.text(0.5, 0.7, text, transform=axes.transAxes, ha="center", color="black")
         else:
-            bar = figure.colorbar(colours, ax=axes, ticks=_ticks(levels, is_signed=is_signed))
-            bar.ax.set_yticklabels([f"{level:.2g}" for level in bar.get_ticks()], fontsize=8)
-            bar.ax.minorticks_off()
+            ticks = _ticks(levels, is_signed=is_signed).tolist()
+            bar = figure.colorbar(colours, cax=_place_of_bar(figure, axes))
+            bar.set_ticks(ticks, labels=[f"{level:.2g}" for level in ticks], fontsize=8)
+            bar.minorticks_off()
     axes.plot(0, 0, marker="+", color="black", markersize=10, markeredgewidth=2, linestyle="none")
     if heights.count() < heights.size:
         hole = Patch(facecolor=HOLE, edgecolor=FAINT, hatch="///", label="no finite value")
@@ -87,6 +93,12 @@ def _draw_contours(
     # of the whole plane, also where its border has no values
     axes.set_xlim(x.min(), x.max())
     axes.set_ylim(y.min(), y.max())
+
+
+def _place_of_bar(figure: Figure, axes: Axes) -> Axes:
+    """Right of the panel, in the room that the frame leaves there."""
+    place, width = axes.get_position(), figure.get_figwidth()
+    return figure.add_axes((place.x1 + 0.12 / width, place.y0, 0.17 / width, place.height))
 
 
 def _levels(values: Array) -> Array:
