@@ -87,16 +87,24 @@ class TrackedSpace:
         return values, coordinates, self.residuals(coordinates, values)
 
     def followed(self, coordinates: Tensor) -> Tensor:
-        """Vectors ``Q c`` one power step on, free of charge: ``(n, d)`` orthonormal columns."""
-        # the step turns the first towards the eigenvector of the largest magnitude; the others
-        # follow in their order
+        """Vectors ``Q c`` one power step on, free of charge: ``(n, d)`` orthonormal columns.
+
+        The step turns the first towards the eigenvector of the largest magnitude; the others follow
+        in their order.
+
+        Args:
+            coordinates: ``(k, d)``, the first vector's in the first column.
+
+        Returns:
+            In the basis's type, on its device.
+        """
         rows = self.images.combine(coordinates).T.double()
         # products of a vanishing operator leave the vectors where they are
         lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         rows = torch.where(lengths > 0, rows, self.basis.combine(coordinates).T.double())
         rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        followed: Tensor = torch.linalg.qr(rows.T)[0]
-        return followed.to(self.basis.dtype)
+        turned: Tensor = torch.linalg.qr(rows.T)[0]
+        return turned.to(self.basis.dtype)
 
 
 def tracked_space(
@@ -143,7 +151,7 @@ def tracked_space(
     Example:
         >>> from lightning_hessian.linalg import DenseOperator
         >>> generator = torch.Generator().manual_seed(0)
-        >>> values = torch.linspace(0, 1, 500) ** 8
+        >>> values = 1 / torch.arange(1.0, 501)
         >>> first = tracked_space(
         ...     DenseOperator(torch.diag(values)), num_products=6, generator=generator
         ... )
@@ -187,12 +195,12 @@ def tracked_space(
 def tracked_trace(space: TrackedSpace, *, rtol: float) -> TraceEstimate:
     r"""Estimate the trace from the one probe in a space, without further products.
 
-    ``tr A = tr V^T A V + tr B`` with ``B = P A P``, and ``E z^T B z = tr B``. Of vectors ``u_i``
-    recycled without a product, with values ``c_i`` as of then, ``sum c_i ((u_i . z)^2 - 1)`` is
-    taken away, whose mean is zero. The estimate is unbiased whatever they are, because the probe is
-    independent of them; its variance is at most ``2 ||D||_F^2`` with ``D = B - sum c_i u_i u_i^T``,
-    which is less where they are still about right. (What the steps from the probe have found
-    cannot be taken out so: it depends on the probe.)
+    ``tr A = tr V^T A V + tr B`` with ``B = P A P``, and ``E z^T B z = tr B``. Of the vectors
+    ``u_i`` recycled without a product, with values ``c_i`` as of then, ``sum c_i ((u_i . z)^2 -
+    1)`` is taken away, whose mean is zero. The estimate is unbiased whatever they are, because the
+    probe is independent of them; its variance is at most ``2 (||D||_F^2 - (tr D)^2 / n)``, where
+    ``D = B - sum c_i u_i u_i^T`` is small if they are still about right. (What the steps from the
+    probe have found cannot be taken out so: it depends on the probe.)
 
     ``|D z|^2`` is unbiased for ``||D||_F^2``, but a single number, too small just where the probe
     has little of an outlier. So each Ritz pair of ``D`` counts at least once in full, and before
@@ -253,13 +261,16 @@ def _on_the_complement(space: TrackedSpace, probe: Probe) -> float:
 
 
 def _squares_left(space: TrackedSpace, probe: Probe) -> float:
-    """The estimate of ``||D||_F^2``."""
+    """The estimate of ``||D||_F^2 - (tr D)^2 / n``."""
     first, controls = space.num_recycled, probe.controls
     column = space.projection[first:, first]
     squares = probe.length**2 * float(column.square().sum() + space.gram[first, first])
     # |D z|^2 by its terms, of which that of `P A z` and those of `u_i` may cancel
     squares -= 2 * float(controls @ (probe.overlaps * probe.couplings))
     squares += float(controls.square() @ probe.overlaps.square())
+    # signs do not see the diagonal, of which the mean is known
+    form = probe.length**2 * float(column[0]) - float(controls @ probe.overlaps.square())
+    squares -= (form / probe.length) ** 2
     beyond = probe.inside[first:]
     inner = space.projection[first:, first:] - beyond @ (controls[:, None] * beyond.T)
     values, vectors = torch.linalg.eigh(inner)
@@ -277,11 +288,11 @@ def _usable(recycled: Tensor | None, operator: SymmetricOperator) -> Tensor:
             "afresh where the parameters are others than before."
         )
     columns = recycled.to(operator.device, torch.float64)
-    columns, lengths = torch.linalg.qr(columns)
+    orthonormal: Tensor
+    orthonormal, lengths = torch.linalg.qr(columns)
     if not float(lengths.diagonal().abs().min()) > 1e-3 * float(lengths.abs().max()):
         raise ValueError("`recycled` must be linearly independent vectors of finite numbers.")
-    rows: Tensor = columns.T
-    return rows.to(operator.dtype).contiguous()
+    return orthonormal.T.to(operator.dtype).contiguous()
 
 
 def _off(row: Tensor, known: Tensor) -> tuple[Tensor, float]:

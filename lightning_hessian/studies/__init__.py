@@ -5,6 +5,7 @@ from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.loss_difference import LossDifferenceStudy
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import OrderStatistics, order_statistics
+from lightning_hessian.studies.quick_spectrum import QuickSpectrum, quick_spectrum
 from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
@@ -15,6 +16,7 @@ from lightning_hessian.studies.surface import loss_surface, parameter_norm
 __all__ = [
     "LossDifferenceStudy",
     "OrderStatistics",
+    "QuickSpectrum",
     "SampleMoments",
     "SpectrumStudy",
     "Study",
@@ -23,6 +25,7 @@ __all__ = [
     "neighbourhood_variance",
     "order_statistics",
     "parameter_norm",
+    "quick_spectrum",
     "random_directions",
     "refined_interval",
     "sample_moments",

@@ -32,7 +32,7 @@ from lightning_hessian.records import (
     TraceEstimate,
 )
 from lightning_hessian.studies.batch_statistics import quantile
-from lightning_hessian.studies.quick_spectrum import QuickSpectrum, quick_spectrum
+from lightning_hessian.studies.quick_spectrum import quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
@@ -284,7 +284,7 @@ class SpectrumStudy:
             overlap=overlap,
             num_hvps=found.num_hvps,
             graph_bytes=loss.products.graph_bytes,
-            notes=(*_open_end(found), *found.notes, *quality.notes),
+            notes=(*found.notes, *quality.notes),
         )
 
     def _remember(
@@ -451,17 +451,6 @@ class SpectrumStudy:
 
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
-
-
-def _open_end(found: QuickSpectrum) -> tuple[Note, ...]:
-    """What to say where nothing bounds the largest eigenvalue from above."""
-    if found.sampling is None or math.isfinite(found.sampling.largest_interval[1]):
-        return ()
-    text = (
-        f"{found.num_hvps} products bound the largest eigenvalue from below only. Raise "
-        "`max_overhead` for more."
-    )
-    return (Note("no-upper-end", text),)
 
 
 def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> SpectrumReport:
