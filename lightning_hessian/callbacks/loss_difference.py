@@ -27,13 +27,14 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
 
     Takes the loss that ``training_step`` gives for each of a fixed sample of ``N`` training samples
     alone, in eval mode, at the start and the end of the fit and at about eight points between, or
-    as told, for ``max_overhead`` of the training's work. From them follow, for every ``k`` below
-    ``N``, the root mean square (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which
-    the samples may come, ``L_k`` being the mean loss of the first ``k``, and from how many samples
-    on the difference stays below a threshold. The run is left bit-identical. Every number carries
-    its error. Reports (:class:`~lightning_hessian.LossDifferenceReport`) are kept in
-    :attr:`reports` and logged at ``trainer.global_step`` under ``loss_difference/``; the
-    documentation lists the tags.
+    as told, for ``max_overhead`` of the training's work: a forward pass of each, which counts a
+    third of a gradient, and another in the first report, which verifies that a batch's loss is
+    made of its samples'. From them follow, for every ``k`` below ``N``, the root mean square
+    (exact) and the mean of ``|L_{k+1} - L_k|`` over the orders in which the samples may come,
+    ``L_k`` being the mean loss of the first ``k``, and from how many samples on the difference
+    stays below a threshold. The run is left bit-identical. Every number carries its error. Reports
+    (:class:`~lightning_hessian.LossDifferenceReport`) are kept in :attr:`reports` and logged at
+    ``trainer.global_step`` under ``loss_difference/``; the documentation lists the tags.
 
     A loss that is not a mean over samples (contrastive, of batch statistics) is refused.
 
@@ -143,7 +144,12 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             at_checkpoints=at_checkpoints,
             has_limit=max_overhead is not None,
         )
-        study = LossDifferenceStudy(options, seed)
+        study = LossDifferenceStudy(
+            options,
+            seed,
+            has_held_out=held_out is not False,
+            may_regroup=loss.batch_size is None,
+        )
         recorder = Recorder(
             LossDifferenceReport,
             name=name,

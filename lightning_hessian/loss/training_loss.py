@@ -49,6 +49,7 @@ class TrainingLoss:
 
     Attributes:
         skipped: Positions of batches that training would skip; known after a gradient.
+        num_evaluated: Samples that the step was called on so far, each time counted.
         held_out: The same loss over samples that training does not see, if there are any.
     """
 
@@ -72,6 +73,7 @@ class TrainingLoss:
         self.poll = poll or _never_abandon
         self.held_out: TrainingLoss | None = None
         self.skipped: set[int] = set()
+        self.num_evaluated = 0
         self._batch_loss = batch_loss
         self._sandbox = sandbox
         self._total_weight = 0.0
@@ -112,6 +114,7 @@ class TrainingLoss:
             NonFiniteError: If the loss is NaN or infinite.
         """
         self.poll()
+        self.num_evaluated += batch.num_samples
         self._sandbox.reset(batch.index if seed is None else seed)
         loss = self._batch_loss(batch.data, batch.index)
         if loss is None:

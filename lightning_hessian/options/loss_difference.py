@@ -160,24 +160,19 @@ class DifferenceOptions:
         return self.derivatives or self.num_eigenvectors > 0 or self.hessian_differences > 0
 
     @property
-    def expected_gradients(self) -> float:
-        """About what a measurement costs, in gradients over the samples.
-
-        A forward pass counts a third of a gradient, a product two of them; of the products of
-        eigenvectors half of those allowed. That losses may have to be computed sample by sample
-        is not foreseen.
-        """
-        num_passes = 3
+    def num_displaced_passes(self) -> int:
+        """Passes over the samples at other parameters, without derivatives."""
+        count = 0
         if self.perturbations is not None:
-            num_passes += len(self.perturbations.sigmas) * self.perturbations.count
-        if self.surface is not None:
-            num_passes += self.surface.points**2
-        max_hvps = self.solver.max_hvps
-        num_products = max_hvps / 2 if self.num_eigenvectors else 0.0
-        num_products += self.hessian_differences * max_hvps / 2
-        if self.derivatives:
-            num_products += 1 + 2 * (self.num_probes + self.num_eigenvectors)
-        return num_passes / 3 + 2 * num_products
+            count += len(self.perturbations.sigmas) * self.perturbations.count
+        return count + (0 if self.surface is None else self.surface.points**2)
+
+    @property
+    def expected_products(self) -> float:
+        """About how many products a measurement takes; of those of eigenvectors half the limit."""
+        half = self.solver.max_hvps / 2
+        count = half * (self.hessian_differences + (self.num_eigenvectors > 0))
+        return count + 2 * (self.num_probes + self.num_eigenvectors) * self.derivatives
 
     @property
     def num_shown_eigenvectors(self) -> int:

@@ -2,18 +2,26 @@
 
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
+    Verified,
     held_out_losses,
     sample_losses,
     sample_losses_at,
+    samples_checked,
+    samples_evaluated,
 )
 from lightning_hessian.sample_losses.one_by_one import Positions
+from lightning_hessian.sample_losses.remembered import RepeatedLosses
 from lightning_hessian.sample_losses.rows import rows_of
 
 __all__ = [
     "Positions",
+    "RepeatedLosses",
     "SampleLosses",
+    "Verified",
     "held_out_losses",
     "rows_of",
     "sample_losses",
     "sample_losses_at",
+    "samples_checked",
+    "samples_evaluated",
 ]

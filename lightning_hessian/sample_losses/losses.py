@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
-    NonFiniteError,
     RefusedError,
     RestorationError,
 )
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
 from lightning_hessian.records import Note, SampleMethod, Separability
-from lightning_hessian.sample_losses.one_by_one import Positions, loss_of, losses_alone
-from lightning_hessian.sample_losses.reductions import Reductions
+from lightning_hessian.sample_losses.one_by_one import Positions, loss_of
+from lightning_hessian.sample_losses.reading import Pass, read, read_off
+from lightning_hessian.sample_losses.regrouped import Group, as_frozen, regrouped, saves_calls
 from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
     compare_with_halves,
+    finite_or_nan,
+    is_made_of,
     some_of,
     tolerance,
     unlike_the_handful,
@@ -56,6 +56,27 @@ _TOO_SMALL = Note(
 MANY_TOLERANCES = 100
 
 
+MOST_CHECKED, SHARE_CHECKED = 64, 1 / 16
+"""Samples that are looked at again in each report, and of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was found out of a loss, and is looked at again in part only.
+
+    Attributes:
+        separability: How samples make up a batch; None where no two fit into one.
+        method: How their losses are computed.
+        is_regrouped: Whether they are read off other and larger batches than the training's.
+        turn: Reports since then: each looks at another batch again.
+    """
+
+    separability: Separability | None
+    method: SampleMethod
+    is_regrouped: bool
+    turn: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampleLosses:
     """The loss of each sample alone.
@@ -65,30 +86,47 @@ class SampleLosses:
         separability: How they make up the loss of a batch; the mean, where it is unknown.
         method: How they were computed.
         notes: What to beware of.
+        verified: What later reports on the same samples may rely on; None where nothing is certain.
     """
 
     values: Tensor
     separability: Separability
     method: SampleMethod
     notes: tuple[Note, ...]
+    verified: Verified | None
 
 
-def sample_losses(loss: TrainingLoss | Conductor) -> SampleLosses:
+def sample_losses(
+    loss: TrainingLoss | Conductor, known: Verified | None = None, *, may_regroup: bool = True
+) -> SampleLosses:
     """Compute the loss ``(N,)`` that the step gives for each frozen sample of all processes alone.
 
     It is read off the step's own run on whole batches, see :class:`Reductions`, where that agrees
-    with the step on a handful of samples one by one, and on two of a batch of each other size; else
-    the step is called for each sample. That a batch's loss is made of its samples' is verified each
-    time, on the handful and on two parts of every batch, these with other random numbers.
+    with the step on a handful of samples one by one, and on two of a batch of each size; else the
+    step is called for each sample. That a batch's loss is made of its samples' is verified on the
+    handful, and on every batch by another pass, in which each batch is cut in two and either half
+    is evaluated among samples of others (:func:`regrouped`) or, where batches cannot be joined,
+    alone; with other random numbers. Each sample must have the same loss in both passes.
 
-    Costs three passes over the samples without derivatives, or one call of the step for each.
+    Of what an earlier call has found, on the same samples, only a part is looked at again: what is
+    read off a batch must make up its loss, and some samples of one batch, another each time, must
+    have the same losses in a batch of their own and one of them alone. If they have not, all is
+    verified anew.
+
+    Costs two passes over the samples without derivatives and three where batches cannot be joined,
+    or one call of the step for each; later one pass, and a sixteenth of it, at most 64 samples.
+
+    Args:
+        loss: Whose frozen samples they are.
+        known: What the call before found.
+        may_regroup: Whether larger batches may be made than training has.
 
     Raises:
         RefusedError: If the loss of a batch is not made of the losses of its samples, the step
             draws random numbers, or a batch cannot be cut into samples.
         NonFiniteError: If a loss is NaN or infinite.
     """
-    return loss.run_on_all(_sample_losses)
+    return loss.run_on_all(partial(_sample_losses, known=known, may_regroup=may_regroup))
 
 
 def sample_losses_at(
@@ -104,17 +142,38 @@ def sample_losses_at(
     return loss.run_on_all(partial(_sample_losses_at, method=method), displacement)
 
 
-def held_out_losses(loss: TrainingLoss | Conductor) -> tuple[SampleLosses, str] | None:
+def held_out_losses(
+    loss: TrainingLoss | Conductor, known: Verified | None = None, *, may_regroup: bool = True
+) -> tuple[SampleLosses, str] | None:
     """Losses of samples that training does not see, and what they are; None without such."""
-    return loss.run_on_all(_held_out_losses)
+    return loss.run_on_all(partial(_held_out_losses, known=known, may_regroup=may_regroup))
 
 
-def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
+def samples_evaluated(loss: TrainingLoss | Conductor) -> int:
+    """Samples that the step was called on since the loss was opened, each time counted."""
+    return loss.run_on_all(_samples_evaluated)
+
+
+def samples_checked(num_samples: int) -> int:
+    """How many of so many are looked at again in a report, one of them alone and so twice."""
+    return 1 + max(2, min(round(SHARE_CHECKED * num_samples), MOST_CHECKED))
+
+
+def _samples_evaluated(loss: TrainingLoss) -> int:
+    held_out = loss.held_out
+    own = loss.num_evaluated + (0 if held_out is None else held_out.num_evaluated)
+    count = torch.full((1,), float(own), dtype=torch.float64, device=loss.processes.device)
+    return int(loss.processes.sum(count))
+
+
+def _held_out_losses(
+    loss: TrainingLoss, known: Verified | None, may_regroup: bool
+) -> tuple[SampleLosses, str] | None:
     held_out = loss.held_out
     if held_out is None:
         return None
     try:
-        return _sample_losses(held_out), held_out.sample.description
+        return _sample_losses(held_out, known, may_regroup), held_out.sample.description
     except (InterruptedMeasurementError, RestorationError):
         raise
     except Exception as error:
@@ -125,33 +184,29 @@ def _held_out_losses(loss: TrainingLoss) -> tuple[SampleLosses, str] | None:
         ) from error
 
 
-def _sample_losses(loss: TrainingLoss) -> SampleLosses:
-    separability, handful = check_separability(loss)
-    sizes = Positions.of(loss).sizes
-    is_exact = on_all_or_none(loss.processes, lambda: _verify(loss, handful, sizes))
-    method: SampleMethod = "one by one" if any_process(loss.processes, not is_exact) else "batched"
-    values: Tensor | None = None
-    if method == "batched":
-        values = _values(loss, method, separability)
-    # a batch may hold a scalar that cannot be followed, though others did not
-    if values is None:
-        method = "one by one"
-        values = _values(loss, method, separability)
-    assert values is not None
-    notes = [] if separability == "mean" else [_NOTES[separability]]
-    if 0 < float(values.abs().max()) < MANY_TOLERANCES * tolerance(loss.dtype, 0.0):
+def _sample_losses(loss: TrainingLoss, known: Verified | None, may_regroup: bool) -> SampleLosses:
+    positions = Positions.of(loss)
+    values = None if known is None else _verified_in_part(loss, positions, known)
+    if known is None or values is None:
+        known, values = _verified_in_full(loss, positions, may_regroup)
+    notes = [] if known.separability == "mean" else [_NOTES[known.separability]]
+    is_too_small = 0 < float(values.abs().max()) < MANY_TOLERANCES * tolerance(loss.dtype, 0.0)
+    if is_too_small:
         notes.append(_TOO_SMALL)
     return SampleLosses(
         values=values.cpu(),
-        separability=separability or "mean",
-        method=method,
+        separability=known.separability or "mean",
+        method=known.method,
         notes=tuple(notes),
+        verified=None if is_too_small else replace(known, turn=known.turn + 1),
     )
 
 
 def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMethod) -> Tensor:
+    positions = Positions.of(loss)
     with enter_on_all(loss.processes, loss.displaced(displacement, 1.0)):
-        values = _values(loss, method)
+        groups = as_frozen(loss, positions)
+        values = read(loss, groups, positions.num_samples, method=method).values
     if values is None:
         raise RefusedError(
             "the step takes another way at perturbed parameters, where the losses of single "
@@ -160,92 +215,161 @@ def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMe
     return values.cpu()
 
 
-def _verify(loss: TrainingLoss, handful: Handful | None, sizes: Iterable[int]) -> bool:
-    """Find out whether what is read off whole batches is what some samples have alone."""
+def _verified_in_full(
+    loss: TrainingLoss, positions: Positions, may_regroup: bool
+) -> tuple[Verified, Tensor]:
+    separability, handful = check_separability(loss)
+    groups, count = as_frozen(loss, positions), positions.num_samples
+    found = read(loss, groups, count, method="batched", separability=separability)
+    values = found.values
+    if values is not None:
+        read_rightly = partial(_is_read_rightly, loss, positions, handful, values)
+        if any_process(loss.processes, not on_all_or_none(loss.processes, read_rightly)):
+            values = None
+    method: SampleMethod = "one by one" if values is None else "batched"
+    if values is None:
+        values = read(loss, groups, count, method=method).values
+        assert values is not None
+    elif may_regroup and separability is not None and saves_calls(loss):
+        others = _read_in_groups(loss, positions, separability)
+        if others is not None and _agree(loss, groups, found.wholes, values, others, separability):
+            known = Verified(separability=separability, method=method, is_regrouped=True)
+            return known, others
+    _refuse_unlike_halves(loss, groups, found, separability)
+    return Verified(separability=separability, method=method, is_regrouped=False), values
+
+
+def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
+    """The values, if all that is looked at again is as it was."""
+    if known.is_regrouped:
+        values = _read_in_groups(loss, positions, known.separability)
+    else:
+        values = read(
+            loss,
+            as_frozen(loss, positions),
+            positions.num_samples,
+            method=known.method,
+            separability=known.separability,
+            is_trial=True,
+        ).values
+    if values is None:
+        return None
+    check = partial(_is_as_it_was, loss, positions, known, values)
+    is_other = any_process(loss.processes, not on_all_or_none(loss.processes, check))
+    return None if is_other else values
+
+
+def _read_in_groups(
+    loss: TrainingLoss, positions: Positions, separability: Separability | None
+) -> Tensor | None:
+    groups = regrouped(loss, positions)
+    if groups is None:
+        return None
+    count = positions.num_samples
+    return read(
+        loss, groups, count, method="batched", separability=separability, is_trial=True
+    ).values
+
+
+def _is_read_rightly(
+    loss: TrainingLoss, positions: Positions, handful: Handful | None, values: Tensor
+) -> bool:
+    """Whether what is read off whole batches is what some samples have alone."""
     if handful is None:
         return True
-    answers = [_verify_on(loss, handful.batch, handful.rows, handful.alone)]
-    # and on the last batch of each size: a tensor that does not run over samples may have as many
+    found = []
+    if any(handful.batch is batch for batch in loss.sample.batches):
+        start = positions.first[handful.batch.index]
+        found.append(_is_close(loss, values, [start + r for r in handful.rows], handful.alone))
+    # and in the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
     last = {batch.num_samples: batch for batch in loss.sample.batches}
-    for size in sorted({size for size in sizes if size > 1}):
+    for size in sorted({size for size in positions.sizes if size > 1}):
         # any other where there is none, so that all processes call the step equally often
         batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
-        answers.append(_verify_on(loss, batch, rows, alone))
-    return all(answers)
+        start = positions.first[batch.index]
+        found.append(_is_close(loss, values, [start + row for row in rows], alone))
+    return all(found)
 
 
-def _verify_on(
-    loss: TrainingLoss, batch: FrozenBatch, rows: Sequence[int], alone: Sequence[float]
+def _is_close(
+    loss: TrainingLoss, values: Tensor, standing: list[int], alone: list[float] | tuple[float, ...]
 ) -> bool:
-    try:
-        found = _read_off(loss, batch)
-    except (RefusedError, NonFiniteError, InterruptedMeasurementError, RestorationError):
-        raise
-    except Exception:
-        # of the following, or of the step itself: then the step one by one will show it
-        return False
-    if found is None or batch.num_samples < 2:
-        return found is not None
     allowed = tolerance(loss.dtype, max(map(abs, alone)))
-    chosen = found[list(rows)].double().tolist()
+    chosen = values[standing].tolist()
     return all(abs(read - own) <= allowed for read, own in zip(chosen, alone, strict=True))
 
 
-def _values(
-    loss: TrainingLoss, method: SampleMethod, separability: Separability | None = None
-) -> Tensor | None:
-    """Of all processes' samples; None where they cannot be read off each batch."""
-    positions = Positions.of(loss)
-    count = positions.num_samples
+def _agree(
+    loss: TrainingLoss,
+    groups: list[Group],
+    wholes: tuple[float | None, ...],
+    values: Tensor,
+    others: Tensor,
+    separability: Separability,
+) -> bool:
+    """Whether samples have the losses in other batches that they have in those of the training."""
 
-    def add(total: Tensor, index: int) -> None:
-        batch = loss.sample.batches[index]
-        if method == "batched":
-            losses = _read_off(loss, batch, separability)
-        else:
-            losses = _one_by_one(loss, batch)
-        total[count + 1] += not compare_with_halves(loss, batch, separability)
-        if losses is None:
-            total[count] = 1
-        elif not batch.is_repeat:
-            total[positions.rows(batch)] = losses.double()
+    def is_as_in_groups() -> bool:
+        for group, whole in zip(groups, wholes, strict=True):
+            own = values[group.positions]
+            if not len(own):
+                continue
+            among_others = others[group.positions]
+            distance = float((own - among_others).abs().max())
+            if distance > tolerance(loss.dtype, float(own.abs().max())):
+                return False
+            assert whole is not None
+            if not is_made_of(whole, among_others, separability, loss.dtype):
+                return False
+        return True
 
-    total = loss.sum_over_batches(count + 2, add)
-    if total[count + 1] > 0:
-        raise RefusedError(unlike_the_handful(int(total[count + 1]), separability))
-    if total[count] > 0:
-        return None
-    values = total[:count]
-    num_bad = int((~values.isfinite()).sum())
-    if num_bad:
-        raise NonFiniteError(
-            f"the loss of each sample must be finite, but it is NaN or infinite for {num_bad} of "
-            f"{count}. Look for samples without targets, and for infinite inputs."
-        )
-    return values
+    return not any_process(loss.processes, not on_all_or_none(loss.processes, is_as_in_groups))
 
 
-def _read_off(
-    loss: TrainingLoss, batch: FrozenBatch, separability: Separability | None = None
-) -> Tensor | None:
-    """From one run of the step on the whole batch; None if that does not show them."""
-    if batch.num_samples == 1:
-        return torch.tensor([loss_of(loss, batch)], dtype=torch.float64, device=loss.device)
-    reductions = Reductions(batch.num_samples)
-    with reductions:
-        value = loss.evaluate(batch)
-    rows = None if value is None else reductions.by_sample(value)
-    if value is None or rows is None or separability not in ("mean", "sum"):
-        return rows
-    precise = rows.double()
-    whole = precise.sum() if separability == "sum" else precise.mean()
-    scale = precise.abs().sum() if separability == "sum" else precise.abs().max()
-    allowed = tolerance(loss.dtype, float(scale))
-    return rows if abs(float(whole - value.detach())) <= allowed else None
+def _refuse_unlike_halves(
+    loss: TrainingLoss, groups: list[Group], found: Pass, separability: Separability | None
+) -> None:
+    wholes = found.wholes
+    unlike = torch.zeros(1, dtype=torch.float64, device=loss.processes.device)
+
+    def compare(index: int) -> None:
+        batch = groups[index].batch
+        unlike.add_(not compare_with_halves(loss, batch, separability, wholes[index]))
+
+    for index in range(len(groups)):
+        on_all_or_none(loss.processes, partial(compare, index))
+    num_unlike = int(loss.processes.sum(unlike))
+    if num_unlike:
+        raise RefusedError(unlike_the_handful(num_unlike, separability))
 
 
-def _one_by_one(loss: TrainingLoss, batch: FrozenBatch) -> Tensor:
-    return torch.tensor(list(losses_alone(loss, batch)), dtype=torch.float64, device=loss.device)
+def _is_as_it_was(
+    loss: TrainingLoss, positions: Positions, known: Verified, values: Tensor
+) -> bool:
+    """Whether samples of one batch have these losses in a batch of their own too, and one alone."""
+    own = loss.sample.batches
+    batch = own[known.turn % len(own)]
+    size = batch.num_samples
+    generator = torch.Generator().manual_seed(known.turn)
+    # in groups the two halves of the batch were apart; else some are enough to be in another batch
+    most = size if known.is_regrouped or known.method == "one by one" else (size + 1) // 2
+    count = min(samples_checked(positions.num_samples) - 1, most)
+    rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
+    standing = [positions.first[batch.index] + row for row in rows]
+    part, seed = some_of(batch, rows), batch.index + 2 + known.turn
+    expected = values[standing]
+    if known.method == "one by one":
+        whole = finite_or_nan(loss, part, seed=seed)
+        return is_made_of(whole, expected, known.separability, loss.dtype)
+    losses, value = read_off(loss, part, seed=seed, separability=known.separability, is_trial=True)
+    row = int(torch.randint(count, (1,), generator=generator))
+    alone = finite_or_nan(loss, some_of(batch, [rows[row]]), seed=seed)
+    if losses is None or value is None:
+        return False
+    allowed = tolerance(loss.dtype, float(expected.abs().max()))
+    is_same = bool(((losses.to(expected) - expected).abs() <= allowed).all())
+    is_own = abs(alone - float(expected[row])) <= allowed
+    return is_same and is_own and is_made_of(value, expected, known.separability, loss.dtype)

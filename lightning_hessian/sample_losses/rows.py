@@ -42,9 +42,15 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 
 def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
-    """Batches of one sample as one, joined along the first dimension; None if they do not fit."""
+    """Batches as one, joined along the first dimension; None if they do not fit.
+
+    The reverse of :func:`rows_of`, but for objects, whose attributes are not looked into.
+    """
+    if len(batches) == 1:
+        return batches[0]
     try:
-        data = _join([batch.data for batch in batches])
+        counts = tuple(batch.num_samples for batch in batches)
+        data = _join([batch.data for batch in batches], counts)
     except _Uncertain:
         return None
     count = sum(batch.num_samples for batch in batches)
@@ -101,43 +107,59 @@ class _Cut:
         return own
 
 
-def _join(things: list[Any]) -> Any:
+def _join(things: list[Any], counts: tuple[int, ...]) -> Any:
     first = things[0]
     if any(type(thing) is not type(first) for thing in things):
         raise _Uncertain
     if isinstance(first, Tensor | np.ndarray):
-        return _join_arrays(things)
+        return _join_arrays(things, counts)
     if isinstance(first, Mapping):
         if any(thing.keys() != first.keys() for thing in things):
             raise _Uncertain
-        return _rebuilt_mapping(first, {k: _join([thing[k] for thing in things]) for k in first})
+        joint = {key: _join([thing[key] for thing in things], counts) for key in first}
+        return _rebuilt_mapping(first, joint)
     if isinstance(first, list | tuple):
-        return _join_sequences(things)
+        return _join_sequences(things, counts)
     if isinstance(first, _CONSTANTS) and all(thing == first for thing in things):
         return first
     raise _Uncertain
 
 
-def _join_arrays(things: list[Any]) -> Any:
-    """Those of one row each, alike in all else."""
-    is_tensor = isinstance(things[0], Tensor)
+def _join_arrays(things: list[Any], counts: tuple[int, ...]) -> Any:
+    """Those of a row for each sample, alike in all else."""
+    first = things[0]
+    is_tensor = isinstance(first, Tensor)
     if is_tensor and any(thing.is_nested or thing.layout != torch.strided for thing in things):
         raise _Uncertain
-    if any(thing.ndim == 0 or thing.shape[0] != 1 for thing in things):
-        raise _Uncertain
-    if any(thing.shape != things[0].shape for thing in things):
-        raise _Uncertain
+    for thing, count in zip(things, counts, strict=True):
+        if thing.ndim == 0 or thing.shape[0] != count or thing.shape[1:] != first.shape[1:]:
+            raise _Uncertain
+        if thing.dtype != first.dtype:
+            raise _Uncertain
     return torch.cat(things) if is_tensor else np.concatenate(things)
 
 
-def _join_sequences(things: list[Any]) -> Any:
+def _join_sequences(things: list[Any], counts: tuple[int, ...]) -> Any:
     first = things[0]
-    if any(len(thing) != len(first) for thing in things):
-        raise _Uncertain
-    is_one_each = type(first) in (list, tuple) and len(first) == 1
-    if is_one_each and all(isinstance(thing[0], _CONSTANTS) for thing in things):
-        return _rebuilt(first, [thing[0] for thing in things])
-    return _rebuilt(first, [_join(list(parts)) for parts in zip(*things, strict=True)])
+    has_one_each = type(first) in (list, tuple) and all(
+        len(thing) == count for thing, count in zip(things, counts, strict=True)
+    )
+    if has_one_each and all(isinstance(item, _CONSTANTS) for thing in things for item in thing):
+        return _rebuilt(first, [item for thing in things for item in thing])
+    try:
+        if any(len(thing) != len(first) for thing in things):
+            raise _Uncertain
+        return _rebuilt(first, [_join(list(parts), counts) for parts in zip(*things, strict=True)])
+    except _Uncertain:
+        # a list of tensors of different shapes, one for each sample, but never parts of samples
+        if has_one_each and not any(map(_has_parts, things, counts)):
+            return _rebuilt(first, [item for thing in things for item in thing])
+        raise
+
+
+def _has_parts(things: list[Any], count: int) -> bool:
+    """Whether a list of as many things as samples may hold a row of each sample in each thing."""
+    return count == 1 or any(tuple(getattr(t, "shape", ()))[:1] == (count,) for t in things)
 
 
 def _rebuilt(like: Any, items: list[Any]) -> Any:

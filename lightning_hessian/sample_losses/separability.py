@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import NonFiniteError, RefusedError
@@ -128,13 +129,13 @@ def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
     order = torch.randperm(max(source.num_samples, num_rows), generator=generator)[:num_rows]
     rows = tuple(sorted(order.tolist()))
     together = some_of(source, rows)
-    value = _finite_or_nan(loss, together)
+    value = finite_or_nan(loss, together)
     if math.isnan(value):
         loss_of(loss, source)  # where that is no number either, it is for other reasons
-    alone = tuple(_finite_or_nan(loss, some_of(source, [row])) for row in rows)
+    alone = tuple(finite_or_nan(loss, some_of(source, [row])) for row in rows)
     scale = max((abs(v) for v in (*alone, value) if math.isfinite(v)), default=0.0)
     allowed = tolerance(loss.dtype, scale)
-    other = _finite_or_nan(loss, together, seed=source.index + 1)
+    other = finite_or_nan(loss, together, seed=source.index + 1)
     if abs(other - value) > allowed:
         raise RefusedError(
             f"the step draws random numbers in eval mode: the same {num_rows} samples have a loss "
@@ -145,7 +146,7 @@ def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
     return Handful(source, rows, alone, value, allowed)
 
 
-def _finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) -> float:
+def finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) -> float:
     """A loss over pairs of samples may be undefined for a few of them."""
     try:
         return loss_of(loss, batch, seed=seed)
@@ -163,11 +164,11 @@ def _fit_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
         if other == base:
             continue
         # of two samples of weights 1 and w it is (a + w b) / (1 + w)
-        pair = _finite_or_nan(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
+        pair = finite_or_nan(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
         if alone[base] - alone[other] > MIN_DISTANCE * allowed and pair != alone[other]:
             weights[other] = (pair - alone[base]) / (alone[other] - pair)
     # always, so that all processes call the step equally often
-    chosen = _finite_or_nan(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
+    chosen = finite_or_nan(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
     if len(weights) < 3 or not all(0 < weight < math.inf for weight in weights.values()):
         return False
     total = sum(weights.values())
@@ -182,7 +183,10 @@ def _fit_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
 
 
 def compare_with_halves(
-    loss: TrainingLoss, batch: FrozenBatch, separability: Separability | None
+    loss: TrainingLoss,
+    batch: FrozenBatch,
+    separability: Separability | None,
+    whole: float | None = None,
 ) -> bool:
     """Compare the loss of a batch with those of two random halves, under other random numbers.
 
@@ -194,15 +198,26 @@ def compare_with_halves(
         return True
     order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
     halves = [sorted(half.tolist()) for half in order.tensor_split(2)]
-    whole = loss_of(loss, batch)
+    if whole is None:
+        whole = loss_of(loss, batch)
     seed = batch.index + 1
     # one of a single sample too, so that all processes call the step equally often
-    parts = [_finite_or_nan(loss, some_of(batch, half), seed=seed) for half in halves]
+    parts = [finite_or_nan(loss, some_of(batch, half), seed=seed) for half in halves]
     if count < 2:
         return True
     shares = [1.0 if separability == "sum" else len(half) / count for half in halves]
     made = sum(share * part for share, part in zip(shares, parts, strict=True))
     return abs(made - whole) <= tolerance(loss.dtype, max(map(abs, (*parts, whole))))
+
+
+def is_made_of(
+    whole: float, values: Tensor, separability: Separability | None, dtype: torch.dtype
+) -> bool:
+    """Whether the loss of a batch is the mean or sum of these; True for what is neither."""
+    if separability not in ("mean", "sum") or not len(values):
+        return True
+    made = float(values.sum() if separability == "sum" else values.mean())
+    return abs(made - whole) <= tolerance(dtype, max(abs(made), abs(whole)))
 
 
 def unlike_the_handful(num_batches: int, separability: Separability | None) -> str:

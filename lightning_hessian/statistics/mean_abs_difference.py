@@ -18,8 +18,8 @@ from torch import Tensor
 MAX_SUBSETS = 20_000
 """Up to so many subsets of one size are all visited; more are sampled."""
 
-NUM_DRAWS = 2**18
-"""Losses drawn for each ``k``, all orders together."""
+NUM_DRAWS = 2**15
+"""Losses drawn for each ``k``, all orders together: an error below an eighth of the sampling's."""
 
 MAX_LOSSES_AT_ONCE = 2**20
 """Of several orders, 8 MB."""
@@ -27,8 +27,10 @@ MAX_LOSSES_AT_ONCE = 2**20
 MIN_ORDERS, MAX_ORDERS = 16, 4096
 """Independent orders: the error of the estimate is their scatter."""
 
-NUM_INFLUENCE_SUBSETS = 512
+NUM_INFLUENCE_SUBSETS = 256
 NUM_INFLUENCE_POINTS = 33
+NUM_ANCHORS = 8
+"""Sizes at which the sampling error is computed; between them it is smooth in ``log k``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,11 +85,14 @@ def mean_distances(
     error. Where there are few subsets all are visited and the result is exact: ``k = 1`` and
     ``k = N - 1`` always.
 
+    The sampling error is computed at up to eight of the ``k`` below ``N / 2``, and interpolated
+    between.
+
     Costs ``O(N)`` for each order and ``k``, from 1 to ``N - 1``.
     """
     count = len(losses.values)
     collected: list[list[Tensor]] = [[] for _ in sample_sizes]
-    influences: dict[int, Tensor] = {}
+    errors: dict[int, float] = {}
     sampled = []
     for index, k in enumerate(sample_sizes):
         subsets = _all_subsets(losses.values, min(k, count - k))
@@ -95,16 +100,43 @@ def mean_distances(
             sampled.append(index)
         else:
             collected[index].append(_given_subsets(losses, subsets, k).mean()[None])
-            influences[index] = _influence(losses, subsets, k)
+            errors[k] = _error_of(_influence(losses, subsets, k))
+    anchors = _anchors(
+        [sample_sizes[index] for index in sampled if 2 * sample_sizes[index] <= count]
+    )
     for orders in _random_orders(losses.values, generator) if sampled else ():
         for index in sampled:
             k = sample_sizes[index]
             size = min(k, count - k)
             subsets = orders[:, : count // size * size].reshape(len(orders), -1, size)
             collected[index].append(_given_subsets(losses, subsets, k).mean(dim=1))
-            if index not in influences:
-                influences[index] = _influence(losses, subsets.flatten(0, 1), k)
-    return [_summary(torch.cat(collected[i]), influences[i]) for i in range(len(sample_sizes))]
+            if k in anchors and k not in errors:
+                errors[k] = _error_of(_influence(losses, subsets.flatten(0, 1), k))
+    of_deviation = _error_of(losses.influence_on_deviation())
+    known = {k: errors[k] for k in anchors}
+    found = []
+    for parts, k in zip(collected, sample_sizes, strict=True):
+        sampling = errors.get(k, of_deviation if 2 * k > count else _between(known, k))
+        found.append(_summary(torch.cat(parts), sampling))
+    return found
+
+
+def _anchors(sizes: list[int]) -> list[int]:
+    """A few of these, evenly spaced, the first and the last among them."""
+    if len(sizes) <= NUM_ANCHORS:
+        return sizes
+    step = (len(sizes) - 1) / (NUM_ANCHORS - 1)
+    return [sizes[round(i * step)] for i in range(NUM_ANCHORS)]
+
+
+def _between(known: dict[int, float], k: int) -> float:
+    """What is known at some sizes, at another one."""
+    logarithms = [math.log(size) for size in known]
+    return float(np.interp(math.log(k), logarithms, list(known.values())))
+
+
+def _error_of(influence: Tensor) -> float:
+    return float(influence.std()) / math.sqrt(len(influence))
 
 
 def _random_orders(values: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
@@ -117,12 +149,12 @@ def _random_orders(values: Tensor, generator: torch.Generator) -> Iterator[Tenso
         yield torch.stack([values[torch.randperm(count, generator=generator)] for _ in orders])
 
 
-def _summary(per_order: Tensor, influence: Tensor) -> MeanDistance:
+def _summary(per_order: Tensor, sampling_error: float) -> MeanDistance:
     exact = len(per_order) == 1
     return MeanDistance(
         value=float(per_order.mean()),
         error=0.0 if exact else float(per_order.std()) / math.sqrt(len(per_order)),
-        sampling_error=float(influence.std()) / math.sqrt(len(influence)),
+        sampling_error=sampling_error,
     )
 
 

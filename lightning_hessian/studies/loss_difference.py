@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,12 @@ from lightning_hessian.records import (
     NeighbourhoodVariance,
     Note,
 )
-from lightning_hessian.sample_losses import SampleLosses, held_out_losses, sample_losses
+from lightning_hessian.sample_losses import (
+    RepeatedLosses,
+    SampleLosses,
+    samples_checked,
+    samples_evaluated,
+)
 from lightning_hessian.studies.derivatives import Derivatives, measure_derivatives
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
@@ -28,9 +34,17 @@ from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
-from lightning_hessian.studies.trade import FEWEST_SAMPLES, MOST_SAMPLES
+from lightning_hessian.studies.trade import FEWEST_SAMPLES, MOST_SAMPLES, PRODUCT
 
 MANY_ROUNDINGS = 100
+FORWARD = 1 / 3
+"""Gradients that a forward pass comes to: the backward pass has twice its matrix products."""
+FIRST_PASSES = 2
+"""Over the samples in the first report of a fit, whose losses are verified."""
+HANDFUL = 22
+"""Samples that are evaluated for it beside, alone and a few together."""
+GRADIENTS = 2
+"""Of the loss, for the moments of the derivatives."""
 
 
 class LossDifferenceStudy:
@@ -39,22 +53,44 @@ class LossDifferenceStudy:
     Args:
         options: What is asked for.
         seed: Of probes, perturbations and orders.
+        has_held_out: Whether there are samples beside those of the training.
+        may_regroup: Whether samples may be evaluated in larger batches than training has.
     """
 
     record: ClassVar[type[LossDifferenceReport]] = LossDifferenceReport
 
-    def __init__(self, options: DifferenceOptions, seed: int) -> None:
+    def __init__(
+        self,
+        options: DifferenceOptions,
+        seed: int,
+        *,
+        has_held_out: bool = False,
+        may_regroup: bool = True,
+    ) -> None:
         self._options = options
         self._seed = seed
+        self._num_sets = 2 if has_held_out else 1
+        self._losses = RepeatedLosses(may_regroup=may_regroup)
 
     def sample_size(self, allowance: float) -> int:
         """As many as it pays for, from 128 to 2,048: errors fall as the root of their number."""
-        count = int(allowance / self._options.expected_gradients)
-        return min(max(count, FEWEST_SAMPLES), MOST_SAMPLES)
+        count = MOST_SAMPLES
+        while count > FEWEST_SAMPLES and self.least_price(count) > allowance:
+            # the price is nearly a multiple of the number
+            count = max(min(int(count * allowance / self.least_price(count)), count - 1), 0)
+        return max(count, FEWEST_SAMPLES)
 
-    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:  # noqa: ARG002
-        """Of every report on so many samples."""
-        return num_samples * self._options.expected_gradients
+    def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
+        """Of every report on so many samples, and of the first one, in which losses are verified.
+
+        That they may have to be computed one by one is not foreseen.
+        """
+        options = self._options
+        num_verified = HANDFUL if is_first else samples_checked(num_samples)
+        evaluated = num_verified + num_samples * (FIRST_PASSES if is_first else 1)
+        forward = self._num_sets * evaluated + options.num_displaced_passes * num_samples
+        products = PRODUCT * options.expected_products + GRADIENTS * options.derivatives
+        return FORWARD * forward + products * num_samples
 
     def usual_price(self, num_samples: int) -> float:
         """Of every report on so many samples."""
@@ -62,14 +98,14 @@ class LossDifferenceStudy:
 
     def describe(self, num_samples: int, allowance: float) -> str:  # noqa: ARG002
         """Nothing to choose but the samples."""
-        return f"{self._options.expected_gradients:.3g} gradients for each of these"
+        return f"{self.least_price(num_samples) / num_samples:.2g} gradients for each of these"
 
     def state(self) -> dict[str, Any]:
-        """Nothing is remembered."""
+        """Nothing that another fit could rely on."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing is remembered."""
+        """Nothing is read."""
 
     def max_hvps(
         self,
@@ -86,7 +122,7 @@ class LossDifferenceStudy:
         return report.num_samples
 
     def settle(self) -> None:
-        """Nothing is remembered."""
+        """Nothing is compared."""
 
     def measure(
         self,
@@ -100,7 +136,9 @@ class LossDifferenceStudy:
     ) -> LossDifferenceReport:
         """Measure the losses of single samples, then what the options ask for.
 
-        Costs three passes over the samples for their losses. Eigenvectors, where they are needed,
+        Costs one pass over the samples for their losses, and a sixteenth of it to look again at a
+        part of what the first report of a fit has verified in another; see :func:`sample_losses`.
+        Eigenvectors, where they are needed,
         take up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
         eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each
         perturbation and each point of the surface one pass. What needs derivatives is left out
@@ -114,27 +152,39 @@ class LossDifferenceStudy:
                 are fewer than two samples.
             NonFiniteError: If a loss is NaN or infinite.
         """
-        samples = sample_losses(loss)
-        return _Parts(loss, self._options, samples, self._seed, has_products).report()
+        before = samples_evaluated(loss)
+        parts = _Parts(loss, self._options, self._losses, self._seed, has_products)
+        report = parts.report()
+        evaluated = samples_evaluated(loss) - before - parts.num_for_derivatives
+        cost = FORWARD * evaluated + parts.gradients * report.num_samples
+        return replace(report, cost=cost)
 
 
 class _Parts:
-    """The parts of one measurement, which share losses, eigenvectors and moments."""
+    """The parts of one measurement, which share losses, eigenvectors and moments.
+
+    Attributes:
+        num_for_derivatives: Samples evaluated to differentiate.
+        gradients: What derivatives cost, in gradients over all samples.
+    """
 
     def __init__(
         self,
         loss: TrainingLoss | Conductor,
         options: DifferenceOptions,
-        samples: SampleLosses,
+        losses: RepeatedLosses,
         seed: int,
         has_products: bool,
     ) -> None:
         self._loss = loss
         self._options = options
-        self._samples = samples
+        self._losses = losses
+        self._samples: SampleLosses = losses.of(loss)
         self._seed = seed
         self._has_products = has_products
-        self._notes = list(samples.notes)
+        self._notes = list(self._samples.notes)
+        self.num_for_derivatives = 0
+        self.gradients = 0.0
 
     def report(self) -> LossDifferenceReport:
         """Measure the parts that are wanted."""
@@ -146,14 +196,7 @@ class _Parts:
             samples_per_step=options.samples_per_step,
             generator=self._generator(0),
         )
-        derivatives = measure_derivatives(
-            self._loss,
-            options,
-            self._samples.separability,
-            has_products=self._has_products,
-            generator=self._generator,
-        )
-        self._notes += derivatives.notes
+        derivatives = self._derivatives()
         variance = statistics.spread.variance.value
         held_out = self._held_out(losses, variance)
         neighbourhood = self._neighbourhood(losses, derivatives)
@@ -176,12 +219,26 @@ class _Parts:
             thresholds=tuple(options.thresholds),
             num_parameters=self._loss.size,
             num_samples=len(losses),
-            cost=len(losses) * options.expected_gradients,
             data=self._loss.sample.description,
             loss_name=self._loss.name,
             num_hvps=derivatives.num_hvps,
             notes=tuple(self._notes),
         )
+
+    def _derivatives(self) -> Derivatives:
+        before = samples_evaluated(self._loss)
+        derivatives = measure_derivatives(
+            self._loss,
+            self._options,
+            self._samples.separability,
+            has_products=self._has_products,
+            generator=self._generator,
+        )
+        self.num_for_derivatives = samples_evaluated(self._loss) - before
+        has_moments = derivatives.gradient is not None
+        self.gradients = PRODUCT * derivatives.num_hvps + GRADIENTS * has_moments
+        self._notes += derivatives.notes
+        return derivatives
 
     def _generator(self, part: int) -> torch.Generator:
         """One for each part, so that asking for one changes no number of another."""
@@ -201,7 +258,7 @@ class _Parts:
     def _held_out(self, losses: Tensor, variance: float) -> HeldOutLosses | None:
         # what was measured of the training samples is worth keeping
         try:
-            found = held_out_losses(self._loss)
+            found = self._losses.held_out(self._loss)
             if found is None:
                 return None
             others, description = found
