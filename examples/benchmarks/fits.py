@@ -103,7 +103,9 @@ def _fashion(count: int) -> Callable[[Path | None], TensorDataset]:
         assert folder is not None
         images, labels = (
             np.frombuffer(
-                gzip.decompress((folder / "fashion_mnist" / name).read_bytes()), np.uint8, offset=skip
+                gzip.decompress((folder / "fashion_mnist" / name).read_bytes()),
+                np.uint8,
+                offset=skip,
             )
             for name, skip in (
                 ("train-images-idx3-ubyte.gz", 16),
