@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+
+from examples.benchmarks import gpu_products
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,6 +100,39 @@ def test_overhead_benchmark_prints_both_trainings() -> None:
     assert "demo, 1 epoch(s)" in output
     assert "stand-in for MNIST, 1 epoch(s)" in output
     assert output.count("| defaults | +") == 2
+
+
+def test_gpu_benchmark_makes_on_a_cpu_what_has_a_meaning_there() -> None:
+    output = run("-m", "examples.benchmarks.gpu", "--device", "cpu", "--quick")
+    for title in ("Products", "Reports in a training", "The promise", "The GPU's report"):
+        assert f"\n**{title}" in output
+    assert "Peaks of memory are left out" in output
+    assert "Waits of the host for the GPU are left out" in output
+    # both reports are the CPU's: the same weights and samples give the same numbers
+    loss, largest, trace, *products = rows_of(output)["digits"]
+    assert (loss, largest, trace) == ("0.0e+00", "0.0e+00", "0.0e+00")
+    assert products[0] == products[1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_benchmark_says_what_to_do_where_there_is_no_gpu() -> None:
+    command = [sys.executable, "-m", "examples.benchmarks.gpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "no GPU" in done.stderr
+    assert "`--device cpu`" in done.stderr
+
+
+def test_waits_for_a_gpu_are_counted_by_torchs_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[object] = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with gpu_products.counted_waits() as count:
+        for _ in range(3):  # at one place, of which Python would tell once
+            warnings.warn(f"{gpu_products.SYNCHRONISING} (Triggered internally)", stacklevel=1)
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        assert count() == 3
+    assert modes == ["warn", 0]
 
 
 def test_processes_benchmark_prints_the_ratio() -> None:

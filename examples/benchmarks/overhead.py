@@ -36,12 +36,14 @@ def train(
     data: DataLoader[Any] | pl.LightningDataModule,
     epochs: int,
     callbacks: list[pl.Callback],
-) -> None:
-    """One training from the same seed, with a logger, as in the demo."""
+    accelerator: str = "cpu",
+) -> pl.Trainer:
+    """One training from the same seed on one device, with a logger, as in the demo."""
     pl.seed_everything(0, verbose=False)
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):
         trainer = pl.Trainer(
-            accelerator="cpu",
+            accelerator=accelerator,
+            devices=1,
             max_epochs=epochs,
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name=None),
@@ -51,9 +53,10 @@ def train(
             enable_checkpointing=False,
         )
         trainer.fit(module(), data)
+    return trainer
 
 
-def compare(name: str, run: Callable[[list[pl.Callback]], None], options: Any) -> None:
+def compare(name: str, run: Callable[[list[pl.Callback]], object], options: Any) -> None:
     """Print one line for each setting of the callback."""
     settings: dict[str, dict[str, Any]] = {"defaults": {}}
     for share in options.max_overhead:

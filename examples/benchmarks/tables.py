@@ -66,6 +66,21 @@ def table(
     return "\n".join(lines)
 
 
+def row(*cells: object) -> str:
+    """A line of any table."""
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def header(title: str, *columns: str) -> str:
+    """The title of a table and its first lines."""
+    return f"\n**{title}**\n\n{row(*columns)}\n|{'---|' * len(columns)}"
+
+
+def spread(values: Sequence[float], style: str) -> str:
+    """The median, from the least to the most."""
+    return f"{statistics.median(values):{style}} ({min(values):{style}} to {max(values):{style}})"
+
+
 def _marked(error: float, asked: float) -> str:
     if error != error:
         return "none"

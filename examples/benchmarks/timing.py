@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from examples.benchmarks.answers import Errors
 from examples.benchmarks.contenders import Contender
 from examples.benchmarks.plain import PlainLoss
 from examples.benchmarks.truth import Truth
 from examples.benchmarks.workloads import Workload
 
-UNIT_SECONDS, LEAST_GRADIENTS = 0.3, 3
+LEAST_SECONDS, LEAST_CALLS = 0.3, 3
 
 
 @dataclass(slots=True)
@@ -36,18 +38,25 @@ class Record:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, with what it leaves a GPU to do."""
+    _wait_for_gpu()
     start = time.perf_counter()
     run()
+    _wait_for_gpu()
     return time.perf_counter() - start
+
+
+def median_seconds(run: Callable[[], object]) -> float:
+    """Wall time of a call: the median of some."""
+    times: list[float] = []
+    while len(times) < LEAST_CALLS or sum(times) < LEAST_SECONDS:
+        times.append(seconds(run))
+    return statistics.median(times)
 
 
 def gradient_unit(loss: PlainLoss) -> float:
     """Seconds of one forward and backward pass over all batches: a median."""
-    times: list[float] = []
-    while len(times) < LEAST_GRADIENTS or sum(times) < UNIT_SECONDS:
-        times.append(seconds(loss.gradient))
-    return statistics.median(times)
+    return median_seconds(loss.gradient)
 
 
 def interleaved(
@@ -86,3 +95,9 @@ def trace_rmse(workload: Workload, truth: Truth, contender: Contender, num_seeds
     answers = [contender.run(workload, 1000 + seed) for seed in range(num_seeds)]
     squares = [(answer.trace / truth.trace - 1) ** 2 for answer in answers]
     return statistics.mean(squares) ** 0.5
+
+
+def _wait_for_gpu() -> None:
+    # calls return when their work is queued, not when it is done
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
