@@ -85,6 +85,7 @@ class Report:
             "cost",
             doc="what the measurement cost; training spends one for each sample that it takes",
             unit="sample gradients",
+            when=lambda cost: cost > 0,
         ),
     )
     overhead: float = field(
