@@ -74,7 +74,7 @@ class PerBatch:
         forms: ``(B, b, b)`` ``v_i . H_b v_j``.
         num_samples: ``(B,)``.
         gradients: Losses and gradients, where these were asked for.
-        beside: ``(B, e, b)`` ``u_i . H_b v_j`` with further vectors ``u_i``, where there are any.
+        beside: ``(B, e, b)`` ``u_i . H_b v_j`` with further vectors ``u_i``, where given.
         sketches: ``(B, s, b)`` each ``H_b v_j`` folded to ``s`` numbers, where that was asked for:
             ``S H_b v_j`` of a fixed random ``S`` with ``E |S x|^2 = |x|^2``, so linear in ``v_j``.
     """
@@ -242,7 +242,7 @@ class _Seen:
 
     @property
     def widths(self) -> tuple[int, int, int]:
-        """Of what is kept of each product."""
+        """Of forms with the vectors and with those beside, and of the sketch."""
         beside, signs = self.beside, self.signs
         return (
             len(self.directions),
@@ -250,17 +250,16 @@ class _Seen:
             0 if signs is None else signs.shape[1],
         )
 
-    def look(self, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Forms with the vectors and those beside, and the sketch, of ``(n,)`` in float64."""
-        forms = self.directions @ moved
-        beside = sketch = moved.new_zeros(0)
+    def look(self, moved: Tensor) -> Tensor:
+        """All of these in a row, of a product ``(n,)`` in float64."""
+        parts = [self.directions @ moved]
         if self.beside is not None:
-            beside = inner_products(self.beside, moved[None])[:, 0]
+            parts.append(inner_products(self.beside, moved[None])[:, 0])
         if self.signs is not None:
             folded = torch.zeros(self.signs.shape, dtype=torch.float64, device=moved.device)
             folded.view(-1)[: len(moved)] = moved
-            sketch = folded.mul_(self.signs).sum(dim=0)
-        return forms, beside, sketch
+            parts.append(folded.mul_(self.signs).sum(dim=0))
+        return torch.cat(parts)
 
 
 def _per_batch_products(
@@ -270,14 +269,15 @@ def _per_batch_products(
     columns = loss.columns_of(vectors)
     length = count * loss.size
     seen = on_all_or_none(loss.processes, lambda: _Seen.through(vectors, beside, sketch))
-    rows = _Rows(loss, count, *(count * width for width in seen.widths), start=length)
+    rows = _Rows(loss, count, count * sum(seen.widths), start=length)
     exact = cast("ExactProducts", loss.products)
     add = partial(_add_products, loss, exact, rows, seen, columns)
     exact.check_graphs(columns[0])
     payload = exact.sum_over_batches(rows.length, add)
     products = (payload[:length] / total_weight).view(count, loss.size).to(loss.dtype).T
-    sizes, num_samples, squares, *seen_of_each = rows.read(payload)
-    forms, others, sketches = (part.reshape(len(part), count, -1).mT for part in seen_of_each)
+    sizes, num_samples, squares, table = rows.read(payload)
+    table = table.reshape(len(table), count, sum(seen.widths))
+    forms, others, sketches = (part.mT for part in table.split(seen.widths, dim=2))
     along = AlongVectors(
         sizes=sizes,
         forms=forms.diagonal(dim1=1, dim2=2),
@@ -304,17 +304,17 @@ def _add_products(
     """Add a batch's products to the sum of all, and fill its row behind that."""
     batch, size = loss.sample.batches[index], loss.size
     is_counted = not batch.is_repeat and index not in loss.skipped
-    squares, *kept = rows.write(payload, batch) if is_counted else (payload, payload)
+    squares, table = rows.write(payload, batch) if is_counted else (None, None)
     # those of a repeat are zero, but a step may exchange tensors in them
     for j, pieces in enumerate(exact.of_batch(index, columns)):
         moved = torch.zeros(size, dtype=torch.float64, device=loss.device)
         loss.parameters.add_flat(moved, pieces, 1.0)
-        if not is_counted:
+        if squares is None or table is None:
             continue
         payload[j * size : (j + 1) * size] += moved
         squares[j] = moved.dot(moved) / batch.weight**2
-        for row, width, found in zip(kept, seen.widths, seen.look(moved), strict=True):
-            row[j * width : (j + 1) * width] = found / batch.weight
+        found = seen.look(moved)
+        table[j * len(found) : (j + 1) * len(found)] = found / batch.weight
 
 
 def _per_batch_around(

@@ -22,8 +22,8 @@ MAX_RESIDUAL_BEYOND = 0.2
 """Of each Ritz value after it, the same. Seen to be 15 % off then, and twice that from 0.3 on."""
 VECTORS_FOR_EACH = 2
 """Vectors of the space for each eigenvalue after the first: fewer often leave one out."""
-ENOUGH_PRODUCTS = 4
-"""From which on no larger eigenvalue was seen to hide above the leading pair's bound."""
+ENOUGH_PRODUCTS, ENOUGH_AFRESH = 4, 6
+"""From which on a larger eigenvalue seldom hides above the leading pair's bound."""
 FEWEST_BATCHES = 3
 
 
@@ -84,7 +84,9 @@ def quick_spectrum(
       skewed like sums of squares, hence the exponential. Seen to cover 91 to 98 % along
       trainings.
     - With fewer than four products the pair may not be the leading one, however small its residual:
-      the upper end is then infinite.
+      the upper end is then infinite. Without a recycled vector it is so with fewer than six (of
+      four, the largest eigenvalue was above the bound in a third of starts, of six in a ninth), and
+      from there on the end is higher by what the last product has added to ``theta``.
     - The trace and its interval are those of the frozen samples; its sampling error, from above, is
       that of what the batches would have given each.
 
@@ -120,7 +122,7 @@ def quick_spectrum(
         >>> samples = list(torch.randn(60, 1, 9, generator=generator) * torch.linspace(0, 3, 9))
         >>> network = torch.nn.Linear(9, 1, bias=False)
         >>> with open_loss(network, lambda x, _: network(x).square().mean(), samples) as loss:
-        ...     found = quick_spectrum(loss, num_products=5, generator=generator)
+        ...     found = quick_spectrum(loss, num_products=6, generator=generator)
         >>> low, high = found.sampling.largest_interval
         >>> low < 2 * 3.0**2 < high  # of infinitely many samples
         True
@@ -213,9 +215,7 @@ def _sampling(
         margin = quantile(count) * float(errors[0])
     theta, residual = float(pairs.values[0]), float(pairs.residuals[0]) + error
     down, up = _skewed(theta, margin)
-    notes: tuple[Note, ...] = ()
-    if space.dimension < ENOUGH_PRODUCTS and not space.is_whole:
-        up, notes = math.inf, (_few_products(space.dimension),)
+    above = residual + _unfinished(space, theta)
     found = SamplingError(
         population=population,
         num_samples=num_samples,
@@ -224,12 +224,23 @@ def _sampling(
         eigenvalue_biases=biases[:num_largest],
         smallest_errors=errors[:0],
         smallest_biases=errors[:0],
-        largest_interval=(theta - down - 2 * float(biases[0]) - error, theta + up + residual),
+        largest_interval=(theta - down - 2 * float(biases[0]) - error, theta + up + above),
         trace_error=trace,
         density_distance=distance,
         num_hvps=0,
     )
-    return found, notes
+    return found, (_few_products(space),) if math.isinf(above) else ()
+
+
+def _unfinished(space: TrackedSpace, theta: float) -> float:
+    """How far above the leading pair's bound a larger eigenvalue may be."""
+    if space.is_whole:
+        return 0.0
+    if space.num_recycled:
+        return 0.0 if space.dimension >= ENOUGH_PRODUCTS else math.inf
+    if space.dimension < ENOUGH_AFRESH:
+        return math.inf
+    return theta - float(torch.linalg.eigvalsh(space.projection[:-1, :-1])[-1])
 
 
 def _skewed(theta: float, margin: float) -> tuple[float, float]:
@@ -285,11 +296,13 @@ def _missing(largest: Eigenvalues, *, has_trace: bool) -> tuple[Note, ...]:
     return tuple(notes)
 
 
-def _few_products(count: int) -> Note:
+def _few_products(space: TrackedSpace) -> Note:
+    count, enough = space.dimension, ENOUGH_PRODUCTS if space.num_recycled else ENOUGH_AFRESH
+    start = "" if space.num_recycled else ", without a report before,"
     return Note(
         "largest-may-be-missed",
-        f"with {count} product{'s' * (count > 1)} a larger eigenvalue may have been missed: the "
-        f"interval has no upper end. From {ENOUGH_PRODUCTS} on it has.",
+        f"with {count} product{'s' * (count > 1)}{start} a larger eigenvalue may have been missed: "
+        f"the interval has no upper end. From {enough} on it has.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_hessian.fit import FitLoss
 from lightning_hessian.hvp import CrossedOperator, open_loss, per_batch_products
+from lightning_hessian.loss import measure_on_first
 from lightning_hessian.records import EXACT
 from lightning_hessian.studies import QuickSpectrum, quick_spectrum
 from lightning_hessian.studies.batch_statistics import variance
 from tests.helpers.dense_samples import DenseSamples, random_hessians
+from tests.helpers.fitting import loader, trainer
+from tests.helpers.processes import ddp_trainer, in_processes
+from tests.helpers.sample_losses import AtStart
+from tests.objective.test_per_batch import linear
 
 SIZE, POPULATION = 12, 600
 HESSIANS = random_hessians(POPULATION, SIZE, spread=3.0)
@@ -134,7 +141,8 @@ def test_intervals_along_a_tracking_cover_the_population(count: int) -> None:
 
 def test_over_the_whole_population_only_the_residual_is_left() -> None:
     loss: Any = DenseSamples.dealt(HESSIANS, torch.arange(POPULATION), 4)
-    found = measured(loss, num_products=6)
+    first = measured(loss, num_products=6)
+    found = measured(loss, 1, num_products=6, recycled=first.vectors)
     assert found.sampling is not None
     low, high = found.sampling.largest_interval
     value, bound = float(found.largest.values[0]), float(found.largest.residual_bounds[0])
@@ -144,10 +152,15 @@ def test_over_the_whole_population_only_the_residual_is_left() -> None:
     assert found.sampling.trace_error == 0
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_too_few_products_leave_the_upper_end_open(count: int) -> None:
-    found = measured(drawn(120, 0), num_products=count)
+@pytest.mark.parametrize(("count", "is_recycled"), [(1, True), (3, True), (1, False), (5, False)])
+def test_too_few_products_leave_the_upper_end_open(count: int, is_recycled: bool) -> None:
+    vectors = unit(SIZE, 1) if is_recycled else None
+    found = measured(drawn(120, 0), num_products=count, recycled=vectors)
     assert found.sampling is not None
+    more = measured(drawn(120, 0), num_products=count + 1 + 2 * (count == 1), recycled=vectors)
+    is_enough = more.num_hvps >= (4 if is_recycled else 6)
+    assert more.sampling is not None
+    assert math.isfinite(more.sampling.largest_interval[1]) == is_enough
     assert found.sampling.largest_interval[1] == math.inf
     assert found.num_hvps == count
     assert "largest-may-be-missed" in codes(found)
@@ -210,3 +223,44 @@ def test_of_a_network_the_numbers_are_those_of_its_dense_hessian() -> None:
     assert truth - value <= bound
     assert found.trace is not None
     assert found.trace.interval[0] <= float(dense.trace()) <= found.trace.interval[1]
+
+
+def followed(loss: Any) -> dict[str, Any]:
+    """Two reports, the second from the vectors of the first."""
+    first = quick_spectrum(loss, num_products=4, generator=torch.Generator().manual_seed(0))
+    then = quick_spectrum(
+        loss,
+        num_products=4,
+        recycled=first.vectors,
+        recycled_values=first.values,
+        generator=torch.Generator().manual_seed(1),
+        population=100,
+    )
+    assert then.sampling is not None
+    return {
+        "largest": then.largest.values.tolist(),
+        "vectors": then.vectors.tolist(),
+        "trace": repr(then.trace),
+        "sampling": repr([then.sampling.largest_interval, then.sampling.trace_error]),
+    }
+
+
+class Conducted(AtStart):
+    """Computes on the first process with the others' help."""
+
+    def take(self, fit_loss: FitLoss) -> None:
+        with fit_loss.opened() as loss:
+            self.found = measure_on_first(loss, loss.processes, self.compute)
+
+
+@pytest.mark.parametrize("batch_size", [5, 8])
+def test_two_processes_give_the_bits_of_one(batch_size: int) -> None:
+    def part(rank: int) -> Any:
+        probe, own = Conducted(followed), copy.deepcopy(linear())
+        ddp_trainer(probe, max_steps=1).fit(own, loader(batch_size=batch_size))
+        return probe.found
+
+    first, second = in_processes(part)
+    alone = AtStart(followed)
+    trainer(alone, max_steps=1).fit(linear(), loader(batch_size=batch_size))
+    assert first == second == alone.found
