@@ -24,9 +24,7 @@ from torch.utils.data import Subset
 from examples.benchmarks.fits import FITS
 from examples.benchmarks.gpu_products import print_products, print_waits
 from examples.benchmarks.gpu_trainings import (
-    COMPARED_SAMPLES as QUICK_SAMPLES,
-)
-from examples.benchmarks.gpu_trainings import (
+    COMPARED_SAMPLES,
     compare,
     print_promises,
     print_reports,
@@ -60,7 +58,7 @@ def parse() -> argparse.Namespace:
         options.fits = [fit for fit in FITS if not fit.needs_folder]
     if options.quick:
         names, options.repetitions, options.times = ["W1"], 1, [1]
-        options.fits = [replace(FITS[0], epochs=1, batch_size=QUICK_SAMPLES, data=_few_digits)]
+        options.fits = [replace(FITS[0], epochs=1, batch_size=COMPARED_SAMPLES, data=_few_digits)]
     has_networks = "products" in options.parts or "waits" in options.parts
     options.workloads = [build(name) for name in names] if has_networks else []
     return options
@@ -68,7 +66,7 @@ def parse() -> argparse.Namespace:
 
 def _few_digits(folder: Path | None) -> Subset[tuple[Tensor, ...]]:
     # one batch of them: a product takes a moment
-    return Subset(FITS[0].data(folder), range(QUICK_SAMPLES))
+    return Subset(FITS[0].data(folder), range(COMPARED_SAMPLES))
 
 
 def quiet() -> None:
