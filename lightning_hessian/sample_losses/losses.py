@@ -18,7 +18,7 @@ from lightning_hessian.processes import any_process, enter_on_all, on_all_or_non
 from lightning_hessian.records import Note, SampleMethod, Separability
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of
 from lightning_hessian.sample_losses.reading import Pass, read, read_off
-from lightning_hessian.sample_losses.regrouped import Group, as_frozen, regrouped, saves_calls
+from lightning_hessian.sample_losses.regrouped import Group, GraphSize, as_frozen, regrouped
 from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
@@ -67,13 +67,14 @@ class Verified:
     Attributes:
         separability: How samples make up a batch; None where no two fit into one.
         method: How their losses are computed.
-        is_regrouped: Whether they are read off other and larger batches than the training's.
+        num_joined: How many batches of the training each that they are read off is as large as;
+            1 where it is one of these itself.
         turn: Reports since then: each looks at another batch again.
     """
 
     separability: Separability | None
     method: SampleMethod
-    is_regrouped: bool
+    num_joined: int
     turn: int = 0
 
 
@@ -220,7 +221,10 @@ def _verified_in_full(
 ) -> tuple[Verified, Tensor]:
     separability, handful = check_separability(loss)
     groups, count = as_frozen(loss, positions), positions.num_samples
-    found = read(loss, groups, count, method="batched", separability=separability)
+    graph = GraphSize(loss)
+    found = read(
+        loss, groups, count, method="batched", separability=separability, on_graph=graph.see
+    )
     values = found.values
     if values is not None:
         read_rightly = partial(_is_read_rightly, loss, positions, handful, values)
@@ -230,21 +234,21 @@ def _verified_in_full(
     if values is None:
         values = read(loss, groups, count, method=method).values
         assert values is not None
-    elif may_regroup and separability is not None and saves_calls(loss):
-        others = _read_in_groups(loss, positions, separability)
+    elif may_regroup and separability is not None and (num := graph.num_joined()) > 1:
+        known = Verified(separability=separability, method=method, num_joined=num)
+        others = _read_in_groups(loss, positions, known)
         if others is not None and _agree(loss, groups, found.wholes, values, others, separability):
-            known = Verified(separability=separability, method=method, is_regrouped=True)
             return known, others
     _refuse_unlike_halves(loss, groups, found, separability)
-    return Verified(separability=separability, method=method, is_regrouped=False), values
+    return Verified(separability=separability, method=method, num_joined=1), values
 
 
 def _verified_in_part(
     loss: TrainingLoss, positions: Positions, known: Verified
 ) -> Tensor | None:
     """The values, if all that is looked at again is as it was."""
-    if known.is_regrouped:
-        values = _read_in_groups(loss, positions, known.separability)
+    if known.num_joined > 1:
+        values = _read_in_groups(loss, positions, known)
     else:
         values = read(
             loss,
@@ -261,15 +265,17 @@ def _verified_in_part(
     return None if is_other else values
 
 
-def _read_in_groups(
-    loss: TrainingLoss, positions: Positions, separability: Separability | None
-) -> Tensor | None:
-    groups = regrouped(loss, positions)
+def _read_in_groups(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
+    groups = regrouped(loss, positions, known.num_joined)
     if groups is None:
         return None
-    count = positions.num_samples
     return read(
-        loss, groups, count, method="batched", separability=separability, is_trial=True
+        loss,
+        groups,
+        positions.num_samples,
+        method="batched",
+        separability=known.separability,
+        is_trial=True,
     ).values
 
 
@@ -357,7 +363,7 @@ def _is_as_it_was(
     size = batch.num_samples
     generator = torch.Generator().manual_seed(known.turn)
     # in groups the two halves of the batch were apart; else some are enough to be in another batch
-    most = size if known.is_regrouped or known.method == "one by one" else (size + 1) // 2
+    most = size if known.num_joined > 1 or known.method == "one by one" else (size + 1) // 2
     count = min(samples_checked(positions.num_samples) - 1, most)
     rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
     standing = [positions.first[batch.index] + row for row in rows]

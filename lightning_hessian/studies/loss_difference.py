@@ -43,6 +43,9 @@ FIRST_PASSES = 2
 """Over the samples in the first report of a fit, whose losses are verified."""
 HANDFUL = 22
 """Samples that are evaluated for it beside, alone and a few together."""
+RESERVE = 1 / 5
+"""Of the first report's surcharge, for which each one's share is kept; a fit of three reports needs
+so much for the one between, of which the end, by its weight, counts three."""
 GRADIENTS = 2
 """Of the loss, for the moments of the derivatives."""
 
@@ -75,10 +78,14 @@ class LossDifferenceStudy:
     def sample_size(self, allowance: float) -> int:
         """As many as it pays for, from 128 to 2,048: errors fall as the root of their number."""
         count = MOST_SAMPLES
-        while count > FEWEST_SAMPLES and self.least_price(count) > allowance:
+        while count > FEWEST_SAMPLES and (price := self._share(count)) > allowance:
             # the price is nearly a multiple of the number
-            count = max(min(int(count * allowance / self.least_price(count)), count - 1), 0)
-        return max(count, FEWEST_SAMPLES)
+            count = max(min(int(count * allowance / price), count - 1), FEWEST_SAMPLES)
+        return count
+
+    def _share(self, num_samples: int) -> float:
+        least = self.least_price(num_samples)
+        return least + RESERVE * (self.least_price(num_samples, is_first=True) - least)
 
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
         """Of every report on so many samples, and of the first one, in which losses are verified.
