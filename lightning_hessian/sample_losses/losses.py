@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,
@@ -18,7 +20,7 @@ from lightning_hessian.processes import any_process, enter_on_all, on_all_or_non
 from lightning_hessian.records import Note, SampleMethod, Separability
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of
 from lightning_hessian.sample_losses.reading import Pass, read, read_off
-from lightning_hessian.sample_losses.regrouped import Group, GraphSize, as_frozen, regrouped
+from lightning_hessian.sample_losses.regrouped import GraphSize, Group, as_frozen, regrouped
 from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
@@ -243,9 +245,7 @@ def _verified_in_full(
     return Verified(separability=separability, method=method, num_joined=1), values
 
 
-def _verified_in_part(
-    loss: TrainingLoss, positions: Positions, known: Verified
-) -> Tensor | None:
+def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
     """The values, if all that is looked at again is as it was."""
     if known.num_joined > 1:
         values = _read_in_groups(loss, positions, known)
@@ -286,9 +286,10 @@ def _is_read_rightly(
     if handful is None:
         return True
     found = []
-    if any(handful.batch is batch for batch in loss.sample.batches):
-        start = positions.first[handful.batch.index]
-        found.append(_is_close(loss, values, [start + r for r in handful.rows], handful.alone))
+    is_frozen = any(handful.batch is batch for batch in loss.sample.batches)
+    if is_frozen and handful.batch.num_samples > 1:
+        expected = _values_of(handful.batch, handful.rows, positions, values)
+        found.append(_is_close(loss, expected, handful.alone))
     # and in the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
     last = {batch.num_samples: batch for batch in loss.sample.batches}
@@ -297,17 +298,24 @@ def _is_read_rightly(
         batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
-        start = positions.first[batch.index]
-        found.append(_is_close(loss, values, [start + row for row in rows], alone))
+        found.append(_is_close(loss, _values_of(batch, rows, positions, values), alone))
     return all(found)
 
 
-def _is_close(
-    loss: TrainingLoss, values: Tensor, standing: list[int], alone: list[float] | tuple[float, ...]
-) -> bool:
-    allowed = tolerance(loss.dtype, max(map(abs, alone)))
-    chosen = values[standing].tolist()
-    return all(abs(read - own) <= allowed for read, own in zip(chosen, alone, strict=True))
+def _values_of(
+    batch: FrozenBatch, rows: Sequence[int], positions: Positions, values: Tensor
+) -> Tensor | None:
+    """Of some samples of a batch; None for a batch that is a repeat, whose are another's."""
+    if batch.is_repeat:
+        return None
+    return values[[positions.first[batch.index] + row for row in rows]]
+
+
+def _is_close(loss: TrainingLoss, expected: Tensor | None, found: Sequence[float]) -> bool:
+    if expected is None:
+        return True
+    allowed = tolerance(loss.dtype, max(map(abs, found)))
+    return all(abs(a - b) <= allowed for a, b in zip(expected.tolist(), found, strict=True))
 
 
 def _agree(
@@ -366,17 +374,16 @@ def _is_as_it_was(
     most = size if known.num_joined > 1 or known.method == "one by one" else (size + 1) // 2
     count = min(samples_checked(positions.num_samples) - 1, most)
     rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
-    standing = [positions.first[batch.index] + row for row in rows]
     part, seed = some_of(batch, rows), batch.index + 2 + known.turn
-    expected = values[standing]
+    expected = _values_of(batch, rows, positions, values)
     if known.method == "one by one":
         whole = finite_or_nan(loss, part, seed=seed)
-        return is_made_of(whole, expected, known.separability, loss.dtype)
-    losses, value = read_off(
-        loss, part, seed=seed, separability=known.separability, is_trial=True
-    )
+        return expected is None or is_made_of(whole, expected, known.separability, loss.dtype)
+    losses, value = read_off(loss, part, seed=seed, separability=known.separability, is_trial=True)
     row = int(torch.randint(count, (1,), generator=generator))
     alone = finite_or_nan(loss, some_of(batch, [rows[row]]), seed=seed)
+    if expected is None:
+        return True
     if losses is None or value is None:
         return False
     allowed = tolerance(loss.dtype, float(expected.abs().max()))

@@ -39,9 +39,7 @@ class Group:
 
 def as_frozen(loss: TrainingLoss, positions: Positions) -> list[Group]:
     """The frozen batches themselves."""
-    return [
-        Group(batch, _standing(batch, positions), batch.index) for batch in loss.sample.batches
-    ]
+    return [Group(batch, _standing(batch, positions), batch.index) for batch in loss.sample.batches]
 
 
 class GraphSize:

@@ -149,9 +149,7 @@ def _join_sequences(things: list[Any], counts: tuple[int, ...]) -> Any:
     try:
         if any(len(thing) != len(first) for thing in things):
             raise _Uncertain
-        return _rebuilt(
-            first, [_join(list(parts), counts) for parts in zip(*things, strict=True)]
-        )
+        return _rebuilt(first, [_join(list(parts), counts) for parts in zip(*things, strict=True)])
     except _Uncertain:
         # a list of tensors of different shapes, one for each sample, but never parts of samples
         if has_one_each and not any(map(_has_parts, things, counts)):
