@@ -16,9 +16,9 @@ from lightning_hessian.processes import any_process
 from lightning_hessian.sample_losses.one_by_one import Positions
 from lightning_hessian.sample_losses.rows import joined, rows_of
 
-MOST_JOINED = 8
-"""Batches of the training in one group; more save no calls that would be felt."""
-LARGEST_GRAPH = 2**26
+MOST_JOINED = 16
+"""Batches of the training in one group, where their graph has room."""
+LARGEST_GRAPH = 2**25
 """Bytes that a group's graph may hold: in larger ones each sample takes longer, not shorter."""
 
 

@@ -88,10 +88,7 @@ class LossDifferenceStudy:
         return least + RESERVE * (self.least_price(num_samples, is_first=True) - least)
 
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
-        """Of every report on so many samples, and of the first one, in which losses are verified.
-
-        That they may have to be computed one by one is not foreseen.
-        """
+        """Of every report; losses that have to be computed one by one are not foreseen."""
         options = self._options
         num_verified = HANDFUL if is_first else samples_checked(num_samples)
         evaluated = num_verified + num_samples * (FIRST_PASSES if is_first else 1)
