@@ -142,11 +142,11 @@ class LossDifferenceStudy:
 
         Costs one pass over the samples for their losses, and a sixteenth of it to look again at a
         part of what the first report of a fit has verified in another; see :func:`sample_losses`.
-        Eigenvectors, where they are needed,
-        take up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
-        eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each
-        perturbation and each point of the surface one pass. What needs derivatives is left out
-        where there are none.
+        Eigenvectors, where they are needed, take up to ``max_hvps`` products; derivatives two
+        gradients and, with ``p`` probes and ``d`` eigenvectors, ``2 (p + d)`` HVPs; each Hessian
+        difference up to ``max_hvps``; each perturbation and each point of the surface one pass.
+        What needs derivatives is left out where there are none. The report's cost counts the
+        samples that were evaluated, and the products.
 
         Returns:
             See :meth:`Study.measure`.
