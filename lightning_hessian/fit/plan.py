@@ -120,7 +120,7 @@ def make_plan(
         share=share,
         has_end=length.has_end,
         total=total if length.has_end else math.inf,
-        end_weight=END_WEIGHT if total >= usual * (points - 1 + END_WEIGHT) else 1.0,
+        end_weight=END_WEIGHT if total - extra >= usual * (points - 1 + END_WEIGHT) else 1.0,
     )
 
 

@@ -9,7 +9,7 @@ from lightning_hessian.loss.graph import (
     once_differentiable_functions,
     second_derivatives,
 )
-from lightning_hessian.loss.graph_memory import SHARE, free_memory, tensors_in
+from lightning_hessian.loss.graph_memory import SHARE, free_memory, graph_bytes, tensors_in
 from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
 from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
@@ -29,6 +29,7 @@ __all__ = [
     "Products",
     "TrainingLoss",
     "free_memory",
+    "graph_bytes",
     "is_custom",
     "measure_on_first",
     "module_loss",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,
@@ -18,7 +20,7 @@ from lightning_hessian.processes import any_process, enter_on_all, on_all_or_non
 from lightning_hessian.records import Note, SampleMethod, Separability
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of
 from lightning_hessian.sample_losses.reading import Pass, read, read_off
-from lightning_hessian.sample_losses.regrouped import Group, as_frozen, regrouped, saves_calls
+from lightning_hessian.sample_losses.regrouped import GraphSize, Group, as_frozen, regrouped
 from lightning_hessian.sample_losses.separability import (
     Handful,
     check_separability,
@@ -67,13 +69,14 @@ class Verified:
     Attributes:
         separability: How samples make up a batch; None where no two fit into one.
         method: How their losses are computed.
-        is_regrouped: Whether they are read off other and larger batches than the training's.
+        num_joined: How many batches of the training each that they are read off is as large as;
+            1 where it is one of these itself.
         turn: Reports since then: each looks at another batch again.
     """
 
     separability: Separability | None
     method: SampleMethod
-    is_regrouped: bool
+    num_joined: int
     turn: int = 0
 
 
@@ -220,7 +223,10 @@ def _verified_in_full(
 ) -> tuple[Verified, Tensor]:
     separability, handful = check_separability(loss)
     groups, count = as_frozen(loss, positions), positions.num_samples
-    found = read(loss, groups, count, method="batched", separability=separability)
+    graph = GraphSize(loss)
+    found = read(
+        loss, groups, count, method="batched", separability=separability, on_graph=graph.see
+    )
     values = found.values
     if values is not None:
         read_rightly = partial(_is_read_rightly, loss, positions, handful, values)
@@ -230,19 +236,19 @@ def _verified_in_full(
     if values is None:
         values = read(loss, groups, count, method=method).values
         assert values is not None
-    elif may_regroup and separability is not None and saves_calls(loss):
-        others = _read_in_groups(loss, positions, separability)
+    elif may_regroup and separability is not None and (num := graph.num_joined()) > 1:
+        known = Verified(separability=separability, method=method, num_joined=num)
+        others = _read_in_groups(loss, positions, known)
         if others is not None and _agree(loss, groups, found.wholes, values, others, separability):
-            known = Verified(separability=separability, method=method, is_regrouped=True)
             return known, others
     _refuse_unlike_halves(loss, groups, found, separability)
-    return Verified(separability=separability, method=method, is_regrouped=False), values
+    return Verified(separability=separability, method=method, num_joined=1), values
 
 
 def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
     """The values, if all that is looked at again is as it was."""
-    if known.is_regrouped:
-        values = _read_in_groups(loss, positions, known.separability)
+    if known.num_joined > 1:
+        values = _read_in_groups(loss, positions, known)
     else:
         values = read(
             loss,
@@ -259,15 +265,17 @@ def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified)
     return None if is_other else values
 
 
-def _read_in_groups(
-    loss: TrainingLoss, positions: Positions, separability: Separability | None
-) -> Tensor | None:
-    groups = regrouped(loss, positions)
+def _read_in_groups(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
+    groups = regrouped(loss, positions, known.num_joined)
     if groups is None:
         return None
-    count = positions.num_samples
     return read(
-        loss, groups, count, method="batched", separability=separability, is_trial=True
+        loss,
+        groups,
+        positions.num_samples,
+        method="batched",
+        separability=known.separability,
+        is_trial=True,
     ).values
 
 
@@ -278,9 +286,10 @@ def _is_read_rightly(
     if handful is None:
         return True
     found = []
-    if any(handful.batch is batch for batch in loss.sample.batches):
-        start = positions.first[handful.batch.index]
-        found.append(_is_close(loss, values, [start + r for r in handful.rows], handful.alone))
+    is_frozen = any(handful.batch is batch for batch in loss.sample.batches)
+    if is_frozen and handful.batch.num_samples > 1:
+        expected = _values_of(handful.batch, handful.rows, positions, values)
+        found.append(_is_close(loss, expected, handful.alone))
     # and in the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
     last = {batch.num_samples: batch for batch in loss.sample.batches}
@@ -289,17 +298,24 @@ def _is_read_rightly(
         batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
         alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
-        start = positions.first[batch.index]
-        found.append(_is_close(loss, values, [start + row for row in rows], alone))
+        found.append(_is_close(loss, _values_of(batch, rows, positions, values), alone))
     return all(found)
 
 
-def _is_close(
-    loss: TrainingLoss, values: Tensor, standing: list[int], alone: list[float] | tuple[float, ...]
-) -> bool:
-    allowed = tolerance(loss.dtype, max(map(abs, alone)))
-    chosen = values[standing].tolist()
-    return all(abs(read - own) <= allowed for read, own in zip(chosen, alone, strict=True))
+def _values_of(
+    batch: FrozenBatch, rows: Sequence[int], positions: Positions, values: Tensor
+) -> Tensor | None:
+    """Of some samples of a batch; None for a batch that is a repeat, whose are another's."""
+    if batch.is_repeat:
+        return None
+    return values[[positions.first[batch.index] + row for row in rows]]
+
+
+def _is_close(loss: TrainingLoss, expected: Tensor | None, found: Sequence[float]) -> bool:
+    if expected is None:
+        return True
+    allowed = tolerance(loss.dtype, max(map(abs, found)))
+    return all(abs(a - b) <= allowed for a, b in zip(expected.tolist(), found, strict=True))
 
 
 def _agree(
@@ -355,18 +371,19 @@ def _is_as_it_was(
     size = batch.num_samples
     generator = torch.Generator().manual_seed(known.turn)
     # in groups the two halves of the batch were apart; else some are enough to be in another batch
-    most = size if known.is_regrouped or known.method == "one by one" else (size + 1) // 2
+    most = size if known.num_joined > 1 or known.method == "one by one" else (size + 1) // 2
     count = min(samples_checked(positions.num_samples) - 1, most)
     rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
-    standing = [positions.first[batch.index] + row for row in rows]
     part, seed = some_of(batch, rows), batch.index + 2 + known.turn
-    expected = values[standing]
+    expected = _values_of(batch, rows, positions, values)
     if known.method == "one by one":
         whole = finite_or_nan(loss, part, seed=seed)
-        return is_made_of(whole, expected, known.separability, loss.dtype)
+        return expected is None or is_made_of(whole, expected, known.separability, loss.dtype)
     losses, value = read_off(loss, part, seed=seed, separability=known.separability, is_trial=True)
     row = int(torch.randint(count, (1,), generator=generator))
     alone = finite_or_nan(loss, some_of(batch, [rows[row]]), seed=seed)
+    if expected is None:
+        return True
     if losses is None or value is None:
         return False
     allowed = tolerance(loss.dtype, float(expected.abs().max()))

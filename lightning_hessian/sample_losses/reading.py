@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,11 +46,13 @@ def read(
     method: SampleMethod,
     separability: Separability | None = None,
     is_trial: bool = False,
+    on_graph: Callable[[Tensor], None] | None = None,
 ) -> Pass:
     """Pass once over groups of samples, ``count`` on all processes together.
 
     What is read off a group must make up its loss, for a mean and a sum. In a trial what fails is
-    not shown, rather than an error: it is to be told of the batches that training has.
+    not shown, rather than an error: it is to be told of the batches that training has. ``on_graph``
+    is told the loss of each group with its graph.
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
@@ -62,7 +64,18 @@ def read(
     wholes: list[float | None] = []
 
     def add(group: Group) -> None:
-        losses, whole = _losses(loss, group, method, separability, is_trial)
+        if method == "batched":
+            losses, whole = read_off(
+                loss,
+                group.batch,
+                seed=group.seed,
+                separability=separability,
+                is_trial=is_trial,
+                on_graph=on_graph,
+            )
+        else:
+            losses = torch.tensor(list(losses_alone(loss, group.batch)), dtype=torch.float64)
+            whole = None
         wholes.append(whole)
         if losses is None:
             total[count] = 1
@@ -93,13 +106,14 @@ def read_off(
     seed: int,
     separability: Separability | None,
     is_trial: bool = False,
+    on_graph: Callable[[Tensor], None] | None = None,
 ) -> tuple[Tensor | None, float | None]:
     """The losses ``(m,)`` of a batch's samples by one run of the step, and its own.
 
     None for what that does not show. It may fail because it is followed: the step alone will tell.
     """
     try:
-        return _read_off(loss, batch, seed, separability)
+        return _read_off(loss, batch, seed, separability, on_graph)
     except (InterruptedMeasurementError, RestorationError):
         raise
     except (RefusedError, NonFiniteError):
@@ -110,22 +124,12 @@ def read_off(
         return None, None
 
 
-def _losses(
-    loss: TrainingLoss,
-    group: Group,
-    method: SampleMethod,
-    separability: Separability | None,
-    is_trial: bool,
-) -> tuple[Tensor | None, float | None]:
-    if method == "batched":
-        return read_off(
-            loss, group.batch, seed=group.seed, separability=separability, is_trial=is_trial
-        )
-    return torch.tensor(list(losses_alone(loss, group.batch)), dtype=torch.float64), None
-
-
 def _read_off(
-    loss: TrainingLoss, batch: FrozenBatch, seed: int, separability: Separability | None
+    loss: TrainingLoss,
+    batch: FrozenBatch,
+    seed: int,
+    separability: Separability | None,
+    on_graph: Callable[[Tensor], None] | None,
 ) -> tuple[Tensor | None, float | None]:
     if batch.num_samples == 1:
         value = loss_of(loss, batch, seed=seed)
@@ -135,6 +139,8 @@ def _read_off(
         output = loss.evaluate(batch, seed=seed)
     if output is None:
         return None, None
+    if on_graph is not None:
+        on_graph(output)
     whole, rows = float(output.detach()), reductions.by_sample(output)
     if rows is None or separability not in ("mean", "sum"):
         return rows, whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,15 @@ from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.loss import TrainingLoss, graph_bytes
 from lightning_hessian.processes import any_process
 from lightning_hessian.sample_losses.one_by_one import Positions
 from lightning_hessian.sample_losses.rows import joined, rows_of
 
-LARGEST = 8
-"""Batches of the training in one group: what memory is taken to have room for."""
+MOST_JOINED = 16
+"""Batches of the training in one group, where their graph has room."""
+LARGEST_GRAPH = 2**25
+"""Bytes that a group's graph may hold: in larger ones each sample takes longer, not shorter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,20 +42,50 @@ def as_frozen(loss: TrainingLoss, positions: Positions) -> list[Group]:
     return [Group(batch, _standing(batch, positions), batch.index) for batch in loss.sample.batches]
 
 
-def saves_calls(loss: TrainingLoss) -> bool:
-    """Whether there are fewer groups than frozen batches; the same on all processes."""
-    count = len(loss.sample.batches)
-    return 2 * -(-count // (2 * LARGEST)) < count
+class GraphSize:
+    """Told the losses of batches with their graphs, finds out how many there is room for in one.
+
+    Only the first is looked at, as the others are like it.
+    """
+
+    def __init__(self, loss: TrainingLoss) -> None:
+        self._loss = loss
+        self._num_joined: int | None = None
+
+    def see(self, output: Tensor) -> None:
+        """The loss of a frozen batch."""
+        if self._num_joined is not None:
+            return
+        try:
+            size = graph_bytes([output], self._loss.parameters.tensors)
+        except RuntimeError:  # a graph that the step has used up
+            size = LARGEST_GRAPH
+        self._num_joined = max(1, min(MOST_JOINED, LARGEST_GRAPH // max(size, 1)))
+
+    def num_joined(self) -> int:
+        """Batches to be joined, the same on all processes; 1 where that saves no calls."""
+        loss = self._loss
+        count = len(loss.sample.batches)
+        own = torch.full((1,), self._num_joined or 1, device=loss.processes.device)
+        joint = int(loss.processes.sum(own.double())) // loss.processes.size
+        return joint if 2 * math.ceil(count / (2 * joint)) < count else 1
 
 
-def regrouped(loss: TrainingLoss, positions: Positions) -> list[Group] | None:
-    """One random half of each of sixteen batches in one group, the other halves in another.
+def regrouped(loss: TrainingLoss, positions: Positions, num_joined: int) -> list[Group] | None:
+    """One random half of each of some batches in one group, the other halves in another.
 
     So about every second pair of samples that share a batch of the training do not share a group,
-    whose random numbers are others too: what a sample has in both is its own. On each process
-    equally many; None where batches cannot be joined.
+    whose random numbers are others too: what a sample has in both is its own.
+
+    Args:
+        loss: Whose frozen batches they are.
+        positions: Of their samples.
+        num_joined: How many batches a group is as large as.
+
+    Returns:
+        On each process equally many; None where batches cannot be joined.
     """
-    own, stride = loss.sample.batches, 2 * LARGEST
+    own, stride = loss.sample.batches, 2 * num_joined
     found: list[Group] | None = []
     try:
         for start in range(0, len(own), stride):

@@ -101,9 +101,8 @@ def mean_distances(
         else:
             collected[index].append(_given_subsets(losses, subsets, k).mean()[None])
             errors[k] = _error_of(_influence(losses, subsets, k))
-    anchors = _anchors(
-        [sample_sizes[index] for index in sampled if 2 * sample_sizes[index] <= count]
-    )
+    first = [sample_sizes[index] for index in sampled if 2 * sample_sizes[index] <= count]
+    anchors = _anchors(sorted(first))
     for orders in _random_orders(losses.values, generator) if sampled else ():
         for index in sampled:
             k = sample_sizes[index]
@@ -112,13 +111,14 @@ def mean_distances(
             collected[index].append(_given_subsets(losses, subsets, k).mean(dim=1))
             if k in anchors and k not in errors:
                 errors[k] = _error_of(_influence(losses, subsets.flatten(0, 1), k))
+    # where the subset comes last the influence is another, and the same for all sizes
     of_deviation = _error_of(losses.influence_on_deviation())
-    known = {k: errors[k] for k in anchors}
-    found = []
-    for parts, k in zip(collected, sample_sizes, strict=True):
-        sampling = errors.get(k, of_deviation if 2 * k > count else _between(known, k))
-        found.append(_summary(torch.cat(parts), sampling))
-    return found
+    errors |= {k: of_deviation for k in sample_sizes if 2 * k > count and k not in errors}
+    errors |= _between(anchors, errors, [k for k in sample_sizes if k not in errors])
+    return [
+        _summary(torch.cat(parts), errors[k])
+        for parts, k in zip(collected, sample_sizes, strict=True)
+    ]
 
 
 def _anchors(sizes: list[int]) -> list[int]:
@@ -129,10 +129,12 @@ def _anchors(sizes: list[int]) -> list[int]:
     return [sizes[round(i * step)] for i in range(NUM_ANCHORS)]
 
 
-def _between(known: dict[int, float], k: int) -> float:
-    """What is known at some sizes, at another one."""
-    logarithms = [math.log(size) for size in known]
-    return float(np.interp(math.log(k), logarithms, list(known.values())))
+def _between(anchors: list[int], errors: dict[int, float], sizes: list[int]) -> dict[int, float]:
+    """What is known at the anchors, at sizes between them."""
+    if not sizes:
+        return {}
+    found = np.interp(np.log(sizes), np.log(anchors), [errors[k] for k in anchors])
+    return dict(zip(sizes, found.tolist(), strict=True))
 
 
 def _error_of(influence: Tensor) -> float:

@@ -43,6 +43,9 @@ FIRST_PASSES = 2
 """Over the samples in the first report of a fit, whose losses are verified."""
 HANDFUL = 22
 """Samples that are evaluated for it beside, alone and a few together."""
+RESERVE = 1 / 5
+"""Of the first report's surcharge, for which each one's share is kept; a fit of three reports needs
+so much for the one between, of which the end, by its weight, counts three."""
 GRADIENTS = 2
 """Of the loss, for the moments of the derivatives."""
 
@@ -75,14 +78,17 @@ class LossDifferenceStudy:
     def sample_size(self, allowance: float) -> int:
         """As many as it pays for, from 128 to 2,048: errors fall as the root of their number."""
         count = MOST_SAMPLES
-        while count > FEWEST_SAMPLES and self.least_price(count) > allowance:
+        while count > FEWEST_SAMPLES and (price := self._share(count)) > allowance:
             # the price is nearly a multiple of the number
-            count = max(min(int(count * allowance / self.least_price(count)), count - 1), 0)
-        return max(count, FEWEST_SAMPLES)
+            count = max(min(int(count * allowance / price), count - 1), FEWEST_SAMPLES)
+        return count
+
+    def _share(self, num_samples: int) -> float:
+        least = self.least_price(num_samples)
+        return least + RESERVE * (self.least_price(num_samples, is_first=True) - least)
 
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
-        """Of every report on so many samples, and of the first one, in which they are verified."""
-        # that losses may have to be computed one by one is not foreseen
+        """Of every report; losses that have to be computed one by one are not foreseen."""
         options = self._options
         num_verified = HANDFUL if is_first else samples_checked(num_samples)
         evaluated = num_verified + num_samples * (FIRST_PASSES if is_first else 1)
@@ -136,11 +142,11 @@ class LossDifferenceStudy:
 
         Costs one pass over the samples for their losses, and a sixteenth of it to look again at a
         part of what the first report of a fit has verified in another; see :func:`sample_losses`.
-        Eigenvectors, where they are needed,
-        take up to ``max_hvps`` products; derivatives two gradients and, with ``p`` probes and ``d``
-        eigenvectors, ``2 (p + d)`` HVPs; each Hessian difference up to ``max_hvps``; each
-        perturbation and each point of the surface one pass. What needs derivatives is left out
-        where there are none.
+        Eigenvectors, where they are needed, take up to ``max_hvps`` products; derivatives two
+        gradients and, with ``p`` probes and ``d`` eigenvectors, ``2 (p + d)`` HVPs; each Hessian
+        difference up to ``max_hvps``; each perturbation and each point of the surface one pass.
+        What needs derivatives is left out where there are none. The report's cost counts the
+        samples that were evaluated, and the products.
 
         Returns:
             See :meth:`Study.measure`.

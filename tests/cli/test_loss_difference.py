@@ -60,7 +60,10 @@ def test_all_routes_to_a_checkpoint_give_the_same_bits(tmp_path: Path) -> None:
         sidecar=False,
         verbose=False,
     )
-    assert {r.ckpt_path: numbers(r) for r in after} == wanted
+    # each route verifies in its first report, which costs more
+    assert {r.ckpt_path: numbers(r) | {"cost": ""} for r in after} == {
+        path: found | {"cost": ""} for path, found in wanted.items()
+    }
 
 
 def test_a_configuration_and_a_subcommand_measure_the_same(

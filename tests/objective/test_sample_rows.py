@@ -154,6 +154,36 @@ def test_a_text_of_each_and_arrays_are_joined() -> None:
     assert same.data[0] == ["a", "a"]
 
 
+def test_batches_of_several_are_joined_and_cut_again() -> None:
+    images = [torch.ones(3, i + 2) for i in range(4)]
+    data = {"x": X, "t": ["a", "b", "c", "d"], "images": images, "n": np.arange(4), "k": 7}
+    whole = joined([batch(cut(data, 0, 1), 2), batch(cut(data, 2), 1), batch(cut(data, 3), 1)])
+    assert whole is None  # of a single image it is not certain whether it is a sample or a part
+    whole = joined([batch(cut(data, 0, 1), 2), batch(cut(data, 2, 3), 2)])
+    assert whole is not None
+    assert (whole.num_samples, whole.weight) == (4, 4)
+    assert whole.data["x"].equal(X)
+    assert (whole.data["t"], whole.data["k"]) == (data["t"], 7)
+    assert all(map(torch.equal, whole.data["images"], images))
+    np.testing.assert_array_equal(whole.data["n"], data["n"])
+    assert rows_of(whole, [1, 3]).data["t"] == ["b", "d"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        # padded to the longest of each batch: two parts of two samples are not four samples
+        [[torch.ones(2, 3), torch.ones(2, 3)], [torch.ones(2, 4), torch.ones(2, 4)]],
+        [torch.ones(2, 3), torch.ones(3, 3)],
+        [torch.ones(2, 3), torch.ones(2, 3).double()],
+        [{"x": torch.ones(2, 3), "k": 1}, {"x": torch.ones(2, 3), "k": 2}],
+        [["a", "b", "c"], ["a", "b", "d"]],
+    ],
+)
+def test_batches_of_several_that_do_not_fit_are_not_joined(parts: list[Any]) -> None:
+    assert joined([batch(part, 2) for part in parts]) is None
+
+
 @pytest.mark.parametrize(
     "parts",
     [

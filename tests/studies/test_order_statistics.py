@@ -112,7 +112,7 @@ def test_sampled_subsets_agree_with_all_of_them_within_their_error(name: str) ->
         inside = (ascending.values[everything] - means[:, None]).abs().sum(dim=1)
         exact = float(((ascending.distance_sum(means) - inside) / (19 - k)).mean())
         (found,) = mean_distances(ascending, [k], _seeded(k))
-        assert 0 < found.error < 2e-3 * exact
+        assert 0 < found.error < 3e-3 * exact  # 1,724 orders, of up to two subsets each
         assert abs(found.value - exact) < 4 * found.error
 
 
