@@ -14,7 +14,7 @@ from lightning_hessian.linalg import TrackedSpace, tracked_space, tracked_trace
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Eigenvalues, Note, SamplingError, TraceEstimate
 from lightning_hessian.studies.batch_statistics import quantile, sampling_share, variance
-from lightning_hessian.studies.sampling_error import repulsion
+from lightning_hessian.studies.sampling_error import repulsion, sampling_notes
 
 MAX_RESIDUAL = 0.5
 """Of the leading Ritz value, up to which it is taken for an eigenvalue at all."""
@@ -145,7 +145,7 @@ def quick_spectrum(
     if isinstance(operator, CrossedOperator):
         crossed = operator.take()
         sampling, more = _sampling(crossed, space, pairs, len(largest.values), population, error)
-        notes += more + _doubts(crossed, sampling, are_drawn=loss.sample.are_drawn)
+        notes += more + _doubts(crossed, population, are_drawn=loss.sample.are_drawn)
     else:
         notes += (_DIFFERENCES,)
     kept = max(1, min(num_eigenvalues, space.dimension))
@@ -306,30 +306,11 @@ def _few_products(space: TrackedSpace) -> Note:
     )
 
 
-def _doubts(
-    crossed: CrossedForms, sampling: SamplingError | None, *, are_drawn: bool
-) -> tuple[Note, ...]:
+def _doubts(crossed: CrossedForms, population: int | None, *, are_drawn: bool) -> tuple[Note, ...]:
     """What the number of batches, and how they came about, make doubtful."""
-    count, notes = len(crossed.along.sizes), []
-    if sampling is None:
-        notes.append(
-            Note(
-                "sampling-errors-unknown",
-                "how far the full training set may be is read off the scatter of at least "
-                f"{FEWEST_BATCHES} batches, but the frozen samples make {count}. Give a smaller "
-                "`batch_size`, or more samples.",
-            )
-        )
-    elif sampling.is_of_a_part and not are_drawn:
-        notes.append(
-            Note(
-                "batches-not-drawn",
-                "the frozen batches were not drawn at random, so that sampling errors read off "
-                "their scatter are not those of the full training set. Give a training set with a "
-                "length.",
-            )
-        )
-    return tuple(notes)
+    sizes = crossed.along.sizes
+    share = sampling_share(round(float(sizes.sum())), population)
+    return sampling_notes(len(sizes), share, are_drawn=are_drawn)
 
 
 _DIFFERENCES = Note(

@@ -123,7 +123,7 @@ class SpectrumStudy:
         return sample_size(allowance)
 
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
-        """Of the last report's vector and one that may find another; without it, of five."""
+        """Of the last report's vector and one that may find another; without it, of six."""
         solver = self._options.solver
         if not isinstance(solver, Krylov):
             return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
@@ -177,8 +177,10 @@ class SpectrumStudy:
     def required_samples(self, report: SpectrumReport) -> int:
         """How many samples a report should have been on for its sampling errors."""
         sampling, solver = report.sampling, self._options.solver
-        if not self._options.grows or sampling is None or not isinstance(solver, Krylov):
+        is_known = sampling is not None and len(report.largest.values) > 0
+        if not self._options.grows or not is_known or not isinstance(solver, Krylov):
             return report.num_samples
+        assert sampling is not None
         rtol = solver.sampling_rtol
         trace = density = math.inf
         largest = _tolerance(rtol * abs(float(report.largest.values[0])))

@@ -12,8 +12,8 @@ RECOMPUTED = 3.0
 """The same where the graph is made anew for each."""
 USUAL_PRODUCTS = 6
 """With fewer the largest eigenvalue is missed too often."""
-FIRST_PRODUCTS = 5
-"""Without a vector of the report before to start from."""
+FIRST_PRODUCTS = 6
+"""Without a vector of the report before to start from: with fewer the interval has no upper end."""
 LEAST_PRODUCTS = 2
 """The vector of the report before, and one that may find another."""
 SWEEP_PRODUCTS = 14
