@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 
 from examples.benchmarks.fits import FITS, Fit
 from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import open_loss
 from lightning_hessian.linalg import measure_spectrum
 
@@ -133,9 +134,13 @@ def truth(
     module.load_state_dict(state)
     module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     whole = data[:]  # type: ignore[index]
-    batches = list(zip(*(tensor.split(BATCH) for tensor in whole), strict=True))
-    kept = len(batches) - (len(whole[0]) % BATCH > 0)
-    with open_loss(module, module.training_step, batches[:kept]) as loss:
+    parts = zip(*(tensor.split(BATCH) for tensor in whole), strict=True)
+    batches = tuple(
+        FrozenBatch(part, weight=len(part[0]), index=index, num_samples=len(part[0]))
+        for index, part in enumerate(parts)
+    )
+    everything = FrozenBatches(batches, len(whole[0]), "the training set")
+    with open_loss(module, module.training_step, everything) as loss:
         found = measure_spectrum(
             loss.products,
             num_eigenvalues=1,
