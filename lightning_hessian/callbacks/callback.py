@@ -255,8 +255,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             processes = session.processes
             session.remember_measured(event.epoch)
             seconds = processes.broadcast(time.perf_counter() - start)
-            cost = report.cost + session.take_setup_cost()
-            overhead, num_skipped = self._pace.account(cost)
+            self._pace.charge(session.take_setup_cost())
+            overhead, num_skipped = self._pace.account(report.cost)
             report = replace(
                 report,
                 mode=self.mode,
@@ -264,7 +264,6 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 global_step=event.global_step,
                 ckpt_path=ckpt_path,
                 seconds=seconds,
-                cost=cost,
                 overhead=overhead,
                 num_skipped=num_skipped,
             )

@@ -82,6 +82,8 @@ class FrozenSample:
     def trained_batch_size(self) -> int | None:
         """Of a training set whose samples can be fetched in any batches; else None."""
         is_other = self._given is not None or self._hook_owner is not None
+        # a step that optimises by hand may go by the number of its batch
+        is_other = is_other or not self._module.automatic_optimization
         if is_other or self._capture is not None or len(self._training.leaves) > 1:
             return None
         sampler = getattr(self._training.leaves[0], "batch_sampler", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,10 +10,11 @@ from contextlib import AbstractContextManager
 import torch
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import InterruptedMeasurementError, RestorationError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import LossSetup
 
+LOGGER = logging.getLogger(__name__)
 NUM_GROUPS = 12
 """Enough for the scatter of a mean (Student's t of 2.2), few enough to cost no time by themselves.
 """
@@ -28,13 +30,15 @@ def group_size(setup: LossSetup, num_samples: int, trained: int | None, share: i
     """Samples to a group, or None to leave the batches as training has them.
 
     Args:
-        setup: Whether a size is the user's wish.
+        setup: Whether a size is the user's wish, and whether the mode makes samples of a batch
+            depend on each other.
         num_samples: Of all processes.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
         share: Number of processes.
     """
     is_fixed = setup.loss.batch_size is not None or setup.loss.weight_fn is not None
-    if trained is None or setup.derivatives != "required" or is_fixed:
+    is_needless = setup.mode == "train" or setup.derivatives != "required"
+    if trained is None or is_needless or is_fixed:
         return None
     size = min(math.ceil(num_samples / max(NUM_GROUPS, share)), LARGEST * trained)
     return None if size == trained else size
@@ -45,14 +49,16 @@ def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches)
 
     Loss and gradient over all frozen samples are compared; costs two gradients.
     """
+    with open_loss(frozen) as loss:
+        alone = loss.gradient()
     try:
-        with open_loss(frozen) as loss:
-            alone = loss.gradient()
         with open_loss(grouped) as loss:
             together, limit = loss.gradient(), SAME[loss.dtype]
-    except (RefusedError, NonFiniteError):
-        return False  # to be told by the measurement, of the batches that training has
-    except torch.OutOfMemoryError:
+    except (RestorationError, InterruptedMeasurementError):
+        raise
+    except Exception as error:
+        # a step may be written for batches of one size
+        LOGGER.info("the loss is measured in batches of the training's size: %s", error)
         return False
     is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
     distance = float((together.vector - alone.vector).norm())

@@ -172,7 +172,7 @@ class Pace:
         return self.share, skipped
 
     def charge(self, cost: float) -> None:
-        """What was spent without a report: on looking whether the loss can be measured."""
+        """What was spent beside reports: on looking whether the loss can be measured."""
         self.spent += cost
 
     def may_grow(self, allowance: float | None, cost: float, factor: float) -> bool:
