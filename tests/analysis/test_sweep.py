@@ -110,7 +110,7 @@ def test_a_sample_grows_as_far_as_it_takes_whatever_the_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # there is no training whose time would be shared
-    monkeypatch.setattr(frozen_sample, "AUTO_START", 6)
+    monkeypatch.setattr(frozen_sample, "USUAL", 6)
     options: dict[str, Any] = {
         "num_samples": "auto",
         "max_overhead": 1e-9,

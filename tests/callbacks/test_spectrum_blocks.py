@@ -45,7 +45,9 @@ def test_blocks_of_modules_have_the_dense_traces_and_eigenvalues(
     plain = measured(module, DATA, **options)
     report = measured(module, DATA, parameter_blocks="modules", eigenvalues_per_block=3, **options)
     assert [block.name for block in report.blocks] == list(MODULES)
-    assert report.trace.value == plain.trace.value
+    for trace in (report.trace, plain.trace):
+        low, high = trace.interval
+        assert low - 1e-10 <= float(hessian.trace()) <= high + 1e-10
     assert report.num_hvps > plain.num_hvps
     for row, part in enumerate(MODULES.values()):
         block = hessian[part, part]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, Krylov, Loss, PyHessian, SpectrumReport
-from lightning_hessian.hvp import PerBatchOperator
+from lightning_hessian.hvp import ExactProducts
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
 
@@ -147,13 +147,13 @@ def test_few_parameters_on_a_part_of_the_samples_have_all_numbers() -> None:
 
 def test_all_products_are_counted(module: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
-    original = PerBatchOperator.matmat
+    original = ExactProducts.matmat
 
-    def matmat(self: PerBatchOperator, vectors: Tensor) -> Tensor:
+    def matmat(self: ExactProducts, vectors: Tensor) -> Tensor:
         counted.append(vectors.shape[1])
         return original(self, vectors)
 
-    monkeypatch.setattr(PerBatchOperator, "matmat", matmat)
+    monkeypatch.setattr(ExactProducts, "matmat", matmat)
     callback = HessianSpectrum(
         num_samples=16,
         parameter_blocks="modules",

@@ -89,6 +89,7 @@ trainer:
         held_out: true
         at_checkpoints: true
         on_error: raise
+        max_overhead: null
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {{dirpath: {tmp_path / "saved"}}}
 """,

@@ -64,7 +64,7 @@ PYHESSIAN: dict[str, Any] = {
 def test_run_with_callback_is_bit_identical(
     setting: dict[str, Any], ours: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen_sample, "AUTO_START", 6)
+    monkeypatch.setattr(frozen_sample, "USUAL", 6)
     without = run(tmp_path / "without", **setting)
     callback = spectrum(**({"every_n_train_steps": 2} | ours))
     with_ours = run(tmp_path / "with", callback, **setting)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
-from lightning_hessian.hvp import PerBatchOperator
+from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.sandbox import StateSnapshot
 from tests.helpers.fingerprint import fingerprint
 from tests.helpers.fitting import Classifier, loader, trainer
@@ -131,16 +131,16 @@ def test_estimator_that_raises_changes_nothing(
     product: int, reports_of: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 0
-    original = PerBatchOperator.matmat
+    original = ExactProducts.matmat
 
-    def matmat(self: PerBatchOperator, vectors: Tensor) -> Tensor:
+    def matmat(self: ExactProducts, vectors: Tensor) -> Tensor:
         nonlocal count
         count += 1
         if count == product:
             raise torch.OutOfMemoryError("no memory for this block")
         return original(self, vectors)
 
-    monkeypatch.setattr(PerBatchOperator, "matmat", matmat)
+    monkeypatch.setattr(ExactProducts, "matmat", matmat)
     reports = reports_of()
     failures = [report.failure for report in reports if report.failure is not None]
     assert failures == ["OutOfMemoryError: no memory for this block"]
