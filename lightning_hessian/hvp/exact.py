@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -133,11 +133,17 @@ class ExactProducts:
     def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
         """Sum a vector ``(length,)`` over the batches, of what is computed of each.
 
-        Where kept graphs turn out not to serve, all is computed once more with fresh ones.
+        Where kept graphs turn out not to serve, or memory runs out beside them, all is computed
+        once more with fresh ones.
         """
         loss = self._loss
+
+        def guarded(total: Tensor, index: int) -> None:
+            with self._blaming_graphs():
+                add(total, index)
+
         try:
-            return loss.sum_over_batches(length, add, after_each=self._settle)
+            return loss.sum_over_batches(length, guarded, after_each=self._settle)
         except StaleGraphError as error:
             self.graphs.drop(str(error))
             return loss.sum_over_batches(length, add, after_each=self._settle)
@@ -156,13 +162,8 @@ class ExactProducts:
         tensors = self._loss.parameters.tensors
         if self._autocasts or not self.graphs.are_wanted or self.graphs.get(index) is not None:
             return torch.autograd.grad(weighted, tensors, allow_unused=True)
-        try:
-            first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
-            self._offer(index, first)
-        except RuntimeError as error:
-            if self._may_be_of_graphs(error):
-                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
-            raise
+        first = torch.autograd.grad(weighted, tensors, create_graph=True, allow_unused=True)
+        self._offer(index, first)
         return [None if g is None else g.detach() for g in first]
 
     def of_batch(
@@ -173,25 +174,17 @@ class ExactProducts:
         Yields:
             For each vector a piece for each parameter, None where there is no dependence; nothing
             for a batch without a loss.
-
-        Raises:
-            StaleGraphError: If memory runs out while graphs are kept, or a kept one does not serve.
         """
         loss = self._loss
         tensors, first = loss.parameters.tensors, self.graphs.get(index)
-        try:
-            if first is None:
-                first = self._differentiate(index)
-                is_kept = self._offer(index, first)
-            else:
-                is_kept = True
-                loss.poll()
-            with self._autocast():
-                yield from second_derivatives(first, tensors, columns, is_kept=is_kept)
-        except RuntimeError as error:
-            if self._may_be_of_graphs(error):
-                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
-            raise
+        if first is None:
+            first = self._differentiate(index)
+            is_kept = self._offer(index, first)
+        else:
+            is_kept = True
+            loss.poll()
+        with self._autocast():
+            yield from second_derivatives(first, tensors, columns, is_kept=is_kept)
 
     def _offer(self, index: int, first: FirstDerivatives) -> bool:
         loss = self._loss
@@ -230,22 +223,28 @@ class ExactProducts:
         self._trust.is_checked = True
         parameters = self._loss.parameters
         kept, fresh = torch.zeros(2, self.size, dtype=torch.float64, device=self.device)
-        try:
+        with self._blaming_graphs():
             self._add_to(kept, 0, [column])
             first = self._differentiate(0)
             with self._autocast():
                 for second in second_derivatives(first, parameters.tensors, [column]):
                     parameters.add_flat(fresh, second, 1.0)
-        except RuntimeError as error:
-            if self._may_be_of_graphs(error):
-                raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
-            raise
         if float((kept - fresh).norm()) > SAME * float(fresh.norm()):
             raise StaleGraphError(f"{NOT_KEPT}: the step changes what they hold.")
 
-    def _may_be_of_graphs(self, error: RuntimeError) -> bool:
-        """Whether letting go of the graphs may help."""
-        return len(self.graphs) > 0 and not isinstance(error, _NOT_OF_GRAPHS)
+    @contextmanager
+    def _blaming_graphs(self) -> Iterator[None]:
+        """What fails while graphs are kept is tried once more without: a stale graph stands for it.
+
+        Raises:
+            StaleGraphError: If memory runs out, or a kept graph does not serve.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if len(self.graphs) == 0 or isinstance(error, _NOT_OF_GRAPHS):
+                raise
+            raise StaleGraphError(f"{NOT_KEPT}: {error}") from error
 
 
 def _autocast_to(

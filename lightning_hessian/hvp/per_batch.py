@@ -272,7 +272,8 @@ def _per_batch_products(
     rows = _Rows(loss, count, count * sum(seen.widths), start=length)
     exact = cast("ExactProducts", loss.products)
     add = partial(_add_products, loss, exact, rows, seen, columns)
-    exact.check_graphs(columns[0])
+    if columns:
+        exact.check_graphs(columns[0])
     payload = exact.sum_over_batches(rows.length, add)
     products = (payload[:length] / total_weight).view(count, loss.size).to(loss.dtype).T
     sizes, num_samples, squares, table = rows.read(payload)

@@ -134,10 +134,13 @@ def test_notes_on_the_samples_are_in_the_report() -> None:
         ({"solver": PyHessian()}, "`solver` of `LossDifference` must be a `Krylov`, .* got PyHess"),
         ({"solver": Krylov(max_hvps=15)}, "`max_hvps` must be a whole .* at least 16, got 15"),
         ({"loss": Loss(weight_fn=len)}, "`loss` of `LossDifference` must have no `weight_fn`"),
-        ({"num_samples": 0}, "`num_samples` must be a whole number of at least 1, 'all', .* got 0"),
+        (
+            {"num_samples": 0},
+            "`num_samples` must be None, a whole .* at least 1, 'all' .* got 0",
+        ),
         (
             {"every_n_epochs": 0},
-            "`every_n_epochs` must be .* at least 1, 'auto', or None for never, got 0",
+            "`every_n_epochs` must be 'auto', .* at least 1, or None for never, got 0",
         ),
         ({"held_out": 3}, "`held_out` must be True, False or a loader of batches, got 3"),
     ],

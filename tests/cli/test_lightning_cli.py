@@ -299,7 +299,7 @@ def test_help_for_a_solver_has_each_of_its_options(
         (
             "num_samples",
             0,
-            "`num_samples` must be a whole number of at least 1, 'all' or 'auto', got 0",
+            "`num_samples` must be None, a whole number of at least 1, 'all' or 'auto', got 0",
         ),
         (
             "solver.max_hvps",
@@ -307,7 +307,7 @@ def test_help_for_a_solver_has_each_of_its_options(
             "`max_hvps` must be a whole number of at least 8, two blocks of four, got 1",
         ),
         ("loss.parameters", [], "`parameters` must hold at least one name pattern"),
-        ("every_n_epochs", 0, "`every_n_epochs` must be a whole number of at least 1"),
+        ("every_n_epochs", 0, "`every_n_epochs` must be 'auto', a whole number of at least 1"),
         (
             "solver.probes_per_block",
             0,

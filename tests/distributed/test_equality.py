@@ -91,6 +91,30 @@ def measured_by_one(
     return numbers(callback.reports[0])
 
 
+def course(callback: HessianSpectrum) -> list[tuple[int, float, float]]:
+    """Where a plan had it measured, for how much, and what it found."""
+    assert not [report for report in callback.reports if report.failure]
+    return [
+        (report.global_step, report.cost, float(report.largest.values[:1].sum()))
+        for report in callback.reports
+    ]
+
+
+def test_one_plan_holds_for_two_processes() -> None:
+    def part(rank: int) -> Any:
+        callback = HessianSpectrum(on_error="raise")
+        ddp_trainer(callback, max_epochs=100).fit(seeded(plain), loader(batch_size=8))
+        return course(callback)
+
+    first, second = in_processes(part, seconds=60)
+    assert first == second
+    alone = HessianSpectrum(on_error="raise")
+    trainer(alone, max_epochs=100).fit(seeded(plain), loader(batch_size=16))
+    places = [(step, cost) for step, cost, _ in course(alone)]
+    assert [(step, cost) for step, cost, _ in first] == places
+    assert len(places) >= 6
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "plain, last batch of two": (plain, {}),
     "plain, three batches of twenty samples": (plain, {"num_samples": 20}),

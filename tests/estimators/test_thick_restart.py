@@ -41,8 +41,8 @@ def _found(values: Tensor, *, dtype: torch.dtype = torch.float64, **options: Any
 def test_both_ends_are_found_with_their_multiplicities(name: str, dtype: torch.dtype) -> None:
     values = SPECTRA[name]
     exact = values.sort().values
-    # a hundredth of the gaps within a cluster
-    found = _found(values, dtype=dtype, rtol=1e-5)
+    # a tenth of the gaps within a cluster; of the range, which in float32 is known to 2e-5
+    found = _found(values, dtype=dtype, rtol=1e-5 if dtype == torch.float64 else 3e-5)
     assert found.num_restarts >= 1
     assert found.space.dimension <= 20
     assert bool(found.largest.converged.all())

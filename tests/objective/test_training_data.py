@@ -57,9 +57,17 @@ def numbers(loader: Any, **options: Any) -> list[int]:
     return sorted(chain(*frozen(loader, **options)))
 
 
-def test_all_samples_are_drawn_once_in_batches_of_the_loaders_size() -> None:
-    batches = frozen(DataLoader(Numbered(), batch_size=5, shuffle=True))
-    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 5, 1]
+@pytest.mark.parametrize(
+    ("derivatives", "sizes"),
+    # a dozen groups tell how Hessians scatter, where there is something to tell
+    [("none", [5, 5, 5, 5, 5, 1]), ("required", [3, 3, 3, 3, 3, 3, 3, 3, 2])],
+)
+def test_all_samples_are_drawn_once_in_batches_of_the_loaders_size_or_in_groups(
+    derivatives: Any, sizes: list[int]
+) -> None:
+    loader = DataLoader(Numbered(), batch_size=5, shuffle=True)
+    batches = frozen(loader, mode="eval", derivatives=derivatives)
+    assert [len(batch) for batch in batches] == sizes
     assert sorted(chain(*batches)) == list(range(26))
 
 
@@ -156,7 +164,7 @@ def test_a_custom_batch_sampler_needs_a_batch_size() -> None:
 
 def test_a_batch_sampler_that_tells_its_size_is_believed() -> None:
     sampler = BatchSampler(RandomSampler(range(26)), batch_size=10, drop_last=False)
-    assert len(frozen(DataLoader(Numbered(), batch_sampler=sampler))[0]) == 10
+    assert len(frozen(DataLoader(Numbered(), batch_sampler=sampler), mode="train")[0]) == 10
 
 
 class CountingSampler(SequentialSampler):
@@ -183,7 +191,7 @@ def test_the_loader_and_its_sampler_are_never_iterated(monkeypatch: pytest.Monke
     probe = hard.DenseHessian()
     trainer(probe, max_epochs=2).fit(Classifier(), loader)
     assert (begun, sampler.begun) == ([loader, loader], 2)
-    assert len(probe.batches) == 6
+    assert len(probe.batches) == 9
 
 
 def test_the_hook_that_gives_training_its_loader_is_not_asked_again() -> None:

@@ -150,6 +150,7 @@ def test_rows_say_tags_errors_sentence_and_unit() -> None:
 
 
 FULL_SPECTRUM = report_at(
+    cost=5_000.0,
     frobenius_norm=Estimate(value=6.0, standard_error=0.25),
     sampling=sampled(),
     products=ProductQuality(method="finite_difference", error=0.25),
@@ -165,6 +166,7 @@ FULL_SPECTRUM = report_at(
     ),
 )
 FULL_DIFFERENCE = difference_report(
+    cost=5_000.0,
     thresholds=(0.1, 1e-5),
     held_out=HELD_OUT,
     neighbourhood=(neighbourhood_at(0.1), neighbourhood_at(1e-5, dimensions=3)),

@@ -131,7 +131,7 @@ def test_what_was_not_measured_is_left_out() -> None:
     report = report_at(smallest=Eigenvalues(), trace=None)
     tags = _tags(report, "h")
     assert not [tag for tag in tags if "trace" in tag or "eig_min" in tag]
-    assert len(tags) == 21 - 6
+    assert len(tags) == 23 - 6
 
 
 def test_the_error_of_products_is_there_where_they_are_differences() -> None:

@@ -58,7 +58,7 @@ def test_every_kind_of_record_has_exactly_its_tags(tmp_path: Path) -> None:
     assert tags["histograms"] == {"hessian/density", "hessian/density_symlog"}
     assert tags["images"] == {"hessian/spectrum"}
     assert tags["tensors"] == {"hessian/failure/text_summary"}
-    assert len(tags["scalars"]) == 21
+    assert len(tags["scalars"]) == 23
 
 
 def test_the_image_arrives_whole(tmp_path: Path) -> None:
@@ -132,6 +132,12 @@ def test_the_layout_stands_in_a_run_of_its_own_once(tmp_path: Path) -> None:
     assert category.title == "hessian: Hessian of the training loss"
     charts = {chart.title: chart for chart in category.chart}
     assert list(charts["largest eigenvalues"].multiline.tag) == [r"hessian/eig_\d+$"]
+    (band,) = charts["largest eigenvalue and its 95 % interval"].margin.series
+    assert (band.value, band.lower, band.upper) == (
+        "hessian/eig_1",
+        "hessian/eig_1_lower",
+        "hessian/eig_1_upper",
+    )
     (margin,) = charts["trace and its 95 % interval"].margin.series
     assert (margin.value, margin.lower, margin.upper) == (
         "hessian/trace",
@@ -140,7 +146,7 @@ def test_the_layout_stands_in_a_run_of_its_own_once(tmp_path: Path) -> None:
     )
     named = {s.value for chart in category.chart for s in chart.margin.series}
     assert named <= main.tags["scalars"]
-    assert len(charts) == 5
+    assert len(charts) == 6
 
 
 def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
