@@ -16,16 +16,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from lightning_hessian import HessianSpectrum
+from lightning_hessian import HessianSpectrum, Loss
 from tests.helpers.fitting import Classifier, classification_data, loader
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
-from tests.helpers.spectrum import spectrum
+from tests.helpers.spectrum import spectrum as cheap_spectrum
 
 # calls of the step on each of two processes, which have two batches each: graph search (0), check
-# (1 to 5), gradient (6, 7), products of the first block (8, 9), whose graphs serve the others after
-# one comparison (10)
-FIRST, IN_CHECK, LAST_OF_GRADIENT, FIRST_PRODUCT, IN_PRODUCTS, COMPARISON = 0, 3, 7, 8, 9, 10
+# (1 to 5), gradient (6, 7), whose graphs serve the products
+FIRST, IN_CHECK, FIRST_OF_GRADIENT, LAST_OF_GRADIENT = 0, 3, 6, 7
+NUM_CALLS, LATER = 8, 2  # of the first measurement, and of each after it
+
+
+def spectrum(**options: Any) -> HessianSpectrum:
+    """Of the training's own batches, no others being tried."""
+    return cheap_spectrum(loss=Loss(batch_size=8), **options)
 
 
 class Fails(Classifier):
@@ -86,6 +91,7 @@ def fit(at: int, fail: Any, callback: HessianSpectrum | None, exchanges: bool = 
     return [t.tolist() for t in network.state_dict().values()]
 
 
+NO_MEMORY = torch.OutOfMemoryError("no memory")
 OOM = "ProcessFailedError: OutOfMemoryError on process 1: no memory"
 NAN = "NonFiniteError: the training loss must be finite, got nan on frozen batch"
 CURVED = "NonFiniteError: a Hessian-vector product holds NaN or infinity"
@@ -93,11 +99,9 @@ CASES: dict[str, tuple[int, Any, bool, str]] = {
     "at the first call": (FIRST, raises(KeyError("x")), False, "KeyError on process 1: 'x'"),
     "in the check": (IN_CHECK, is_nan, False, f"{NAN} 1."),
     "in the gradient": (LAST_OF_GRADIENT, raises(ValueError("no")), True, "ValueError on"),
-    "out of memory": (FIRST_PRODUCT, raises_in_backward(torch.OutOfMemoryError("no memory")), True,
-                      OOM),
+    "out of memory": (FIRST_OF_GRADIENT, raises_in_backward(NO_MEMORY), True, OOM),
     "loss not a number": (LAST_OF_GRADIENT, is_nan, True, f"{NAN} 3."),
-    "loss not a number later": (IN_PRODUCTS, is_nan, False, f"{NAN} 3."),
-    "product not a number": (IN_PRODUCTS, curves_without_bound, True, CURVED),
+    "product not a number": (LAST_OF_GRADIENT, curves_without_bound, True, CURVED),
 }  # fmt: skip
 
 
@@ -120,9 +124,8 @@ def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> 
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-@pytest.mark.parametrize("at", [IN_PRODUCTS, COMPARISON])
-def test_where_memory_runs_out_on_one_all_let_go_of_their_graphs(at: int, exchanges: bool) -> None:
-    fail = raises_in_backward(torch.OutOfMemoryError("no memory"))
+def test_where_memory_runs_out_on_one_all_let_go_of_their_graphs(exchanges: bool) -> None:
+    at, fail = LAST_OF_GRADIENT, raises_in_backward(NO_MEMORY)
 
     def part(rank: int) -> Any:
         callback = spectrum(on_error="warn", every_n_epochs=None)
@@ -153,7 +156,7 @@ def test_a_signal_to_one_lets_all_abandon_the_measurement() -> None:
         signal.signal(signal.SIGUSR1, lambda number, _: answered.append(number))
         bare = fit(-1, raises_a_signal, None)
         callback = spectrum(on_error="raise", every_n_epochs=None)
-        measured = fit(IN_PRODUCTS, raises_a_signal, callback)
+        measured = fit(LAST_OF_GRADIENT, raises_a_signal, callback)
         assert bare == measured
         return len(answered), [report.global_step for report in callback.reports]
 
@@ -168,7 +171,7 @@ class Terminated(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         Terminated.calls += 1
         # the first measurement and a step of training
-        if Terminated.calls == COMPARISON + 1 + 1 + 3:
+        if Terminated.calls == NUM_CALLS + 1 + LATER:
             assert "log" in vars(self)  # shadowed inside measurements
             os.kill(os.getpid(), signal.SIGTERM)
         return F.cross_entropy(self.network(batch[0]), batch[1])
@@ -216,7 +219,7 @@ def test_all_raise_together_where_asked() -> None:
         failures = []
         for fail in (raises(MemoryError("no memory")), is_nan):
             try:
-                fit(IN_PRODUCTS, fail, spectrum(on_error="raise"))
+                fit(LAST_OF_GRADIENT, fail, spectrum(on_error="raise"))
             except Exception as error:
                 failures.append(f"{type(error).__name__}: {error}")
         return failures

@@ -121,9 +121,13 @@ def test_the_same_loss_said_in_another_way_has_the_same_hessian(kind: type[Class
     module = kind()
     wanted = hard.measure(plain)
     measured = hard.measure(module)
-    assert measured.matrix.equal(wanted.matrix)
     assert measured.matrix[:, :4].equal(measured.again)
-    assert measured.loss == wanted.loss
+    if kind is Manual:  # in the training's batches: the sums are of other parts
+        torch.testing.assert_close(measured.matrix, wanted.matrix, rtol=1e-4, atol=1e-6)
+        assert measured.loss == pytest.approx(wanted.loss, rel=1e-6)
+    else:
+        assert measured.matrix.equal(wanted.matrix)
+        assert measured.loss == wanted.loss
 
 
 class SkipsSmallBatches(Classifier):
