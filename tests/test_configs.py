@@ -56,6 +56,7 @@ def test_it_begins_with_how_to_run_it_and_measures(config: Path) -> None:
     assert f"lightning_hessian.{measuring}" in [c["class_path"] for c in callbacks]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_it_trains_for_two_steps_and_every_measurement_has_numbers(
     config: Path, tmp_path: Path

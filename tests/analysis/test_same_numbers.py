@@ -27,6 +27,7 @@ def normalised() -> nn.Module:
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("mode", "precision"), [("eval", "32-true"), ("train", "64-true"), ("train", "bf16-mixed")]
 )

@@ -84,6 +84,7 @@ MANNERS: dict[str, Savers] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("manner", MANNERS)
 def test_every_checkpoint_holds_and_stands_beside_the_report_of_its_weights(
     manner: str, tmp_path: Path
@@ -188,6 +189,7 @@ class SavesByHand(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [

@@ -39,6 +39,7 @@ def trained(activation: type[nn.Module], seed: int) -> tuple[Supervised, TensorD
 SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("precision", [None, 32])
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
@@ -91,6 +92,7 @@ def test_a_report_says_how_its_products_were_made_and_keeps_it_in_primitives() -
     assert first.num_hvps == 24  # not counting what the error was found by
 
 
+@pytest.mark.slow
 def test_the_traces_interval_holds_the_trace_of_the_products_error() -> None:
     """In float32 on ReLUs that error outweighs the trace itself."""
     module, data = trained(nn.ReLU, 0)

@@ -76,6 +76,7 @@ def run(*callbacks: pl.Callback, module: Classifier, **options: Any) -> None:
     trainer(*callbacks, **options).fit(module, loader())
 
 
+@pytest.mark.sampled
 @abandoned
 @pytest.mark.parametrize("products", ["exact", "finite_difference"])
 def test_a_handler_that_saves_finds_the_weights_of_the_run(products: Any, tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def test_reports_travel_in_checkpoints_and_beside_them(tmp_path: Path) -> None:
     assert beside.neighbourhood[0].sigma == 0.1
 
 
+@pytest.mark.slow
 def test_everything_asked_for_is_logged(tmp_path: Path) -> None:
     callback = difference(
         num_samples="all",

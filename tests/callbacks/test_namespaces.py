@@ -91,6 +91,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_importing_it_leaves_the_users_logger_in_its_place() -> None:
     names = ["lightning.pytorch", "pytorch_lightning"]
     done = subprocess.run(

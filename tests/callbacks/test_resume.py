@@ -128,6 +128,7 @@ def test_equal_options_that_hold_functions_and_loaders_measure_no_weights_twice(
     assert resumed(tmp_path, name) == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_nor_do_they_in_another_process(tmp_path: Path) -> None:
     for name, make in NOT_PRINTED.items():
         first = often(at_checkpoints=True, loss=make())

@@ -78,6 +78,7 @@ class SavesAmidValidation(pl.Callback):
             trainer.save_checkpoint(self.directory / f"step={trainer.global_step}.ckpt")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("amid", [False, True])
 def test_weights_that_give_way_to_an_average_in_validation_are_told_apart(
     amid: bool, tmp_path: Path

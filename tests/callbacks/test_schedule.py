@@ -24,6 +24,7 @@ class Validated(Classifier):
         self.log("val_loss", super().training_step(batch, batch_idx))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

@@ -84,6 +84,7 @@ def test_equal_options_are_told_alike_without_an_address() -> None:
         assert not re.search(r"0x[0-9a-f]+|\bobject at\b", text)
 
 
+@pytest.mark.slow
 def test_equal_options_are_told_alike_in_another_process() -> None:
     # other hashes of texts, and other addresses
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}

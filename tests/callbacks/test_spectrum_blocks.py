@@ -34,6 +34,7 @@ def hessian(module: Supervised) -> Tensor:
     return dense_hessian(module, DATA)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("max_hvps", [200, 24])
 def test_blocks_of_modules_have_the_dense_traces_and_eigenvalues(
     module: Supervised, hessian: Tensor, max_hvps: int
@@ -124,6 +125,7 @@ def leading(hessian: Tensor, count: int) -> Tensor:
     return torch.linalg.eigh(hessian)[1].flip(1)[:, :count]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("sweep_precision", ["full", "bfloat16"])
 def test_overlaps_are_those_of_the_dense_eigenvectors(
     module: Supervised, sweep_precision: str

@@ -35,6 +35,7 @@ def hessian(module: Supervised) -> Tensor:
     return dense_hessian(module, DATA)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["full", "fast_float32", "bfloat16"])
 @pytest.mark.parametrize("probes_per_block", [None, 1, 3])
 def test_eigenvalues_and_trace_are_right_for_every_sweep(
@@ -57,6 +58,7 @@ def test_eigenvalues_and_trace_are_right_for_every_sweep(
     assert is_low_precision == (precision == "bfloat16")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("vectors", [64, 24])
 def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
     module: Supervised, hessian: Tensor, vectors: int
@@ -82,6 +84,7 @@ def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
     assert report.graph_bytes <= limit * GIBIBYTE / 2
 
 
+@pytest.mark.slow
 def test_pyhessian_measures_the_same_loss(module: Supervised, hessian: Tensor) -> None:
     report = measured(
         module,

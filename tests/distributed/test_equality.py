@@ -100,6 +100,7 @@ def course(callback: HessianSpectrum) -> list[tuple[int, float, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_one_plan_holds_for_two_processes() -> None:
     def part(rank: int) -> Any:
         callback = HessianSpectrum(on_error="raise")
@@ -127,6 +128,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_measure_the_same_bits_as_one(name: str) -> None:
     # float32 derivatives times whole numbers, summed in float64: no order of them rounds otherwise
@@ -198,6 +200,7 @@ def test_parameters_that_are_not_used_are_named() -> None:
     assert numbers(SpectrumReport.from_dict(first[-1])) == measured_by_one(module, weights)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", [None, 32])
 def test_differences_of_gradients_are_those_of_one_process_to_their_own_error(
     precision: Any,

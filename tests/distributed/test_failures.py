@@ -105,6 +105,7 @@ CASES: dict[str, tuple[int, Any, bool, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> None:
     at, fail, exchanges, reason = CASES[name]
@@ -123,6 +124,7 @@ def test_a_failure_of_one_is_recorded_by_all_and_training_goes_on(name: str) -> 
     assert [report["failure"] for report in first[1:]] == [None]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("exchanges", [True, False])
 def test_where_memory_runs_out_on_one_all_let_go_of_their_graphs(exchanges: bool) -> None:
     at, fail = LAST_OF_GRADIENT, raises_in_backward(NO_MEMORY)

@@ -82,6 +82,7 @@ def test_two_processes_measure_the_same_bits_as_one_and_change_nothing() -> None
         assert {key: report[key] for key in wanted} == wanted
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("make", "options"),
     [
@@ -98,6 +99,7 @@ def test_they_do_so_in_other_modes(make: Any, options: dict[str, Any]) -> None:
         torch.testing.assert_close(found, same, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_differences_of_gradients_are_those_of_one_process_to_their_error() -> None:
     module = seeded(lambda: Checkpointed(use_reentrant=True))
     (reports, _), _ = fitted(module, spectrum(), max_steps=1)

@@ -13,6 +13,7 @@ from tests.helpers.processes import in_processes
 from tests.helpers.recording import differences, run, spectrum
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_the_run_of_each_process_is_the_one_without_measurements(tmp_path: Path, mode: Any) -> None:
     def part(rank: int) -> tuple[list[str], int, list[dict[str, Any]]]:

@@ -38,6 +38,7 @@ def numbers(report: Any) -> dict[str, str]:
 
 
 # a last batch of two; one process has a single sample; one has a repeat of the other's batch
+@pytest.mark.sampled
 @pytest.mark.parametrize("batch_size", [8, 25, 26])
 def test_two_processes_give_the_same_bits_as_one(batch_size: int) -> None:
     # losses and derivatives in float32 are summed in float64: no order of them rounds otherwise

@@ -60,6 +60,7 @@ def module() -> Supervised:
 
 
 # PyHessian's backward() leaves graphs in the gradients of the network given to it, and says so
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning")
 @pytest.mark.parametrize(("precision", "limit"), [(64, 1e-12), (32, 1e-5)])
 def test_numbers_are_those_of_pyhessian_by_hand(

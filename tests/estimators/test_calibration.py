@@ -45,6 +45,7 @@ def _hits(traces: list[TraceEstimate | None], truth: float) -> int:
     return sum(t is not None and t.interval[0] <= truth <= t.interval[1] for t in traces)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("max_hvps", [16, pytest.param(40, marks=pytest.mark.slow)])
 def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
@@ -66,6 +67,7 @@ def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
     assert sum(inside) >= 0.93 * SEEDS
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["outliers and bulk", "power law", "indefinite"])
 def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(name: str) -> None:
     # without the density the sweep is short: the second stage draws the most of the probes
@@ -77,6 +79,7 @@ def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(n
     assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["outliers and bulk", "power law", "indefinite"])
 @pytest.mark.parametrize("probes_per_block", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_interval_of_the_trace_covers_it_for_narrower_blocks(
@@ -107,6 +110,7 @@ def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
     assert abs(float(errors.mean())) < 4 * float(errors.std()) / SEEDS**0.5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["outliers and bulk", "power law", "indefinite"])
 @pytest.mark.parametrize(
     "options",

@@ -32,6 +32,7 @@ def found_in(values: torch.Tensor, seed: int, **options: object) -> Spectrum:
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SPECTRA)
 def test_squares_are_unbiased_and_their_error_covers_the_truth(name: str) -> None:
     values = SPECTRA[name]

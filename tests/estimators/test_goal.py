@@ -92,6 +92,7 @@ def probes(count: int, seed: int) -> Tensor:
     return rademacher(SIZE, count, generator=generator, dtype=torch.float64)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("probes_per_block", [1, 2, 4])
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("density_rtol", [1e-3, 4e-3])

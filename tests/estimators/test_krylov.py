@@ -63,6 +63,7 @@ def test_probes_are_their_coordinates_in_the_basis(name: str, dtype: torch.dtype
     assert float((back - probes).abs().max()) < _rounding(torch.eye(2, dtype=dtype))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", TYPES)
 def test_an_eigenvalue_lies_within_every_residual_bound(dtype: torch.dtype) -> None:
     for seed in range(240):
@@ -78,6 +79,7 @@ def test_an_eigenvalue_lies_within_every_residual_bound(dtype: torch.dtype) -> N
         assert bool((distance <= ritz.bounds + reference).all()), seed
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", TYPES)
 def test_bounds_of_exact_eigenpairs_are_rounding(dtype: torch.dtype) -> None:
     for seed in range(60):

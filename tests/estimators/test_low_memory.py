@@ -99,6 +99,7 @@ def test_interval_of_the_trace_covers_it(name: str) -> None:
     assert 0.90 * 200 <= hits <= 0.995 * 200
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     size = 50_000
     monkeypatch.setattr(basis_module, "TILE", 500)

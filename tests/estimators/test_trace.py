@@ -42,6 +42,7 @@ def _variance(matrix: Tensor) -> float:
     return 2 * float(matrix.square().sum() - matrix.diagonal().square().sum())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "values", [outliers_and_bulk(150), power_law(150), symmetric_indefinite(150)]
 )

@@ -100,6 +100,7 @@ def undisturbed() -> dict[Any, Run]:
 IN_BATCHES, IN_GROUPS, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 3, 12, 18, 21, 40
 
 
+@pytest.mark.sampled
 @quiet
 @pytest.mark.parametrize("call", [IN_BATCHES, IN_GROUPS, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER])
 def test_step_that_raises_inside_a_measurement_changes_nothing(
@@ -117,6 +118,7 @@ def test_step_that_raises_inside_a_measurement_changes_nothing(
     assert reports[-1].failure is None
 
 
+@pytest.mark.sampled
 @quiet
 @pytest.mark.parametrize("call", [IN_BATCHES, IN_GRADIENT, IN_PRODUCTS])
 def test_loss_that_is_not_a_number_changes_nothing_and_is_named(
@@ -130,6 +132,7 @@ def test_loss_that_is_not_a_number_changes_nothing_and_is_named(
     assert len(reports) == 9
 
 
+@pytest.mark.sampled
 @quiet
 @pytest.mark.parametrize("product", [2, 3, 5])  # the first is of the self-check
 def test_estimator_that_raises_changes_nothing(

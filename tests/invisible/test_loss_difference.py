@@ -32,6 +32,7 @@ def workers() -> HostileData:
     return HostileData(noise=0.0, num_workers=1, persistent_workers=True)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("setting", "ours"),
     [

@@ -66,6 +66,7 @@ class HostileByHand(HostileModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("kind", "data", "ours", "setting"),
     [

@@ -221,6 +221,7 @@ def outcome(directory: Path, setting: Any, ours: bool) -> Run | Exception:
         return error
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("removal", "setting"), RUNS)
 def test_without_protection_the_run_changes(
     removal: Removal,

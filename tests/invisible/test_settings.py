@@ -122,6 +122,7 @@ def _deterministic_algorithms_are_put_back() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("setting", "ours"), SETTINGS)
 def test_run_with_callback_is_bit_identical(
     setting: Setting, ours: dict[str, Any], tmp_path: Path

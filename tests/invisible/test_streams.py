@@ -58,6 +58,7 @@ class Combined(HostileData):
         return batch["batch"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("data", "first"), [(StreamedData, 2), (WithHook, 0), (Combined, 0)])
 @pytest.mark.filterwarnings("ignore:.*`IterableDataset` has `__len__` defined.*")
 def test_run_on_a_stream_or_a_collection_is_bit_identical(

@@ -52,6 +52,7 @@ def quiet(make: Callable[[], nn.Module]) -> Any:
         return hard.seeded(make)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_products_equal_differences_of_gradients(name: str) -> None:
     wanted = hard.hessian_by_differences(quiet(NETWORKS[name]))

@@ -47,6 +47,7 @@ def norm_of(matrix: Tensor) -> float:
     return float(torch.linalg.matrix_norm(matrix, 2))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
 @pytest.mark.parametrize("batch_size", [26, 7])
 def test_float64_differences_are_the_hessian_whatever_the_batches(
@@ -61,6 +62,7 @@ def test_float64_differences_are_the_hessian_whatever_the_batches(
     assert 0 < products.error < FINE * norm_of(wanted)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("activation", "least"), [(nn.Tanh, 0.0), (nn.ReLU, 0.01)])
 def test_float32_differences_say_by_how_much_they_are_off(
     activation: type[nn.Module], least: float
@@ -157,6 +159,7 @@ WITHOUT_EXACT: dict[str, tuple[Make, Make, str]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", WITHOUT_EXACT)
 def test_they_take_the_place_of_exact_products_that_do_not_exist(name: str) -> None:
     make, same, reason = WITHOUT_EXACT[name]
@@ -298,6 +301,7 @@ class InsistsOnFloat32(Classifier):
         return super().training_step(batch, batch_idx)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
 def test_without_float64_a_kinked_loss_is_said_to_be_off_by_more(
     activation: type[nn.Module],
@@ -387,6 +391,7 @@ class HasGradients(hard.DenseHessian):
         assert all(bool((grad == 0.5).all()) for grad in before if grad is not None)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("precision", [None, 32])
 def test_gradients_of_the_run_are_not_touched(use_reentrant: bool, precision: Any) -> None:

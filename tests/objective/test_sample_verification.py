@@ -152,6 +152,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("may_regroup", [True, False])
 @pytest.mark.parametrize(("after", "separability", "method"), FORMS)
 def test_another_form_of_the_loss_is_found(
@@ -167,6 +168,7 @@ def test_another_form_of_the_loss_is_found(
     assert second.values.equal(third.values)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("may_regroup", [True, False])
 @pytest.mark.parametrize(("before", "separability", "method"), FORMS)
 def test_and_so_is_the_way_back(
@@ -204,6 +206,7 @@ def noisy(m: Any, batch: Any) -> Tensor:
     return F.cross_entropy(out + 0.1 * torch.randn_like(out), batch[1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("may_regroup", [True, False])
 @pytest.mark.parametrize(
     ("after", "reason"),

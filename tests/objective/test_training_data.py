@@ -118,6 +118,7 @@ def test_samplers_of_unknown_kind_are_taken_to_draw_from_everything() -> None:
     assert numbers(DataLoader(Numbered(), batch_size=2, sampler=weighted)) == list(range(26))
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:You requested to overfit.*")
 @pytest.mark.parametrize(
     ("limits", "shuffle", "count"),

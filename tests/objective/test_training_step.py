@@ -100,6 +100,7 @@ class OwnLossWithoutIndex(Classifier):
         return {"loss": cross_entropy(self, batch)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "kind",
     [

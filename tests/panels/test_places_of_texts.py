@@ -120,6 +120,7 @@ def drawn(name: str) -> Figure:
     return figure
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_is_cut_off(name: str) -> None:
     figure = drawn(name)
@@ -131,6 +132,7 @@ def test_no_text_is_cut_off(name: str) -> None:
         assert place.y1 <= height, text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_stands_on_another(name: str) -> None:
     figure = drawn(name)

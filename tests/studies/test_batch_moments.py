@@ -38,6 +38,7 @@ def _repeated(
     return torch.stack(estimates), torch.stack(errors)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "sizes",
     [[8] * 12, [8] * 11 + [5, 3], [30, 20, 20, 15, 10, 1], [48, 48]],
@@ -69,6 +70,7 @@ def test_batches_of_one_sample_and_a_whole_basis_are_exact() -> None:
     assert found.tolist() == pytest.approx(samples.moments.tolist(), rel=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("num_probes", [4, 8])
 def test_errors_cover_what_the_samples_have_and_are_not_wide(num_probes: int) -> None:
     samples = Quadratics.random(240, 10)
@@ -81,6 +83,7 @@ def test_errors_cover_what_the_samples_have_and_are_not_wide(num_probes: int) ->
     assert bool((ratio < 6).all()), ratio
 
 
+@pytest.mark.slow
 def test_errors_cover_what_the_population_has() -> None:
     truth = Quadratics.random(40_000, 10, seed=99).moments
     generator = torch.Generator().manual_seed(3)

@@ -56,6 +56,7 @@ def test_no_order_at_all_is_refused() -> None:
         simulate_orders(torch.rand(4), num_orders=0, generator=_seeded())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["uniform", "lognormal"])
 def test_ten_thousand_orders_agree_with_the_law_within_four_errors(name: str) -> None:
     num_orders = 10_000

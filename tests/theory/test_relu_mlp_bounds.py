@@ -82,6 +82,7 @@ def _bounds(theta: Tensor, shapes: Shapes, x: Tensor, label: Tensor) -> ReluMlpB
     return relu_mlp_bounds(weights, x, label, biases)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("widths", "has_bias"),
     [

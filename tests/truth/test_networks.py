@@ -90,6 +90,7 @@ def _check(report: SpectrumReport, dense: Tensor) -> None:
     assert lower <= below <= upper
 
 
+@pytest.mark.slow
 def test_spectrum_of_a_trained_classifier_of_3466_parameters(digits: TensorDataset) -> None:
     torch.manual_seed(0)
     report, module = _trained(mlp(64, 32, 32, 10), digits, epochs=5)
@@ -113,6 +114,7 @@ def test_density_of_a_classifier_of_all_digits_is_within_a_thousandth_of_its_ran
     assert moved < 1e-3 * float(exact[-1] - exact[0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_spectrum_of_a_network(name: str, digits: TensorDataset) -> None:
     data = TensorDataset(*digits[:65])  # 2 * 32 + 1
