@@ -188,7 +188,8 @@ class Pace:
         each = total / (points - 1 + plan.end_weight)
         of = "" if length.population is None else f" of {length.population:,}"
         made_with = self._buyer.describe(plan.num_samples, each)
-        reports = f"{points:.0f} reports" if plan.has_end else "reports ever further apart"
+        reports = f"{points:.0f} reports" if points > 1 else "one report at the end"
+        reports = reports if plan.has_end else "reports ever further apart"
         share = plan.total / length.num_samples if plan.has_end else plan.share
         text = (
             f"{reports} on {plan.num_samples:,}{of} samples, {made_with}: "
@@ -267,16 +268,18 @@ class Pace:
         plan = self.plan
         if plan is None or event.moment == "request":
             return None
+        later = self._buyer.least_price(plan.num_samples)
         least = self._buyer.least_price(plan.num_samples, is_first=self.num_made == 0)
         earned = plan.total if plan.has_end else plan.earned(self.trained)
         if event.moment == "end":
             # a training that was stopped has not earned what was planned
-            return max(min(earned, plan.earned(self.trained)) - self.spent, least)
+            return max(min(earned, plan.earned(self.trained)) - self.spent, later)
         if event.moment == "start":
             earned = max(earned, self.spent + least)
         left = earned - self.spent
         if plan.has_end:
             left /= max(plan.num_points - self.num_made - 1, 1) + plan.end_weight
-            # the first one finds what the others only follow
-            left = max(left, least) if self.num_made == 0 else left
+            # the first one finds what the others only follow, if the end can be paid for beside it
+            if self.num_made == 0 and earned - self.spent >= least + later:
+                left = max(left, least)
         return left if left >= least else 0.0

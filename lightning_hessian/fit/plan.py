@@ -13,7 +13,7 @@ from lightning_hessian.fit.schedule import Schedule
 FLOOR = 20_000
 """Sample gradients that even a short fit may be asked for; but never more than half of it."""
 HALF = 0.5
-NUM_POINTS, FEWEST_POINTS = 10, 8
+NUM_POINTS = 10
 END_WEIGHT = 3.0
 """The end of a fit is worth as much as three other points, where these have what they need."""
 ASSUMED = 100_000
@@ -48,7 +48,8 @@ class Plan:
 
     Attributes:
         num_samples: Of every report.
-        num_points: Reports expected, the start and the end among them.
+        num_points: Reports expected, the start and the end among them; of a very short training the
+            end alone.
         places: Batches after which a report is due; None where a schedule of the user's says so.
         stride: Of the moments due by such a schedule every ``stride``-th is taken.
         share: Of the training's sample gradients that may be spent.
@@ -105,10 +106,10 @@ def make_plan(
     stride = 1
     places = None
     if planned:
-        points = min(points, max(payable, FEWEST_POINTS))
+        points = min(points, payable)
         if length.has_end:
             places = _places(length, int(points))
-            points = len(places) + 2
+            points = len(places) + min(points, 2)
     elif points > payable:
         stride = math.ceil((points - 1) / max(payable - 1, 1))
         points = 1 + math.ceil((points - 1) / stride)

@@ -228,6 +228,14 @@ def test_the_end_is_measured_even_where_nothing_is_left() -> None:
     assert "1 due moments were left out for `max_overhead=0.1`" in pace.summary()
 
 
+def test_where_half_of_the_training_pays_for_one_report_it_is_that_of_the_end() -> None:
+    pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=40)
+    points = course(pace, 40)
+    assert [batch for batch, _ in points] == [40]
+    assert pace.share <= 0.5
+    assert pace.promise().startswith("one report at the end on 128 samples, ")
+
+
 def test_what_cannot_be_paid_for_is_said_when_the_fit_begins() -> None:
     pace, _ = begun(schedule=Schedule(every_n_train_steps=1))
     assert "only every" in pace.promise()

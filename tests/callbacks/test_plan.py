@@ -49,16 +49,29 @@ def test_a_budget_is_a_share_of_the_training_and_never_more_than_half(
     assert budget(0.1, trained) == pytest.approx(bought)
 
 
-@pytest.mark.parametrize("trained", [10_000, 21_564, 96_000, 300_000, 1_000_000, 30_000_000])
-def test_every_fit_gets_a_curve_within_its_budget(trained: int) -> None:
+@pytest.mark.parametrize("trained", [21_564, 96_000, 300_000, 1_000_000, 30_000_000])
+def test_every_fit_gets_a_curve_of_ten_points(trained: int) -> None:
     plan = planned(trained)
     assert plan.places is not None
-    assert plan.num_points == len(plan.places) + 2 >= 8
+    assert plan.num_points == len(plan.places) + 2 == 10
+
+
+@pytest.mark.parametrize(
+    ("trained", "points"), [(1_400, 1), (4_000, 1), (4_700, 2), (6_000, 3), (10_000, 6)]
+)
+def test_a_very_short_training_gets_the_points_that_half_of_it_pays(
+    trained: int, points: int
+) -> None:
+    assert planned(trained).num_points == points
+
+
+@pytest.mark.parametrize("trained", [1_400, 4_700, 10_000, 21_564, 300_000, 30_000_000])
+def test_a_plan_keeps_within_its_budget(trained: int) -> None:
+    plan = planned(trained)
     assert 128 <= plan.num_samples <= 2048
     # the first report starts from nothing, the others from the one before
-    cheapest = price(plan.num_samples, 5) + (plan.num_points - 1) * price(plan.num_samples, 2)
-    if trained >= 20_000:
-        assert cheapest <= plan.total
+    extra = price(plan.num_samples, 6) - price(plan.num_samples, 2) if plan.num_points > 1 else 0
+    assert plan.num_points * price(plan.num_samples, 2) + extra <= plan.total
 
 
 def test_the_early_phase_is_seen() -> None:
