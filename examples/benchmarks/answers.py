@@ -25,6 +25,7 @@ class Answer:
         nodes: Of the density.
         weights: Sum to one.
         num_products: Hessian-vector products spent.
+        seconds: Of the report, where it is made inside of something else; None where it is all.
     """
 
     largest: Sequence[float]
@@ -33,6 +34,7 @@ class Answer:
     nodes: Sequence[float]
     weights: Sequence[float]
     num_products: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

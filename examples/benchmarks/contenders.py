@@ -8,7 +8,14 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
-from examples.benchmarks import ours, settings, with_curvlinops, with_eigenthings, with_pyhessian
+from examples.benchmarks import (
+    in_fit,
+    ours,
+    settings,
+    with_curvlinops,
+    with_eigenthings,
+    with_pyhessian,
+)
 from examples.benchmarks.answers import Answer
 from examples.benchmarks.workloads import Workload
 
@@ -57,7 +64,12 @@ def contenders(which: str, workload: str) -> list[Contender]:
         first = Contender("ours, 1 x 80", _ours(settings.OURS_LONG[workload]))
     else:
         first = Contender("ours", _ours(settings.OURS[workload]))
-    return [first, *(Contender(n, r) for n, r in _peers(which, workload) if _is_there(n))]
+    fits = [
+        Contender("the callback, first of a fit", in_fit.run),
+        Contender("the callback, later", partial(in_fit.run, moment="end")),
+    ]
+    fits = fits if which in ("equal", "defaults") else []
+    return [first, *fits, *(Contender(n, r) for n, r in _peers(which, workload) if _is_there(n))]
 
 
 def missing() -> list[str]:

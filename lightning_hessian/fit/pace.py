@@ -273,7 +273,7 @@ class Pace:
         earned = plan.total if plan.has_end else plan.earned(self.trained)
         if event.moment == "end":
             # a training that was stopped has not earned what was planned
-            return max(min(earned, plan.earned(self.trained)) - self.spent, later)
+            return max(min(earned, plan.earned(self.trained)) - self.spent, least)
         if event.moment == "start":
             earned = max(earned, self.spent + least)
         left = earned - self.spent

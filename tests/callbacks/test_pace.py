@@ -229,9 +229,9 @@ def test_the_end_is_measured_even_where_nothing_is_left() -> None:
 
 
 def test_where_half_of_the_training_pays_for_one_report_it_is_that_of_the_end() -> None:
-    pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=40)
-    points = course(pace, 40)
-    assert [batch for batch, _ in points] == [40]
+    pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=100)
+    points = course(pace, 100)
+    assert [batch for batch, _ in points] == [100]
     assert pace.share <= 0.5
     assert pace.promise().startswith("one report at the end on 128 samples, ")
 
