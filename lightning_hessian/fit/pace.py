@@ -190,7 +190,9 @@ class Pace:
         made_with = self._buyer.describe(plan.num_samples, each)
         reports = f"{points:.0f} reports" if points > 1 else "one report at the end"
         reports = reports if plan.has_end else "reports ever further apart"
-        share = plan.total / length.num_samples if plan.has_end else plan.share
+        # one report is made whatever it costs
+        least = self._buyer.least_price(plan.num_samples, is_first=True)
+        share = max(plan.total, least) / length.num_samples if plan.has_end else plan.share
         text = (
             f"{reports} on {plan.num_samples:,}{of} samples, {made_with}: "
             f"{share:.0%} of this training."

@@ -236,6 +236,13 @@ def test_where_half_of_the_training_pays_for_one_report_it_is_that_of_the_end() 
     assert pace.promise().startswith("one report at the end on 128 samples, ")
 
 
+def test_what_the_one_report_of_a_tiny_training_costs_is_said_as_it_is() -> None:
+    pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=20)
+    assert ": 200% of this training. It is too short for a curve" in pace.promise()
+    course(pace, 20, cost=2 * PRICE)
+    assert pace.share == 2
+
+
 def test_what_cannot_be_paid_for_is_said_when_the_fit_begins() -> None:
     pace, _ = begun(schedule=Schedule(every_n_train_steps=1))
     assert "only every" in pace.promise()
