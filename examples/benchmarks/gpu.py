@@ -2,7 +2,7 @@
 
 Run it from the repository, on a machine with a GPU: ``python -m examples.benchmarks.gpu``. It
 prints five tables: products in gradients; default reports; trainings with and without the
-callback, beside its promise; how often the host waits for the GPU; the report of the GPU against
+callback, beside its price; how often the host waits for the GPU; the report of the GPU against
 that of the CPU. ``--parts`` makes some of them only, ``--data`` adds the trainings whose data is in
 files (``fits.py`` says which). With ``--device cpu`` it makes what has a meaning without a GPU.
 """
@@ -26,7 +26,7 @@ from examples.benchmarks.gpu_products import print_products, print_waits
 from examples.benchmarks.gpu_trainings import (
     COMPARED_SAMPLES,
     compare,
-    print_promises,
+    print_prices,
     print_reports,
     print_truth,
 )
@@ -100,7 +100,7 @@ def main() -> None:
             for fit in options.fits
         }
         print_reports(found, device)
-        print_promises(found)
+        print_prices(found)
     if "waits" in parts:
         print_waits(options.workloads, device)
     if "truth" in parts:

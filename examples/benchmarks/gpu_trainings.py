@@ -53,12 +53,10 @@ class Training:
     """A training with a setting of the callback and without it, in turn.
 
     Attributes:
-        promise: ``max_overhead``; None for no limit.
         with_it: One run for each repetition.
         without: Just before or after.
     """
 
-    promise: float | None
     with_it: list[Run] = field(default_factory=list)
     without: list[Run] = field(default_factory=list)
 
@@ -67,6 +65,11 @@ class Training:
         """Per cent of wall time that the callback adds."""
         pairs = zip(self.with_it, self.without, strict=True)
         return [100 * (ours.seconds / alone.seconds - 1) for ours, alone in pairs]
+
+    @property
+    def counted(self) -> float:
+        """Share of the training's sample gradients that all reports of a run came to."""
+        return statistics.median(run.reports[-1].overhead for run in self.with_it)
 
     @property
     def reports(self) -> list[SpectrumReport]:
@@ -89,7 +92,7 @@ def compare(fit: Fit, folder: Path | None, device: str, *, repetitions: int) -> 
     """Train without and with each setting, in turn."""
     for callback in (None, HessianSpectrum()):  # what is loaded once is nobody's
         run_fit(fit, folder, device, callback)
-    found = {name: Training(make().max_overhead) for name, make in SETTINGS.items()}
+    found = {name: Training() for name in SETTINGS}
     for repetition in range(repetitions):
         for name, make in SETTINGS.items():
             # which of the two comes first changes, so that no drift favours one
@@ -118,10 +121,10 @@ def print_reports(found: dict[str, dict[str, Training]], device: str) -> None:
         print("\nPeaks of memory are left out: torch counts them on a GPU only.")
 
 
-def print_promises(found: dict[str, dict[str, Training]]) -> None:
+def print_prices(found: dict[str, dict[str, Training]]) -> None:
     """A table of what the callback may cost, and of what it took by the clock."""
-    columns = ("training", "setting", "s without", "s with", "promise", "more time, %", "reports")
-    print(header("The promise, and the clock", *columns))
+    columns = ("training", "setting", "s without", "s with", "counted", "more time, %", "reports")
+    print(header("The price, counted and by the clock", *columns))
     for name, settings in found.items():
         for setting, training in settings.items():
             without, with_it = (
@@ -131,12 +134,12 @@ def print_promises(found: dict[str, dict[str, Training]]) -> None:
             cells = (
                 f"{without:.2f}",
                 f"{with_it:.2f}",
-                "none" if training.promise is None else f"{training.promise:.0%}",
+                f"{training.counted:.0%}",
                 spread(training.more, "+.1f"),
                 f"{statistics.median(len(run.reports) for run in training.with_it):.0f}",
             )
             print(row(name, setting, *cells), flush=True)
-    print("\nThe documentation says of what the promise is a share, and what short trainings cost.")
+    print("\nCounted: sample gradients of all reports, over those of the training.")
 
 
 def report_on(
