@@ -104,7 +104,7 @@ def test_overhead_benchmark_prints_both_trainings() -> None:
 
 def test_gpu_benchmark_makes_on_a_cpu_what_has_a_meaning_there() -> None:
     output = run("-m", "examples.benchmarks.gpu", "--device", "cpu", "--quick")
-    for title in ("Products", "Reports in a training", "The promise", "The GPU's report"):
+    for title in ("Products", "Reports in a training", "The price", "The GPU's report"):
         assert f"\n**{title}" in output
     assert "Peaks of memory are left out" in output
     assert "Waits of the host for the GPU are left out" in output
