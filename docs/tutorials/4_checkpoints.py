@@ -22,7 +22,7 @@ from lightning_hessian.show import history_figure, read_sidecar, table
 
 folder = Path(tempfile.mkdtemp())
 pl.seed_everything(0)
-hessian = HessianSpectrum(num_samples=512, every_n_epochs=None, at_checkpoints=True)
+hessian = HessianSpectrum(num_samples=512, at_checkpoints=True, max_overhead=None)
 trainer = pl.Trainer(
     max_epochs=2,
     accelerator="cpu",

@@ -104,10 +104,16 @@ def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
 ) -> None:
     values = SPECTRA[name]
     traces = [s.trace for s in _measured(values, SEEDS, probes_per_block=probes_per_block)]
-    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
-    # and without bias: the mean error is within 4 of its own standard errors
+    assert _hits(traces, float(values.sum())) >= 0.90 * SEEDS
     errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])
-    assert abs(float(errors.mean())) < 4 * float(errors.std()) / SEEDS**0.5
+    # bounded from above, but not by far; of the identity each probe's form is exact
+    given = torch.tensor([t.standard_error for t in traces if t is not None])
+    size = float((errors / given).square().mean().sqrt())
+    assert size <= 1.2
+    assert name == "identity" or size >= 0.7
+    # and without bias: the mean error is within 4 of its own standard errors
+    rounding = 1e-12 * float(values.abs().sum())
+    assert abs(float(errors.mean())) <= 4 * float(errors.std()) / SEEDS**0.5 + rounding
 
 
 @pytest.mark.sampled
