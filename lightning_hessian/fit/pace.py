@@ -282,6 +282,6 @@ class Pace:
         if plan.has_end:
             left /= max(plan.num_points - self.num_made - 1, 1) + plan.end_weight
             # the first one finds what the others only follow, if the end can be paid for beside it
-            if self.num_made == 0 and earned - self.spent >= least + later:
+            if self.num_made == 0 and plan.num_points > 1 and earned - self.spent >= least + later:
                 left = max(left, least)
         return left if left >= least else 0.0

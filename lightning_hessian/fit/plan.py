@@ -33,6 +33,14 @@ class Buyer(Protocol):
         """Of a report that says something, and of one without any before it."""
         ...
 
+    def setup_price(self, num_samples: int) -> float:
+        """Of what is looked at once in a fit, beside its reports."""
+        ...
+
+    def fair_price(self, num_samples: int) -> float:
+        """Of a report whose interval has both its ends."""
+        ...
+
     def usual_price(self, num_samples: int) -> float:
         """Of a report from which a curve can be read well."""
         ...
@@ -99,10 +107,12 @@ def make_plan(
     points = NUM_POINTS if planned else _points(length, schedule)
     affordable = buyer.sample_size(total / (points - 1 + END_WEIGHT))
     count = wanted(affordable, length.population)
-    least = buyer.least_price(count)
-    extra = buyer.least_price(count, is_first=True) - least
-    usual = buyer.usual_price(count)
-    payable = max(1.0, (total - extra) // least)
+    # of the first report, which starts from nothing, and all that the others share
+    rest = total - buyer.least_price(count, is_first=True) - buyer.setup_price(count)
+    payable = max(1.0, 1 + rest // buyer.least_price(count))
+    # a checkpoint's report is asked for by name, as small as it may be; of others fewer and better
+    fair = payable if schedule.at_checkpoints else 1 + rest // buyer.fair_price(count)
+    payable = max(fair, min(payable, 2))
     stride = 1
     places = None
     if planned:
@@ -113,6 +123,7 @@ def make_plan(
     elif points > payable:
         stride = math.ceil((points - 1) / max(payable - 1, 1))
         points = 1 + math.ceil((points - 1) / stride)
+    is_rich = rest >= buyer.usual_price(count) * (points - 2 + END_WEIGHT)
     return Plan(
         num_samples=count,
         num_points=points,
@@ -121,7 +132,7 @@ def make_plan(
         share=share,
         has_end=length.has_end,
         total=total if length.has_end else math.inf,
-        end_weight=END_WEIGHT if total - extra >= usual * (points - 1 + END_WEIGHT) else 1.0,
+        end_weight=END_WEIGHT if is_rich else 1.0,
     )
 
 

@@ -96,8 +96,16 @@ class LossDifferenceStudy:
         products = PRODUCT * options.expected_products + GRADIENTS * options.derivatives
         return FORWARD * forward + products * num_samples
 
-    def usual_price(self, num_samples: int) -> float:
+    def setup_price(self, num_samples: int) -> float:  # noqa: ARG002
+        """It is in the first report's."""
+        return 0.0
+
+    def fair_price(self, num_samples: int) -> float:
         """Of every report on so many samples."""
+        return self.least_price(num_samples)
+
+    def usual_price(self, num_samples: int) -> float:
+        """The same."""
         return self.least_price(num_samples)
 
     def describe(self, num_samples: int, allowance: float) -> str:  # noqa: ARG002

@@ -32,10 +32,11 @@ from lightning_hessian.records import (
     TraceEstimate,
 )
 from lightning_hessian.studies.batch_statistics import quantile
-from lightning_hessian.studies.quick_spectrum import quick_spectrum
+from lightning_hessian.studies.quick_spectrum import ENOUGH_PRODUCTS, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
+    CHECKS,
     FEWEST_SAMPLES,
     FIRST_PRODUCTS,
     LEAST_PRODUCTS,
@@ -129,6 +130,17 @@ class SpectrumStudy:
             return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
         products = FIRST_PRODUCTS if is_first else LEAST_PRODUCTS
         return price(num_samples, min(products, solver.max_hvps)) + self._surcharge
+
+    def setup_price(self, num_samples: int) -> float:
+        """Of two gradients that compare groups with batches, and the check of the products."""
+        return CHECKS * num_samples
+
+    def fair_price(self, num_samples: int) -> float:
+        """Of the four products from which on a larger eigenvalue seldom hides."""
+        solver = self._options.solver
+        if not isinstance(solver, Krylov):
+            return self.least_price(num_samples)
+        return price(num_samples, min(ENOUGH_PRODUCTS, solver.max_hvps)) + self._surcharge
 
     def usual_price(self, num_samples: int) -> float:
         """Of the six products that the largest eigenvalue takes."""

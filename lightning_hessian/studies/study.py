@@ -31,6 +31,12 @@ class Study(Protocol[R]):
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
         """Sample gradients of a report that says something, and of the first one of a fit."""
 
+    def setup_price(self, num_samples: int) -> float:
+        """Sample gradients of what is looked at once in a fit, beside its reports."""
+
+    def fair_price(self, num_samples: int) -> float:
+        """Sample gradients of a report whose interval has both its ends."""
+
     def usual_price(self, num_samples: int) -> float:
         """Sample gradients of a report from which a curve can be read well."""
 

@@ -26,6 +26,12 @@ class Buyer:
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
         return 2 * PRICE if is_first else PRICE
 
+    def setup_price(self, num_samples: int) -> float:
+        return 0.0
+
+    def fair_price(self, num_samples: int) -> float:
+        return 1.2 * PRICE
+
     def usual_price(self, num_samples: int) -> float:
         return 1.5 * PRICE
 
