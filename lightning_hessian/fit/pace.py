@@ -279,6 +279,9 @@ class Pace:
         if event.moment == "start":
             earned = max(earned, self.spent + least)
         left = earned - self.spent
+        if not plan.has_end and event.moment != "checkpoint":
+            # what is earned later is worth more than half a report now
+            least = max(least, self._buyer.fair_price(plan.num_samples))
         if plan.has_end:
             left /= max(plan.num_points - self.num_made - 1, 1) + plan.end_weight
             # the first one finds what the others only follow, if the end can be paid for beside it
