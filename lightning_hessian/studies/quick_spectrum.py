@@ -15,6 +15,7 @@ from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Eigenvalues, Note, SamplingError, TraceEstimate
 from lightning_hessian.studies.batch_statistics import quantile, sampling_share, variance
 from lightning_hessian.studies.sampling_error import repulsion, sampling_notes
+from lightning_hessian.studies.trade import FAIR_PRODUCTS, FIRST_PRODUCTS
 
 MAX_RESIDUAL = 0.5
 """Of the leading Ritz value, up to which it is taken for an eigenvalue at all."""
@@ -22,7 +23,7 @@ MAX_RESIDUAL_BEYOND = 0.2
 """Of each Ritz value after it, the same. Seen to be 15 % off then, and twice that from 0.3 on."""
 VECTORS_FOR_EACH = 2
 """Vectors of the space for each eigenvalue after the first: fewer often leave one out."""
-ENOUGH_PRODUCTS, ENOUGH_AFRESH = 4, 6
+ENOUGH_PRODUCTS, ENOUGH_AFRESH = FAIR_PRODUCTS, FIRST_PRODUCTS
 """From which on a larger eigenvalue seldom hides above the leading pair's bound."""
 FEWEST_BATCHES = 3
 

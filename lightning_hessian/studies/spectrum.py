@@ -32,11 +32,12 @@ from lightning_hessian.records import (
     TraceEstimate,
 )
 from lightning_hessian.studies.batch_statistics import quantile
-from lightning_hessian.studies.quick_spectrum import ENOUGH_PRODUCTS, quick_spectrum
+from lightning_hessian.studies.quick_spectrum import quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
     CHECKS,
+    FAIR_PRODUCTS,
     FEWEST_SAMPLES,
     FIRST_PRODUCTS,
     LEAST_PRODUCTS,
@@ -118,7 +119,7 @@ class SpectrumStudy:
         self._surcharge = 0.0
 
     def sample_size(self, allowance: float) -> int:
-        """As many as six products on each leave room for, and more products with large sums."""
+        """As many as four products on each leave room for, and more products with large sums."""
         if isinstance(self._options.solver, PyHessian):
             return FEWEST_SAMPLES
         return sample_size(allowance)
@@ -140,7 +141,7 @@ class SpectrumStudy:
         solver = self._options.solver
         if not isinstance(solver, Krylov):
             return self.least_price(num_samples)
-        return price(num_samples, min(ENOUGH_PRODUCTS, solver.max_hvps)) + self._surcharge
+        return price(num_samples, min(FAIR_PRODUCTS, solver.max_hvps)) + self._surcharge
 
     def usual_price(self, num_samples: int) -> float:
         """Of the six products that the largest eigenvalue takes."""

@@ -16,6 +16,8 @@ USUAL_PRODUCTS = 6
 """With fewer the largest eigenvalue is missed too often."""
 FIRST_PRODUCTS = 6
 """Without a vector of the report before to start from: with fewer the interval has no upper end."""
+FAIR_PRODUCTS = 4
+"""From here on a larger eigenvalue seldom hides from one that follows it."""
 LEAST_PRODUCTS = 2
 """The vector of the report before, and one that may find another."""
 SWEEP_PRODUCTS = 14
@@ -32,7 +34,7 @@ def price(num_samples: int, num_products: float, product: float = PRODUCT) -> fl
 def sample_size(allowance: float) -> int:
     """Samples of a report of this price.
 
-    Six products find the largest eigenvalue, and its sampling error falls as the root of the
+    Four products follow the largest eigenvalue, and its sampling error falls as the root of the
     samples: up to 512 of them all goes into samples. Beyond, the number of products grows as the
     root of the price, for the density and the smallest eigenvalue.
 
@@ -42,8 +44,8 @@ def sample_size(allowance: float) -> int:
     Returns:
         From 128 to 2,048.
     """
-    enough = price(ENOUGH_SAMPLES, USUAL_PRODUCTS)
-    products = USUAL_PRODUCTS * max(1.0, math.sqrt(allowance / enough))
+    enough = price(ENOUGH_SAMPLES, FAIR_PRODUCTS)
+    products = FAIR_PRODUCTS * max(1.0, math.sqrt(allowance / enough))
     count = int(allowance / price(1, products))
     return min(max(count, FEWEST_SAMPLES), MOST_SAMPLES)
 
