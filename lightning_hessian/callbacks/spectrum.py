@@ -36,7 +36,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         eigenvalues_per_block: Number of largest eigenvalues of each block.
         overlaps: Compare the eigenvectors with the last report's.
         num_samples: Training samples that the loss averages, drawn once; None for as many as
-            max_overhead pays for, from 128 to 2,048; "all" for the whole set; "auto" for so many
+            max_overhead pays for, from 48 to 2,048; "all" for the whole set; "auto" for so many
             that the sampling errors are within the solver's sampling_rtol.
         mode: "eval" (dropout off, running statistics) or "train" (fixed masks, batch statistics).
         every_n_epochs: Measure at the end of every n-th epoch; None for never; "auto" for about ten

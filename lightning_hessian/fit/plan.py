@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from lightning_hessian.fit.length import FitLength
 from lightning_hessian.fit.schedule import Schedule
@@ -13,7 +13,7 @@ from lightning_hessian.fit.schedule import Schedule
 FLOOR = 20_000
 """Sample gradients that even a short fit may be asked for; but never more than half of it."""
 HALF = 0.5
-NUM_POINTS = 10
+NUM_POINTS, FEWEST_POINTS = 10, 8
 END_WEIGHT = 3.0
 """The end of a fit is worth as much as three other points, where these have what they need."""
 ASSUMED = 100_000
@@ -24,6 +24,9 @@ GROWTH = 1.3
 
 class Buyer(Protocol):
     """What a plan asks of a study; all in sample gradients."""
+
+    fewest_samples: ClassVar[int]
+    """Down to which samples are given up for points: few points say less than longer bars."""
 
     def sample_size(self, allowance: float) -> int:
         """On how many samples a report of this price is best made."""
@@ -106,6 +109,8 @@ def make_plan(
     planned = schedule.is_planned
     points = NUM_POINTS if planned else _points(length, schedule)
     affordable = buyer.sample_size(total / (points - 1 + END_WEIGHT))
+    if planned:
+        affordable = _enough_for_a_curve(affordable, total, buyer)
     count = wanted(affordable, length.population)
     # of the first report, which starts from nothing, and all that the others share
     rest = total - buyer.least_price(count, is_first=True) - buyer.setup_price(count)
@@ -134,6 +139,14 @@ def make_plan(
         total=total if length.has_end else math.inf,
         end_weight=END_WEIGHT if is_rich else 1.0,
     )
+
+
+def _enough_for_a_curve(affordable: int, total: float, buyer: Buyer) -> int:
+    """So many samples that eight points can be paid for, where it would be fewer points else."""
+    each = buyer.least_price(1, is_first=True) + buyer.setup_price(1)
+    each += (FEWEST_POINTS - 1) * buyer.fair_price(1)
+    # a little fewer, as groups are of whole samples
+    return min(affordable, max(int(0.97 * total / each), buyer.fewest_samples))
 
 
 def _assumed(length: FitLength) -> float:

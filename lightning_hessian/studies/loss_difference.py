@@ -61,6 +61,7 @@ class LossDifferenceStudy:
     """
 
     record: ClassVar[type[LossDifferenceReport]] = LossDifferenceReport
+    fewest_samples: ClassVar[int] = FEWEST_SAMPLES
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ from lightning_hessian.studies.trade import (
     FEWEST_SAMPLES,
     FIRST_PRODUCTS,
     LEAST_PRODUCTS,
+    LEAST_SAMPLES,
     RECOMPUTED,
     USUAL_PRODUCTS,
     Purchase,
@@ -110,6 +111,7 @@ class SpectrumStudy:
     """
 
     record: ClassVar[type[SpectrumReport]] = SpectrumReport
+    fewest_samples: ClassVar[int] = LEAST_SAMPLES
 
     def __init__(self, options: SpectrumOptions, seed: int) -> None:
         self._options = options

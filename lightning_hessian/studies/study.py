@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Report
@@ -24,6 +24,9 @@ class Study(Protocol[R]):
     @property
     def record(self) -> type[R]:
         """The kind of report that it makes."""
+
+    fewest_samples: ClassVar[int]
+    """Down to which a plan gives up samples for more points."""
 
     def sample_size(self, allowance: float) -> int:
         """On how many samples a report of so many sample gradients is best made."""

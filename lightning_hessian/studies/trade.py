@@ -22,6 +22,8 @@ LEAST_PRODUCTS = 2
 """The vector of the report before, and one that may find another."""
 SWEEP_PRODUCTS = 14
 """From here on a density comes to rest, and the ends of the spectrum beside the largest."""
+LEAST_SAMPLES = 48
+"""Four to a group; for trainings so short that 128 would leave fewer than eight points."""
 FEWEST_SAMPLES, ENOUGH_SAMPLES, MOST_SAMPLES = 128, 512, 2048
 """Below the second, samples are the better buy; above, products are bought too."""
 

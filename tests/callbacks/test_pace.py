@@ -6,6 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 
@@ -19,6 +20,8 @@ PRICE = 1_000.0
 
 class Buyer:
     """Knows one price, twice as high for the first report."""
+
+    fewest_samples: ClassVar[int] = 128
 
     def sample_size(self, allowance: float) -> int:
         return 128
