@@ -195,7 +195,7 @@ class Pace:
         share = max(plan.total, least) / length.num_samples if plan.has_end else plan.share
         text = (
             f"{reports} on {plan.num_samples:,}{of} samples, {made_with}: "
-            f"{share:.0%} of this training."
+            f"at most {share:.0%} of this training."
         )
         if plan.has_end and share > 1.01 * plan.share:
             text += f" It is too short for a curve by `max_overhead={plan.share:g}`."

@@ -112,11 +112,10 @@ def make_plan(
     if planned:
         affordable = _enough_for_a_curve(affordable, total, buyer)
     count = wanted(affordable, length.population)
-    # of the first report, which starts from nothing, and all that the others share
-    rest = total - buyer.least_price(count, is_first=True) - buyer.setup_price(count)
+    rest = _after_first(count, total, buyer)
     payable = max(1.0, 1 + rest // buyer.least_price(count))
     # a checkpoint's report is asked for by name, as small as it may be; of others fewer and better
-    fair = payable if schedule.at_checkpoints else 1 + rest // buyer.fair_price(count)
+    fair = payable if schedule.at_checkpoints else _fair_points(count, total, buyer)
     payable = max(fair, min(payable, 2))
     stride = 1
     places = None
@@ -141,8 +140,21 @@ def make_plan(
     )
 
 
+def _after_first(num_samples: int, total: float, buyer: Buyer) -> float:
+    """What the first report, which starts from nothing, and the set-up leave to all others."""
+    first = buyer.least_price(num_samples, is_first=True)
+    return total - first - buyer.setup_price(num_samples)
+
+
+def _fair_points(num_samples: int, total: float, buyer: Buyer) -> float:
+    """Points whose intervals have both ends, the first among them."""
+    return 1 + _after_first(num_samples, total, buyer) // buyer.fair_price(num_samples)
+
+
 def _enough_for_a_curve(affordable: int, total: float, buyer: Buyer) -> int:
     """So many samples that eight points can be paid for, where it would be fewer points else."""
+    if _fair_points(affordable, total, buyer) >= FEWEST_POINTS:
+        return affordable
     each = buyer.least_price(1, is_first=True) + buyer.setup_price(1)
     each += (FEWEST_POINTS - 1) * buyer.fair_price(1)
     # a little fewer, as groups are of whole samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +32,7 @@ from lightning_hessian.records import (
     TraceEstimate,
 )
 from lightning_hessian.studies.batch_statistics import quantile
+from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
@@ -61,47 +62,6 @@ MARGIN = 1.05
 GROWTH = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Memory:
-    """What a report leaves to the next one.
-
-    Attributes:
-        names: Of the parameters.
-        vectors: ``(n, d)`` of its largest eigenvalues, on the CPU.
-        count: Reports so far, so that probes are fresh in each.
-        error: Sampling error of its largest eigenvalue; ``nan`` where it is unknown.
-    """
-
-    names: tuple[str, ...]
-    vectors: Tensor
-    count: int
-    error: float
-
-    def fits(self, names: tuple[str, ...], size: int) -> bool:
-        """Whether the vectors are of these parameters."""
-        return self.names == names and self.vectors.shape[0] == size
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint: the leading vector only, which has the size of the weights."""
-        leading = self.vectors[:, :1].clone()
-        return {
-            "names": list(self.names),
-            "vectors": leading,
-            "count": self.count,
-            "error": self.error,
-        }
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Memory:
-        """From a checkpoint."""
-        return cls(
-            names=tuple(state["names"]),
-            vectors=state["vectors"],
-            count=state["count"],
-            error=state["error"],
-        )
-
-
 class SpectrumStudy:
     """Measures the spectrum; remembers eigenvectors from one report to the next.
 
@@ -118,7 +78,6 @@ class SpectrumStudy:
         self._seed = seed
         self._earlier: Memory | None = None
         self._latest: Memory | None = None
-        self._surcharge = 0.0
 
     def sample_size(self, allowance: float) -> int:
         """As many as four products on each leave room for, and more products with large sums."""
@@ -132,7 +91,7 @@ class SpectrumStudy:
         if not isinstance(solver, Krylov):
             return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
         products = FIRST_PRODUCTS if is_first else LEAST_PRODUCTS
-        return price(num_samples, min(products, solver.max_hvps)) + self._surcharge
+        return price(num_samples, min(products, solver.max_hvps))
 
     def setup_price(self, num_samples: int) -> float:
         """Of two gradients that compare groups with batches, and the check of the products."""
@@ -143,13 +102,14 @@ class SpectrumStudy:
         solver = self._options.solver
         if not isinstance(solver, Krylov):
             return self.least_price(num_samples)
-        return price(num_samples, min(FAIR_PRODUCTS, solver.max_hvps)) + self._surcharge
+        return price(num_samples, min(FAIR_PRODUCTS, solver.max_hvps))
 
     def usual_price(self, num_samples: int) -> float:
-        """Of the six products that the largest eigenvalue takes."""
-        if isinstance(self._options.solver, PyHessian):
+        """Of six, with which it is found as well as few samples call for."""
+        solver = self._options.solver
+        if not isinstance(solver, Krylov):
             return self.least_price(num_samples)
-        return price(num_samples, USUAL_PRODUCTS) + self._surcharge
+        return price(num_samples, min(USUAL_PRODUCTS, solver.max_hvps))
 
     def describe(self, num_samples: int, allowance: float) -> str:
         """About how many products a report is made with."""

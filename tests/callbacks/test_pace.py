@@ -212,6 +212,8 @@ def test_without_an_end_in_sight_each_point_is_earned_first() -> None:
         spent += allowance
         # the start is a loan
         assert spent <= budget(0.1, batch * BATCH) + 1e-6
+        # not before what a report with both ends of its interval costs is there
+        assert allowance >= Buyer().fair_price(128)
     batches = [batch for batch, _ in points]
     assert len(batches) >= 10
     assert all(after >= GROWTH * before for before, after in pairwise(batches[1:-1]))
@@ -247,7 +249,7 @@ def test_where_half_of_the_training_pays_for_one_report_it_is_that_of_the_end() 
 
 def test_what_the_one_report_of_a_tiny_training_costs_is_said_as_it_is() -> None:
     pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=20)
-    assert ": 200% of this training. It is too short for a curve" in pace.promise()
+    assert ": at most 200% of this training. It is too short for a curve" in pace.promise()
     course(pace, 20, cost=2 * PRICE)
     assert pace.share == 2
 
@@ -260,7 +262,7 @@ def test_what_cannot_be_paid_for_is_said_when_the_fit_begins() -> None:
     assert "50% of this training" in pace.promise()
     assert "too short for a curve by `max_overhead=0.1`" in pace.promise()
     pace, _ = begun(schedule=Schedule(is_planned=True), num_batches=40_000)
-    assert pace.promise() == "10 reports on 128 samples, 16667 each: 10% of this training."
+    assert pace.promise() == "10 reports on 128 samples, 16667 each: at most 10% of this training."
 
 
 def test_a_sample_may_grow_as_far_as_its_report_may_cost() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from lightning_hessian.fit import FitLength, Plan, Schedule
 from lightning_hessian.fit.plan import FLOOR, budget, make_plan
-from lightning_hessian.options import SpectrumOptions
-from lightning_hessian.studies import SpectrumStudy
+from lightning_hessian.options import DifferenceOptions, SpectrumOptions
+from lightning_hessian.studies import LossDifferenceStudy, SpectrumStudy
 from lightning_hessian.studies.trade import price
 
 SPREAD = Schedule(is_planned=True)
@@ -130,3 +130,11 @@ def make_endless() -> Plan:
 
 def test_a_plan_depends_on_nothing_but_sizes() -> None:
     assert planned(123_456) == planned(123_456)
+
+
+def test_only_where_points_would_be_missing_are_samples_given_up() -> None:
+    # the price of a loss difference has a part that does not grow with the samples
+    study = LossDifferenceStudy(DifferenceOptions(), seed=0)
+    length = FitLength(num_batches=1_920, batch_size=50, population=8_000)
+    plan = make_plan(length, 0.1, SPREAD, study, lambda affordable, _: affordable)
+    assert plan.num_samples == study.sample_size(plan.total / (plan.num_points + 2)) == 2_048
