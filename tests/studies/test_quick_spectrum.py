@@ -264,3 +264,18 @@ def test_two_processes_give_the_bits_of_one(batch_size: int) -> None:
     alone = AtStart(followed)
     trainer(alone, max_steps=1).fit(linear(), loader(batch_size=batch_size))
     assert first == second == alone.found
+
+
+@pytest.mark.parametrize("num_batches", [4, 12])
+def test_the_interval_reaches_as_many_standard_errors_as_students_t_says(num_batches: int) -> None:
+    found = measured(drawn(120, 0, num_batches), recycled=unit(SIZE, 1))
+    assert found.sampling is not None
+    theta = float(found.largest.values[0])
+    error = float(found.sampling.eigenvalue_errors[0])
+    bias = float(found.sampling.eigenvalue_biases[0])
+    # 97.5 % points with 3 and with 11 degrees of freedom, from a table
+    student = {4: 3.1824, 12: 2.2010}[num_batches]
+    low, high = found.sampling.largest_interval
+    lower_end = theta * math.exp(-student * error / theta) - 2 * bias
+    assert low == pytest.approx(lower_end, rel=1e-4)
+    assert high >= theta * math.exp(student * error / theta) * (1 - 1e-4)
