@@ -13,12 +13,11 @@ demo: $(READY)
 
 # one thread for each of the processes that share the cores
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto -m "not slow and not clock and not example and not cross_library"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto -m "not slow and not example and not cross_library"
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
 	$(RUN) -m pytest --numprocesses auto -m "slow or cross_library"
-	$(RUN) -m pytest -m clock
 
 lint: $(READY)
 	$(RUN) -m ruff check .

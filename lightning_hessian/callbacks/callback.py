@@ -189,6 +189,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             if self._session is not None:
                 self._session.end_training()
             self._consider("end", trainer)
+            if self._session is not None:
+                self._write(self._session, partial(self._recorder.publish_rest, trainer))
         is_told = self._session is not None and not self._session.has_given_up
         if is_told and self._pace.plan is not None:
             self._tell(self._summary(), trainer)
@@ -268,8 +270,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 num_skipped=num_skipped,
             )
             self.reports.append(report)
-            publish = partial(self._publish, trainer)
-            self._try_to_write(lambda: on_all_or_none(processes, publish))
+            self._write(session, partial(self._publish, trainer))
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
         """The report of an event, with numbers or the reason why not; None if none is made."""
@@ -318,7 +319,12 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def _publish(self, trainer: Trainer) -> None:
         self._study.settle()
-        self._recorder.publish(trainer)
+        self._recorder.publish(trainer, draws_all=self._pace.plan is None)
+
+    def _write(self, session: Session, write: Callable[[], None]) -> None:
+        """On all processes or none, without a trace in the run."""
+        with session.undisturbed():
+            self._try_to_write(lambda: on_all_or_none(session.processes, write))
 
     def _try_to_write(self, write: Callable[[], None]) -> None:
         """What fails in writing ends no training."""

@@ -12,7 +12,7 @@ from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import load_history, save_history
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, ReportWriter, rasterize, table
+from lightning_hessian.show import Figures, Gallery, ReportWriter, table
 
 R = TypeVar("R", bound=Report)
 
@@ -20,8 +20,8 @@ R = TypeVar("R", bound=Report)
 class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
-    ``draw`` makes the figures that go with the latest report from all of them; ``settings`` are all
-    options that a report depends on, in words.
+    ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
+    all options that a report depends on, in words.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Recorder(Generic[R]):
         self.kind = kind
         self.name = name
         self.reports: list[R] = []
-        self._draw = draw
+        self._gallery = Gallery(draw)
         self._settings = settings
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
@@ -46,13 +46,21 @@ class Recorder(Generic[R]):
         return table(self.kind, reports)
 
     @rank_zero_only
-    def publish(self, trainer: Trainer) -> None:
-        """Write the latest report to the loggers, on the first process only."""
+    def publish(self, trainer: Trainer, *, draws_all: bool) -> None:
+        """Write the latest report and what is new in pictures, on the first process only."""
         report = self.reports[-1]
-        is_drawn = trainer.loggers and report.failure is None
-        figures = self._draw(self.reports) if is_drawn else {}
-        images = {name: rasterize(figure) for name, figure in figures.items()}
-        self._writer.write(trainer.loggers, report, images)
+        self._writer.write(trainer.loggers, report)
+        if trainer.loggers and report.failure is None:
+            images = self._gallery.next(self.reports, draws_all=draws_all)
+            self._writer.write_images(trainer.loggers, report.global_step, images)
+
+    @rank_zero_only
+    def publish_rest(self, trainer: Trainer) -> None:
+        """Write the pictures of the latest report that were left out, as no other comes."""
+        images = self._gallery.last()
+        if images:
+            latest = next(report for report in reversed(self.reports) if report.failure is None)
+            self._writer.write_images(trainer.loggers, latest.global_step, images)
 
     def state(self, measured_at: Fingerprint | None) -> dict[str, Any]:
         """The history in primitives, as it travels in a checkpoint."""

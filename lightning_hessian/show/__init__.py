@@ -8,6 +8,7 @@ from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
+from lightning_hessian.show.gallery import Gallery
 from lightning_hessian.show.report_figures import Figures, loss_difference_figures, spectrum_figures
 from lightning_hessian.show.report_writer import ReportWriter
 from lightning_hessian.show.scalars import scalars
@@ -17,6 +18,7 @@ from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 
 __all__ = [
     "Figures",
+    "Gallery",
     "ReportWriter",
     "TagRow",
     "charts",

@@ -1,8 +1,9 @@
-"""Which figures are logged of a report; each takes all reports so far, the latest last."""
+"""Which figures go with a report; each takes all reports so far, the latest last."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -13,8 +14,10 @@ from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.surface import surface_figure
 
-Figures = dict[str, Figure]
-"""Last part of the tag to figure."""
+Figures = dict[str, Callable[[], Figure]]
+"""Last part of the tag to what makes the figure."""
+COURSES = frozenset({"history"})
+"""Those of all reports so far, rather than of the latest."""
 
 
 def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
@@ -24,10 +27,10 @@ def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
         reports: At least one, in order.
 
     Returns:
-        Last part of the tag to figure.
+        Last part of the tag to what makes the figure.
     """
     report = reports[-1]
-    return {} if report.density is None else {"spectrum": spectrum_figure(report)}
+    return {} if report.density is None else {"spectrum": partial(spectrum_figure, report)}
 
 
 def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
@@ -37,16 +40,16 @@ def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
         reports: At least one, in order.
 
     Returns:
-        Last part of the tag to figure; none if the latest holds no numbers.
+        Last part of the tag to what makes the figure; none if the latest holds no numbers.
     """
     report = reports[-1]
     if report.failure is not None:
         return {}
-    figures: Figures = {"difference": loss_difference_figure(report)}
+    figures: Figures = {"difference": partial(loss_difference_figure, report)}
     if sum(each.failure is None for each in reports) > 1:
-        figures["history"] = loss_difference_history_figure(reports)
+        figures["history"] = partial(loss_difference_history_figure, tuple(reports))
     if report.neighbourhood:
-        figures["neighbourhood"] = neighbourhood_figure(report)
+        figures["neighbourhood"] = partial(neighbourhood_figure, report)
     if report.surface is not None:
-        figures["surface"] = surface_figure(report.surface)
+        figures["surface"] = partial(surface_figure, report.surface)
     return figures

@@ -31,18 +31,12 @@ class ReportWriter:
         self._laid_out: set[str] = set()
 
     @rank_zero_only
-    def write(
-        self,
-        loggers: Sequence[Logger],
-        report: Report,
-        figures: Mapping[str, npt.NDArray[np.uint8]],
-    ) -> None:
+    def write(self, loggers: Sequence[Logger], report: Report) -> None:
         """Write one report at its global step, and flush; on the first process only.
 
         Args:
             loggers: The Trainer's.
             report: With numbers, or with a failure, whose reason is written as a text.
-            figures: Last part of the tag to image, ``(height, width, 3)``.
         """
         step = report.global_step
         named = {f"{self._prefix}/{tag}": value for tag, value in scalars(report).items()}
@@ -53,7 +47,25 @@ class ReportWriter:
             if report.failure is None:
                 self._lay_out(logger, report)
             self._write_more(experiment, report)
-            for name, image in figures.items():
+            experiment.flush()
+
+    @rank_zero_only
+    def write_images(
+        self,
+        loggers: Sequence[Logger],
+        step: int,
+        images: Mapping[str, npt.NDArray[np.uint8]],
+    ) -> None:
+        """Write pictures at a global step, and flush; on the first process only.
+
+        Args:
+            loggers: The Trainer's.
+            step: Of the report that they are of.
+            images: Last part of the tag to image, ``(height, width, 3)``.
+        """
+        for logger in tensorboard_loggers(loggers):
+            experiment = logger.experiment  # type: ignore[attr-defined]
+            for name, image in images.items():
                 experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
             experiment.flush()
 

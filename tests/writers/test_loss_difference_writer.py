@@ -30,7 +30,8 @@ def written(directory: Path, *reports: Any, custom_scalars: bool = False, **imag
     logger = TensorBoardLogger(directory, name=None, version="run")
     writer = ReportWriter(prefix="difference", custom_scalars=custom_scalars)
     for report in reports:
-        writer.write([logger], report, images)
+        writer.write([logger], report)
+        writer.write_images([logger], report.global_step, images)
     # without closing: each report is flushed as it comes
     return Events(directory / "run")
 

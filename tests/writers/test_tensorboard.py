@@ -29,9 +29,10 @@ def written(
     logger = TensorBoardLogger(directory, name=None, version="run")
     writer = ReportWriter(prefix="hessian", custom_scalars=custom_scalars)
     for report in reports:
-        drawn = figures and report.density is not None
-        images = {"spectrum": rasterize(spectrum_figure(report))} if drawn else {}
-        writer.write([logger], report, images)
+        writer.write([logger], report)
+        if figures and report.density is not None:
+            image = rasterize(spectrum_figure(report))
+            writer.write_images([logger], report.global_step, {"spectrum": image})
     # without closing: each report is flushed as it comes
     return Events(directory / "run")
 
@@ -157,7 +158,7 @@ def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
 def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     logger.experiment.add_custom_scalars({"mine": {"a": ["Multiline", ["train_loss"]]}})
-    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
+    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at())
     logger.experiment.flush()
     assert Events(tmp_path / "run").layout().category[0].title == "mine"
     assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("hessian")
@@ -166,7 +167,7 @@ def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
 def test_two_names_have_two_pages_of_charts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     for name in ("hessian", "top"):
-        ReportWriter(prefix=name, custom_scalars=True).write([logger], report_at(), {})
+        ReportWriter(prefix=name, custom_scalars=True).write([logger], report_at())
     logger.experiment.flush()
     titles = [
         Events(tmp_path / "run" / name).layout().category[0].title for name in ("hessian", "top")
@@ -188,7 +189,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
     seen: list[Any] = []
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    ReportWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report, {})
+    ReportWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report)
     assert seen == [(_tags(report), 3)]
     assert list(tensorboard_loggers([Recording(), csv])) == []
 
@@ -196,7 +197,7 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at(), {})
+    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at())
     assert not (tmp_path / "run").exists()
 
 
