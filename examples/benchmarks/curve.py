@@ -1,4 +1,4 @@
-"""What the callback shows at its defaults in five ordinary trainings, and whether it is true.
+"""What the callback shows at its defaults in ordinary trainings, and whether it is true.
 
 Run it from the repository: ``python -m examples.benchmarks.curve --data FOLDER``, with a folder as
 in ``examples/data.py`` beside ``cifar10/``; without, on what needs no files. For each training and

@@ -1,4 +1,4 @@
-"""Five ordinary trainings, as a user would write them, to measure the callbacks in."""
+"""Ordinary trainings, as a user would write them, to measure the callbacks in."""
 
 from __future__ import annotations
 
@@ -145,6 +145,7 @@ FITS = (
         needs_folder=False,
     ),
     Fit(name="MLP", module=Mlp, data=_fashion(8_000), batch_size=64, epochs=12),
+    Fit(name="MLP, long", module=Mlp, data=_fashion(8_000), batch_size=64, epochs=125),
     Fit(name="CNN", module=Cnn, data=_fashion(12_000), batch_size=64, epochs=8),
     Fit(name="ResNet-20", module=ResNet, data=_cifar, batch_size=64, epochs=2),
     Fit(
@@ -152,7 +153,7 @@ FITS = (
         module=lambda: SmallGpt(context=CONTEXT, width=128, depth=5, heads=4),
         data=_text,
         batch_size=32,
-        epochs=4,
+        epochs=8,
         needs_folder=False,
     ),
 )

@@ -263,9 +263,8 @@ class FitLoss:
     def _freeze(self) -> FrozenBatches:
         """In groups where that is the same loss, else in batches of the training's size."""
         frozen = self._frozen_in(None)
-        size = group_size(
-            self._setup, frozen.num_samples, self.sample.trained_batch_size, self.processes.size
-        )
+        trained, share = self.sample.trained_batch_size, self.processes.size
+        size = group_size(self._setup, frozen, trained, share)
         if size is None:
             return frozen
         grouped = self._frozen_in(size)

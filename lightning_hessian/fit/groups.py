@@ -18,6 +18,8 @@ LOGGER = logging.getLogger(__name__)
 NUM_GROUPS = 12
 """Enough for the scatter of a mean (Student's t of 2.2), few enough to cost no time by themselves.
 """
+FEW_BATCHES = 4
+"""For as many processes a whole training set is fused to the same batches."""
 LARGEST = 8
 """Batches of the training in one group: what memory is taken to have room for."""
 SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
@@ -26,13 +28,19 @@ SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
 Open = Callable[[FrozenBatches], AbstractContextManager[TrainingLoss]]
 
 
-def group_size(setup: LossSetup, num_samples: int, trained: int | None, share: int) -> int | None:
+def group_size(
+    setup: LossSetup, frozen: FrozenBatches, trained: int | None, share: int
+) -> int | None:
     """Samples to a group, or None to leave the batches as training has them.
+
+    Of a part of the training set it takes groups to see how far the rest may be. The whole set
+    needs none, and is fused to few large batches, the same for any number of processes that these
+    are enough for.
 
     Args:
         setup: Whether a size is the user's wish, and whether the mode makes samples of a batch
             depend on each other.
-        num_samples: Of all processes.
+        frozen: The samples, of all processes, in batches as training has them.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
         share: Number of processes.
     """
@@ -40,7 +48,12 @@ def group_size(setup: LossSetup, num_samples: int, trained: int | None, share: i
     is_needless = setup.mode == "train" or setup.derivatives != "required"
     if trained is None or is_needless or is_fixed:
         return None
-    size = min(math.ceil(num_samples / max(NUM_GROUPS, share)), LARGEST * trained)
+    count, wanted = frozen.num_samples, NUM_GROUPS
+    if count == frozen.population:
+        if count <= FEW_BATCHES * trained:
+            return None
+        wanted = FEW_BATCHES
+    size = min(math.ceil(count / max(wanted, share)), LARGEST * trained)
     return None if size == trained else size
 
 

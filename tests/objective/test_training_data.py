@@ -58,17 +58,35 @@ def numbers(loader: Any, **options: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("derivatives", "sizes"),
-    # a dozen groups tell how Hessians scatter, where there is something to tell
-    [("none", [5, 5, 5, 5, 5, 1]), ("required", [3, 3, 3, 3, 3, 3, 3, 3, 2])],
+    ("derivatives", "batch_size", "sizes"),
+    [
+        ("none", 5, [5, 5, 5, 5, 5, 1]),
+        # no groups are needed of the whole set, so that four batches of it are enough
+        ("required", 5, [7, 7, 7, 5]),
+        ("required", 7, [7, 7, 7, 5]),
+        ("required", 13, [13, 13]),
+    ],
 )
-def test_all_samples_are_drawn_once_in_batches_of_the_loaders_size_or_in_groups(
-    derivatives: Any, sizes: list[int]
+def test_all_samples_are_drawn_once_in_batches_of_the_loaders_size_or_in_few(
+    derivatives: Any, batch_size: int, sizes: list[int]
 ) -> None:
-    loader = DataLoader(Numbered(), batch_size=5, shuffle=True)
+    loader = DataLoader(Numbered(), batch_size=batch_size, shuffle=True)
     batches = frozen(loader, mode="eval", derivatives=derivatives)
     assert [len(batch) for batch in batches] == sizes
     assert sorted(chain(*batches)) == list(range(26))
+
+
+def test_few_batches_are_still_no_larger_than_eight_of_the_training() -> None:
+    loader = DataLoader(Numbered(80), batch_size=2, shuffle=True)
+    batches = frozen(loader, mode="eval", derivatives="required")
+    assert [len(batch) for batch in batches] == [16] * 5
+
+
+def test_a_part_is_measured_in_a_dozen_groups_that_tell_how_hessians_scatter() -> None:
+    loader = DataLoader(Numbered(), batch_size=5, shuffle=True)
+    batches = frozen(loader, mode="eval", derivatives="required", num_samples=24)
+    assert [len(batch) for batch in batches] == [2] * 12
+    assert len(set(chain(*batches))) == 24
 
 
 def test_the_choice_depends_on_the_seed_only() -> None:
@@ -192,7 +210,7 @@ def test_the_loader_and_its_sampler_are_never_iterated(monkeypatch: pytest.Monke
     probe = hard.DenseHessian()
     trainer(probe, max_epochs=2).fit(Classifier(), loader)
     assert (begun, sampler.begun) == ([loader, loader], 2)
-    assert len(probe.batches) == 9
+    assert len(probe.batches) == 4
 
 
 def test_the_hook_that_gives_training_its_loader_is_not_asked_again() -> None:
