@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
+# one thread for each of the processes that share the cores
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 DOCS := $(VENV)/.docs
@@ -11,13 +13,12 @@ DOCS := $(VENV)/.docs
 demo: $(READY)
 	$(RUN) examples/demo.py
 
-# one thread for each of the processes that share the cores
 test: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto -m "not slow and not example and not cross_library"
+	$(PYTEST) -m "not slow and not example and not cross_library"
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
-	$(RUN) -m pytest --numprocesses auto -m "slow or cross_library"
+	$(PYTEST) -m "slow or cross_library"
 
 lint: $(READY)
 	$(RUN) -m ruff check .
@@ -27,7 +28,7 @@ types: $(READY)
 	$(RUN) -m mypy
 
 examples: $(READY)
-	$(RUN) -m pytest -m example
+	$(PYTEST) -m example
 
 # the site, each tutorial run; a warning is an error
 docs: $(DOCS)

@@ -47,7 +47,7 @@ def run(
 
     torch.manual_seed(seed)
     data = {"data": workload.joined} if kept else {"dataloader": workload.batches}
-    with _counted_products() as count, _eig_of_former_torch():
+    with counted_products() as count, _eig_of_former_torch():
         theirs = hessian(workload.network, workload.criterion, cuda=False, **data)
         largest = None
         if tol is not None:
@@ -87,7 +87,7 @@ def product_of(workload: Workload, *, kept: bool) -> Callable[[Tensor], object]:
 
 
 @contextmanager
-def _counted_products() -> Iterator[list[int]]:
+def counted_products() -> Iterator[list[int]]:
     # the package's name `hessian` hides its module
     module = sys.modules["pyhessian.hessian"]
     count = [0]

@@ -102,9 +102,10 @@ def test_interval_of_the_trace_covers_it_for_narrower_blocks(
 def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
     name: str, probes_per_block: int
 ) -> None:
-    values = SPECTRA[name]
-    traces = [s.trace for s in _measured(values, SEEDS, probes_per_block=probes_per_block)]
-    assert _hits(traces, float(values.sum())) >= 0.90 * SEEDS
+    values, seeds = SPECTRA[name], SEEDS // 2
+    traces = [s.trace for s in _measured(values, seeds, probes_per_block=probes_per_block)]
+    # of 100 true 95 % intervals 88 or fewer hold it in 0.4 % of cases
+    assert _hits(traces, float(values.sum())) > 0.88 * seeds
     errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])
     # bounded from above, but not by far; of the identity each probe's form is exact
     given = torch.tensor([t.standard_error for t in traces if t is not None])
@@ -113,7 +114,7 @@ def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
     assert name == "identity" or size >= 0.7
     # and without bias: the mean error is within 4 of its own standard errors
     rounding = 1e-12 * float(values.abs().sum())
-    assert abs(float(errors.mean())) <= 4 * float(errors.std()) / SEEDS**0.5 + rounding
+    assert abs(float(errors.mean())) <= 4 * float(errors.std()) / seeds**0.5 + rounding
 
 
 @pytest.mark.sampled
