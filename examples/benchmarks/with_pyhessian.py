@@ -88,6 +88,7 @@ def product_of(workload: Workload, *, kept: bool) -> Callable[[Tensor], object]:
 
 @contextmanager
 def counted_products() -> Iterator[list[int]]:
+    """Products made inside the block, in a list of one number."""
     # the package's name `hessian` hides its module
     module = sys.modules["pyhessian.hessian"]
     count = [0]
