@@ -25,6 +25,8 @@ VECTORS_FOR_EACH = 2
 """Vectors of the space for each eigenvalue after the first: fewer often leave one out."""
 ENOUGH_PRODUCTS, ENOUGH_AFRESH = FAIR_PRODUCTS, FIRST_PRODUCTS
 """From which on a larger eigenvalue seldom hides above the leading pair's bound."""
+FOLLOWED = 0.5
+"""Of the leading vector's square, what of it was recycled where it is still the one before."""
 FEWEST_BATCHES = 3
 
 
@@ -86,8 +88,9 @@ def quick_spectrum(
       trainings.
     - With fewer than four products the pair may not be the leading one, however small its residual:
       the upper end is then infinite. Without a recycled vector it is so with fewer than six (of
-      four, the largest eigenvalue was above the bound in a third of starts, of six in a ninth), and
-      from there on the end is higher by what the last product has added to ``theta``.
+      four, the largest eigenvalue was above the bound in a third of starts, of six in a ninth). From
+      there on, the end is higher by what the last product has added to ``theta``, and so it is where
+      less than half of the leading vector was recycled.
     - The trace and its interval are those of the frozen samples; its sampling error, from above, is
       that of what the batches would have given each.
 
@@ -216,7 +219,7 @@ def _sampling(
         margin = quantile(count) * float(errors[0])
     theta, residual = float(pairs.values[0]), float(pairs.residuals[0]) + error
     down, up = _skewed(theta, margin)
-    above = residual + _unfinished(space, theta)
+    above = residual + _unfinished(space, pairs)
     found = SamplingError(
         population=population,
         num_samples=num_samples,
@@ -233,15 +236,18 @@ def _sampling(
     return found, (_few_products(space),) if math.isinf(above) else ()
 
 
-def _unfinished(space: TrackedSpace, theta: float) -> float:
+def _unfinished(space: TrackedSpace, pairs: _Pairs) -> float:
     """How far above the leading pair's bound a larger eigenvalue may be."""
     if space.is_whole:
         return 0.0
-    if space.num_recycled:
-        return 0.0 if space.dimension >= ENOUGH_PRODUCTS else math.inf
-    if space.dimension < ENOUGH_AFRESH:
+    count = space.num_recycled
+    if space.dimension < (ENOUGH_PRODUCTS if count else ENOUGH_AFRESH):
         return math.inf
-    return theta - float(torch.linalg.eigvalsh(space.projection[:-1, :-1])[-1])
+    if float(pairs.coordinates[:count, 0].square().sum()) >= FOLLOWED:
+        return 0.0
+    # found by the steps from the probe alone, and these may not have come to rest
+    before = torch.linalg.eigvalsh(space.projection[:-1, :-1])[-1]
+    return float(pairs.values[0] - before)
 
 
 def _skewed(theta: float, margin: float) -> tuple[float, float]:

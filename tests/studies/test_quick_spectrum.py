@@ -152,6 +152,17 @@ def test_over_the_whole_population_only_the_residual_is_left() -> None:
     assert found.sampling.trace_error == 0
 
 
+def test_a_vector_that_lost_the_lead_leaves_room_for_what_the_last_product_added() -> None:
+    loss: Any = DenseSamples.dealt(HESSIANS, torch.arange(POPULATION), 4)
+    trailing = torch.linalg.eigh(HESSIANS.mean(dim=0))[1][:, :1]
+    found, before = (measured(loss, 1, num_products=count, recycled=trailing) for count in (6, 5))
+    assert found.sampling is not None
+    value, bound = float(found.largest.values[0]), float(found.largest.residual_bounds[0])
+    added = value - float(before.largest.values[0])
+    assert added > 0
+    assert found.sampling.largest_interval[1] == pytest.approx(value + bound + added)
+
+
 @pytest.mark.parametrize(("count", "is_recycled"), [(1, True), (3, True), (1, False), (5, False)])
 def test_too_few_products_leave_the_upper_end_open(count: int, is_recycled: bool) -> None:
     vectors = unit(SIZE, 1) if is_recycled else None
