@@ -88,9 +88,9 @@ def quick_spectrum(
       trainings.
     - With fewer than four products the pair may not be the leading one, however small its residual:
       the upper end is then infinite. Without a recycled vector it is so with fewer than six (of
-      four, the largest eigenvalue was above the bound in a third of starts, of six in a ninth). From
-      there on, the end is higher by what the last product has added to ``theta``, and so it is where
-      less than half of the leading vector was recycled.
+      four, the largest eigenvalue was above the bound in a third of starts, of six in a ninth).
+      From there on, the end is higher by what the last product has added to ``theta``, and so it is
+      where less than half of the leading vector was recycled.
     - The trace and its interval are those of the frozen samples; its sampling error, from above, is
       that of what the batches would have given each.
 
