@@ -33,6 +33,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "options",
     [
@@ -65,6 +66,7 @@ def test_cost_is_what_was_foreseen(count: int) -> None:
     assert study.least_price(count) < 0.37 * count
 
 
+@pytest.mark.slow
 def test_products_are_counted_beside_and_evaluations_for_them_are_not() -> None:
     cheap, dear = difference(num_samples="all"), difference(num_samples="all", derivatives=True)
     data = classification_data(160)

@@ -200,6 +200,7 @@ def test_parameters_that_are_not_used_are_named() -> None:
     assert numbers(SpectrumReport.from_dict(first[-1])) == measured_by_one(module, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("precision", [None, 32])
 def test_differences_of_gradients_are_those_of_one_process_to_their_own_error(

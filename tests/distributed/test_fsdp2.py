@@ -122,6 +122,7 @@ def test_a_report_travels_in_a_checkpoint_of_shards(tmp_path: Path) -> None:
     assert (tmp_path / "sharded.ckpt.hessian.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_with_gradients_of_several_batches_between_its_steps_is_untouched() -> None:
     module = seeded(plain)
     options: dict[str, Any] = {"max_epochs": 2, "accumulate_grad_batches": 3}

@@ -58,6 +58,7 @@ def test_part_of_an_eigenvalue_comes_out_again_where_the_rest_is_zero() -> None:
     assert float(found.largest.values[2]) > 0.1
 
 
+@pytest.mark.slow
 def test_trace_that_two_equal_probes_end_has_no_scatter_and_is_wrong() -> None:
     # v.Av is 4 or 0, each with the same chance; the trace is 2
     matrix = torch.ones(2, 2, dtype=torch.float64)

@@ -28,6 +28,7 @@ def by_pyhessian(**options: Any) -> HessianSpectrum:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     "setting",

@@ -73,6 +73,7 @@ def by_ask(module: Supervised, solver: PyHessian = DEFAULTS, **wanted: Any) -> S
     return ask(module, classification_data(), lambda loss: measure(loss, solver, **wanted))
 
 
+@pytest.mark.slow
 def test_eigenvalues_over_ragged_batches_are_those_of_the_dense_hessian(
     module: Supervised, hessian: Tensor
 ) -> None:

@@ -95,6 +95,7 @@ def test_traces_are_unbiased_with_the_derived_error(name: str, dimension: int) -
     torch.testing.assert_close(stated, errors.double(), rtol=0.15, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     "options",

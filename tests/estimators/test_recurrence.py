@@ -69,6 +69,7 @@ def test_ghosts_of_an_outlier_have_together_its_own_weight(dtype: torch.dtype) -
         torch.testing.assert_close((found.weights * near).sum(dim=1), own, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TYPES)
 def test_distribution_is_that_of_the_probe_however_many_ghosts(dtype: torch.dtype) -> None:
     matrix = symmetric_with(outliers_and_bulk(300), dtype=dtype)

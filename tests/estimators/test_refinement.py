@@ -138,6 +138,7 @@ def test_eigenvalues_of_a_rounded_sweep_lie_within_their_bounds(values: Tensor) 
         assert float((found.largest.values - exact).abs().max()) <= limit
 
 
+@pytest.mark.slow
 def test_the_trace_is_unbiased_as_its_probes_are_multiplied_exactly() -> None:
     values = power_law(SIZE)
     matrix = symmetric_with(values)

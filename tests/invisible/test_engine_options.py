@@ -37,6 +37,7 @@ PYHESSIAN: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("setting", "ours"),

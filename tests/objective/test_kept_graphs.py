@@ -100,6 +100,7 @@ def mlp() -> nn.Module:
     return seeded(lambda: hard.mlp(nn.Tanh()))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_kept_graphs_give_the_bits_of_fresh_ones(name: str, mode: str) -> None:

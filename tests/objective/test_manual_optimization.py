@@ -56,6 +56,7 @@ def test_a_captured_loss_has_its_own_hessian_over_its_own_parameters(
     assert measured.notes == ()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", MANNERS)
 @pytest.mark.parametrize(("number", "method", "network"), LOSSES)
 def test_it_does_not_matter_how_the_step_is_written(

@@ -144,6 +144,7 @@ def test_no_text_stands_on_another(name: str) -> None:
         assert min(across, along) <= 1, (one, other)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_stands_on_another_panel(name: str) -> None:
     figure = drawn(name)
