@@ -149,7 +149,7 @@ class FitLoss:
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         try:
-            self.setup_cost += CHECK * frozen.batches[0].num_samples
+            self.setup_cost += CHECK * self._on_all(frozen.batches[0].num_samples)
             self._products = ProductChoice.made(self._setup, self._open, self._dtype, frozen)
             self.notes = self._products.notes
         except RefusedError as error:
@@ -158,6 +158,11 @@ class FitLoss:
             self.has_products = False
             text = f"Nothing was measured of gradients and Hessians: {error}"
             self.notes = (Note("no-derivatives", text),)
+
+    def _on_all(self, number: float) -> float:
+        """The sum over processes."""
+        mine = torch.tensor([number], dtype=torch.float64, device=self.processes.device)
+        return float(self.processes.sum(mine))
 
     @contextmanager
     def _open(
