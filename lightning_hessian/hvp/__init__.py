@@ -19,15 +19,10 @@ from lightning_hessian.hvp.per_batch_operator import (
     PerBatchOperator,
 )
 from lightning_hessian.hvp.sample_difference import SampleDifferenceOperator
-from lightning_hessian.hvp.self_check import (
-    DIFFERENCE_LIMIT,
-    SelfCheck,
-    compare_products,
-    refuse_silent_errors,
-)
+from lightning_hessian.hvp.self_check import SelfCheck, compare_products
+from lightning_hessian.hvp.silent_errors import refuse_silent_errors
 
 __all__ = [
-    "DIFFERENCE_LIMIT",
     "AlongVectors",
     "BatchGradients",
     "CrossedForms",

@@ -20,19 +20,15 @@ from lightning_hessian.errors import (
 )
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferenceProducts
-from lightning_hessian.hvp.self_check import (
-    DIFFERENCE_LIMIT,
-    SelfCheck,
-    compare_products,
-    refuse_silent_errors,
-)
+from lightning_hessian.hvp.self_check import SelfCheck, compare_products
+from lightning_hessian.hvp.silent_errors import refuse_silent_errors
 from lightning_hessian.loss import LossProducts, TrainingLoss
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Note
 
 _OURS = (RefusedError, NonFiniteError, RestorationError, InterruptedMeasurementError)
-_UNCHECKED = SelfCheck(asymmetry=0.0, difference=0.0, notes=())
+_UNCHECKED = SelfCheck()
 
 
 class Opener(Protocol):
@@ -190,12 +186,11 @@ class ProductChoice:
 
 
 def _note_on_stopped_gradients(check: SelfCheck) -> tuple[Note, ...]:
-    if check.difference <= DIFFERENCE_LIMIT:
+    if check.verdict != "surrogate":
         return ()
     text = (
-        f"Self-check: differences of gradients are {check.difference:.1%} away from exact "
-        "products. If the loss stops gradients on purpose (detach, straight-through, a target "
-        "network) they measure something else than the Hessian with those parts held constant, "
-        "which `products='exact'` gives."
+        "Gradients of this loss are not those of its value: if they are stopped on purpose "
+        "(detach, straight-through, a target network), differences of them measure something else "
+        "than the Hessian with those parts held constant, which `products='exact'` gives."
     )
     return (Note("stopped-gradients", text),)
