@@ -175,10 +175,48 @@ def test_the_weight_norm_of_torch_is_caught_where_ours_is_taken_away(
         hard.measure(normed)
 
 
-def test_detached_values_in_a_custom_function_are_noted() -> None:
-    (note,) = hard.measure(with_function(SquareDetached)).notes
-    assert "products differ by" in note
-    assert "custom autograd function saves detached values" in note
+def test_a_missing_second_derivative_is_refused_though_the_products_are_symmetric() -> None:
+    reason = (
+        r"are wrong: at 'network\.\d\.\w+' they are .*while the gradients agree .*gradgradcheck"
+    )
+    with pytest.raises(RefusedError, match=reason):
+        hard.measure(with_function(SquareDetached))
+
+
+def test_differences_take_its_place_and_say_why() -> None:
+    measured = hard.measure(with_function(SquareDetached), products="auto")
+    wanted = hard.hessian_by_differences(with_function(SquareRight))
+    assert hard.off_by(measured.matrix, wanted) < 3e-5
+    assert [note.code for note in measured.notes] == []
+
+
+class SquareOff(Function):
+    """Its second derivative is a little too large."""
+
+    share = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        # right in value, and off in its derivative
+        return 2 * (x + SquareOff.share * (x - x.detach())) * grad
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-2, 1.0])
+@pytest.mark.parametrize("depth", [1, 8])
+def test_one_layer_that_is_a_little_wrong_shows_among_many(
+    share: float, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SquareOff, "share", share)
+    deep = [layer for _ in range(depth - 1) for layer in (nn.Linear(5, 5), nn.Tanh())]
+    module = hard.seeded(lambda: hard.mlp(*deep, Applied(SquareOff)))
+    with pytest.raises(RefusedError, match="are wrong: at"):
+        hard.measure(module)
 
 
 class StraightThrough(nn.Module):
@@ -199,8 +237,76 @@ class StopsGradient(nn.Module):
 def test_a_gradient_stopped_on_purpose_is_noted_not_refused(layer: type[nn.Module]) -> None:
     measured = hard.measure(hard.seeded(lambda: hard.mlp(layer())))
     (note,) = measured.notes
-    assert "stops gradients on purpose" in note
+    assert "stopped or replaced on purpose" in note
     assert measured.matrix.isfinite().all()
+
+
+class OwnPast(Classifier):
+    """Zero wherever one looks, with a curvature all the same."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        scores = self.network(batch[0])
+        return (scores - scores.detach()).square().mean()
+
+
+def test_a_loss_of_its_own_constant_is_told_from_a_wrong_derivative() -> None:
+    (note,) = hard.measure(OwnPast(hard.seeded(hard.mlp).network)).notes
+    assert note.code == "stopped-gradients"
+
+
+class Rounded(nn.Module):
+    """Weights on a grid, by straight-through gradients, as in training for few bits."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.layer.weight
+        rounded = weight + ((16 * weight).round() / 16 - weight).detach()
+        return F.linear(x, rounded, self.layer.bias)
+
+
+def test_layers_on_a_grid_are_told_from_a_wrong_derivative() -> None:
+    (note,) = hard.measure(hard.seeded(lambda: hard.mlp(wrap=Rounded))).notes
+    assert note.code == "stopped-gradients"
+
+
+def test_relus_at_exactly_zero_are_verified_nearby() -> None:
+    class Empty(Classifier):
+        """New biases at zero, and inputs that are empty."""
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step([batch[0] * (batch[0][:, :1] > 0), batch[1]], batch_idx)
+
+    def network(*last: nn.Module) -> nn.Module:
+        layers = (nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 3), *last)
+        nn.init.zeros_(layers[0].bias)
+        return nn.Sequential(*layers)
+
+    (note,) = hard.measure(Empty(hard.seeded(network).network)).notes
+    assert note.code == "on-a-kink"
+    with pytest.raises(RefusedError, match="are wrong"):
+        hard.measure(Empty(hard.seeded(lambda: network(Applied(SquareDetached))).network))
+
+
+class Jittery(Function):
+    """Its gradient jumps by a ten millionth wherever one looks, as a noisy solver's does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 2 * x * (1 + 1e-7 * (1e13 * x.detach()).sin()) * grad
+
+
+def test_a_loss_too_rough_to_verify_is_refused() -> None:
+    with pytest.raises(RefusedError, match="cannot be verified: at 'network.0.*too rough or too"):
+        hard.measure(with_function(Jittery))
 
 
 def test_a_step_over_kinks_is_not_taken_for_a_stopped_gradient() -> None:
