@@ -19,7 +19,6 @@ from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data
 from tests.helpers.networks import Supervised, ask, dense_hessian, mlp
 from tests.objective.test_self_check import (
-    SquareDetached,
     SquareOnce,
     SquareRight,
     SquareWrong,

@@ -305,7 +305,7 @@ class Jittery(Function):
 
 
 def test_a_loss_too_rough_to_verify_is_refused() -> None:
-    with pytest.raises(RefusedError, match="cannot be verified: at 'network.0.*too rough or too"):
+    with pytest.raises(RefusedError, match=r"cannot be verified: at 'network\.0.*too rough or too"):
         hard.measure(with_function(Jittery))
 
 
