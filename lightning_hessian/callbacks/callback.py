@@ -45,8 +45,9 @@ class MeasuringCallback(HostCallback, Generic[R]):
     It holds a study (what is measured), a pace (when), for each fit a session (on what, without
     leaving a trace), and a recorder (what becomes of reports); a subclass is a constructor that
     makes these. A measurement that fails is recorded with its reason and training goes on, unless
-    ``on_error="raise"``; after a refusal, which would repeat itself, the fit goes on without
-    further attempts. The history of reports travels in every checkpoint.
+    ``on_error="raise"``; after a refusal, which would repeat itself, there are no further attempts
+    until training has begun, the module has other parts, or other parameters are trained. The
+    history of reports travels in every checkpoint.
 
     Args:
         setup: What the loss is set up by.
@@ -294,10 +295,12 @@ class MeasuringCallback(HostCallback, Generic[R]):
         except Exception as error:
             if self._on_error == "raise":
                 raise
-            session.has_given_up = isinstance(error, RefusedError)
             failure = f"{type(error).__name__}: {error}"
-            again = "not be tried again in this fit"
-            future = again if session.has_given_up else "be tried again when next due"
+            future = "be tried again when next due"
+            if isinstance(error, RefusedError):
+                if session.give_up(failure):
+                    return None
+                future = "not be tried again while the module stays as it is"
             rank_zero_warn(
                 f"{type(self).__name__} has no numbers at step {event.global_step}. {failure} "
                 f"Training goes on unchanged. It will {future}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,6 +15,7 @@ from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.fit.groups import group_size, is_same_loss
+from lightning_hessian.fit.standing import Standing
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
     LossProducts,
@@ -28,7 +30,7 @@ from lightning_hessian.records import Note
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 CHECK = 12
-"""Gradients of one batch that looking for wrong products comes to, in float64."""
+"""Gradients of the smallest batch that looking for wrong products comes to, in float64."""
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
 
@@ -69,11 +71,14 @@ def _training_flags(module: nn.Module) -> dict[nn.Module, bool]:
 class FitLoss:
     """Keeps what stays the same during one fit: the frozen batches, the self-check, the flags.
 
+    The self-check is made again where the first one found something, and whenever training has
+    begun since, or the module's parts or its trainable parameters are others.
+
     Several processes of a fit share the batches, and fail together. :attr:`sample` is where the
     batches come from; it must see each batch that training takes. :attr:`has_products` tells
     whether the loss can be differentiated, as far as it was asked to; :attr:`setup_cost` what it
-    took to find out, in sample gradients. ``poll``, called before each
-    batch, raises if the measurement is to be abandoned.
+    took to find out, in sample gradients. ``poll``, called before each batch, raises if the
+    measurement is to be abandoned.
     """
 
     def __init__(
@@ -91,20 +96,18 @@ class FitLoss:
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
+        self._specimen: FrozenBatches | None = None
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
-        self.has_products = setup.derivatives != "none"
+        self._checked: Standing | None = None
+        self._num_checks = 0
+        self.has_products = False
         self.setup_cost = 0.0
         self._trust = GraphTrust()
         self.notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
         self.sample = FrozenSample(setup, trainer, module, share, num_samples)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the loss has been opened: the batches are frozen, the products chosen."""
-        return self._frozen is not None and (self._products is not None or not self.has_products)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -120,7 +123,7 @@ class FitLoss:
             return False
         if not self.sample.grow(num_samples):
             return False
-        self._frozen = self._products = None
+        self._frozen = self._checked = None
         return True
 
     def prepare(self) -> None:
@@ -131,8 +134,11 @@ class FitLoss:
             if self._setup.held_out is not False:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
-        if self._products is None and self.has_products:
+        standing = Standing.of(self._trainer, self._module)
+        if self._setup.derivatives != "none" and self._must_check(standing):
             self._choose_products(self._frozen)
+            self._checked = standing
+            self._num_checks += 1
 
     @contextmanager
     def opened(self) -> Iterator[TrainingLoss]:
@@ -146,11 +152,19 @@ class FitLoss:
             with self._open(self._frozen, self._dtype) as loss:
                 yield loss
 
+    def _must_check(self, standing: Standing) -> bool:
+        is_doubtful = self._products is None or self._products.is_doubtful
+        return standing != self._checked or (is_doubtful and self._num_checks == 1)
+
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
+        self._products, self.has_products = None, True
         try:
-            self.setup_cost += CHECK * self._on_all(frozen.batches[0].num_samples)
-            self._products = ProductChoice.made(self._setup, self._open, self._dtype, frozen)
+            specimen = self._specimen or frozen
+            self.setup_cost += CHECK * self._on_all(specimen.batches[0].num_samples)
+            self._products = ProductChoice.made(
+                self._setup, self._open, self._dtype, frozen, specimen
+            )
             self.notes = self._products.notes
         except RefusedError as error:
             if self._setup.derivatives == "required":
@@ -270,12 +284,17 @@ class FitLoss:
         frozen = self._frozen_in(None)
         trained, share = self.sample.trained_batch_size, self.processes.size
         size = group_size(self._setup, frozen, trained, share)
-        if size is None:
+        if size is None or trained is None:
             return frozen
         grouped = self._frozen_in(size)
         self.setup_cost += 2 * frozen.num_samples
         opened = partial(self._open, dtype=self._dtype)
-        return grouped if is_same_loss(opened, frozen, grouped) else frozen
+        if not is_same_loss(opened, frozen, grouped):
+            return frozen
+        if size > trained:
+            # of a batch as large as memory has room for, float64 and copies may not fit
+            self._specimen = replace(frozen, batches=frozen.batches[:1])
+        return grouped
 
     def _frozen_in(self, batch_size: int | None) -> FrozenBatches:
         """The samples in batches of a size, on each process equally many."""

@@ -17,6 +17,7 @@ from lightning_hessian.fit.growth import measure_until_precise
 from lightning_hessian.fit.interruptions import Interruptions
 from lightning_hessian.fit.pace import Event
 from lightning_hessian.fit.progress import Progress
+from lightning_hessian.fit.standing import Standing
 from lightning_hessian.loss import measure_on_first
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import Processes, any_process, on_all_or_none
@@ -49,8 +50,9 @@ class Session:
     ) -> None:
         self.measured_at = measured_at
         self.measured_epoch = measured_epoch
-        self.has_given_up = False
         self.is_over = False
+        self._gave_up_at: Standing | None = None
+        self._refusal = ""
         self._own: Fingerprint | None = None
         self._present: tuple[Fingerprint, Fingerprint] | None = None
         self._trainer = trainer
@@ -72,6 +74,21 @@ class Session:
     def processes(self) -> Processes:
         """Those that share the fit."""
         return self._loss.processes
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether a measurement was refused, and nothing has changed since that it may hang on."""
+        at = self._gave_up_at
+        return at is not None and at == Standing.of(self._trainer, self._module)
+
+    def give_up(self, reason: str) -> bool:
+        """Measure no more, until training has begun or the module has changed.
+
+        Returns whether it is for the same reason as before, which need not be told again.
+        """
+        is_known, self._refusal = reason == self._refusal, reason
+        self._gave_up_at = Standing.of(self._trainer, self._module)
+        return is_known
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -183,8 +200,8 @@ class Session:
 
     def forget_measured(self) -> None:
         """Let the same weights be measured again, also after a refusal."""
-        self.measured_at = None
-        self.has_given_up = False
+        self.measured_at = self._gave_up_at = None
+        self._refusal = ""
 
     def holds_measured(self) -> bool:
         """Whether this process's weights and the epoch are those measured last; no collective."""

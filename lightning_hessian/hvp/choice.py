@@ -60,9 +60,12 @@ class ProductChoice:
         open_loss: Gives the loss.
         dtype: Type of exact products.
         frozen: What to measure on.
+        specimen: Of which the first batch that has a loss is checked; if none has one, of
+            ``frozen``.
 
     Attributes:
         notes: What to say of the choice in each report.
+        is_doubtful: Whether the check found anything but exact products.
     """
 
     def __init__(
@@ -71,14 +74,17 @@ class ProductChoice:
         open_loss: Opener,
         dtype: torch.dtype,
         frozen: FrozenBatches,
+        specimen: FrozenBatches,
     ) -> None:
         self._setup = setup
         self._open = open_loss
         self._frozen = frozen
+        self._specimen = specimen
         self._dtype = dtype
         self._has_double = True
         self._reason: str | None = None
         self.notes: tuple[Note, ...] = ()
+        self.is_doubtful = False
 
     @classmethod
     def made(
@@ -87,19 +93,21 @@ class ProductChoice:
         open_loss: Opener,
         dtype: torch.dtype,
         frozen: FrozenBatches,
+        specimen: FrozenBatches,
     ) -> ProductChoice:
         """Choose, by a self-check on all processes.
 
         Raises:
             NoExactProductsError: If exact products are insisted on, and there are none.
         """
-        choice = cls(setup, open_loss, dtype, frozen)
+        choice = cls(setup, open_loss, dtype, frozen, specimen)
         try:
             check = choice._self_check()
         except NoExactProductsError as error:
             if setup.loss.products == "exact":
                 raise
             check, choice._reason = _UNCHECKED, str(error)
+        choice.is_doubtful = choice._reason is not None or check.verdict != "exact"
         if setup.loss.products == "finite_difference":
             choice._reason = choice._reason or "`products='finite_difference'` was asked for."
         if choice._reason is None:
@@ -157,14 +165,17 @@ class ProductChoice:
 
     def _self_check(self) -> SelfCheck:
         """Are exact products exact? Refuses what is not, returns what to beware of."""
-        with self._open(self._frozen, self._dtype) as loss:
-            processes = loss.processes
-            index = on_all_or_none(processes, partial(refuse_silent_errors, loss))
-        if not any_process(processes, index is not None):
+        for specimen in (self._specimen, self._frozen):
+            with self._open(specimen, self._dtype) as loss:
+                processes = loss.processes
+                index = on_all_or_none(processes, partial(refuse_silent_errors, loss))
+            if any_process(processes, index is not None):
+                break
+        else:
             return _UNCHECKED
         # the first batch with a loss; with a weight also where it repeats another process's
-        batch = replace(self._frozen.batches[index or 0], weight=1)
-        single = replace(self._frozen, batches=(batch,))
+        batch = replace(specimen.batches[index or 0], weight=1)
+        single = replace(specimen, batches=(batch,))
         try:
             return self._compare(single, torch.float64)
         except _OURS:

@@ -64,7 +64,9 @@ def test_a_refusal_is_recorded_once_and_training_goes_on(name: str) -> None:
     ours = [str(w.message) for w in warned if "HessianSpectrum" in str(w.message)]
     assert len(ours) == 1
     assert reason in ours[0]
-    assert ours[0].endswith("Training goes on unchanged. It will not be tried again in this fit.")
+    assert ours[0].endswith(
+        "Training goes on unchanged. It will not be tried again while the module stays as it is."
+    )
     (report,) = callback.reports
     assert report.failure is not None
     assert report.failure.startswith(("RefusedError: ", "NoExactProductsError: "))

@@ -11,6 +11,7 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from lightning_hessian import Loss
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.hvp import choice as products
 from lightning_hessian.loss import once_differentiable_functions
@@ -336,21 +337,85 @@ def test_an_infinite_curvature_is_not_taken_for_a_passed_check() -> None:
         hard.measure(module)
 
 
-def test_the_check_runs_once_in_each_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The verdict of each comparison as it is made."""
+    made = []
     original = products.compare_products
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        return original(*args, **kwargs)
+    def compared(*args: Any, **kwargs: Any) -> Any:
+        made.append("refused")
+        check = original(*args, **kwargs)
+        made[-1] = check.verdict
+        return check
 
-    monkeypatch.setattr(products, "compare_products", counted)
+    monkeypatch.setattr(products, "compare_products", compared)
+    return made
+
+
+def test_the_check_runs_before_training_and_once_it_has_begun(checks: list[str]) -> None:
     callback = spectrum()
     module = Classifier()
     for fits in (1, 2):
-        trainer(callback, max_epochs=2).fit(module, loader())
-        assert len(calls) == fits
-    assert len(callback.reports) == 6
+        trainer(callback, max_epochs=3).fit(module, loader())
+        assert checks == 2 * fits * ["exact"]
+    assert len(callback.reports) == 8
+
+
+class FillsItself(Classifier):
+    """Takes its first batch's statistics into its parameters, as ActNorm does."""
+
+    def __init__(self) -> None:
+        super().__init__(hard.seeded(hard.mlp).network)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("is_filled", torch.tensor(False))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not self.is_filled:
+            with torch.no_grad():
+                self.scale.copy_(1 / batch[0].std(0))
+                self.is_filled.fill_(True)
+        return super().training_step([self.scale * batch[0], batch[1]], batch_idx)
+
+
+def test_what_is_found_before_a_module_has_filled_itself_is_no_note_of_later_reports(
+    checks: list[str],
+) -> None:
+    callback = spectrum()
+    trainer(callback, max_epochs=2).fit(FillsItself(), loader())
+    codes = [[note.code for note in report.notes] for report in callback.reports]
+    assert ["stopped-gradients" in found for found in codes] == [True, False, False]
+    assert checks == ["surrogate", "exact"]
+
+
+class UnfreezesLater(Classifier):
+    """Its first layer is trained from the second epoch on."""
+
+    def __init__(self, function: type[Function] = SquareRight) -> None:
+        super().__init__(hard.mlp(Applied(function)))
+        self.network[0].requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1:
+            self.network[0].requires_grad_(True)
+
+
+def test_parameters_that_are_unfrozen_are_checked_anew(checks: list[str]) -> None:
+    callback = spectrum()
+    module = UnfreezesLater(SquareDetached)
+    trainer(callback, max_epochs=3).fit(module, loader())
+    # frozen, there is nothing of the function to see; what was refused is looked at once more
+    assert checks == ["exact", "exact", "refused"]
+    ways = [report.products.method for report in callback.reports]
+    assert ways == ["exact"] * 2 + ["finite_difference"] * 2
+
+
+def test_what_cannot_be_measured_yet_is_measured_later() -> None:
+    callback = spectrum(loss=Loss(parameters=["network.0.*"]), on_error="warn")
+    with pytest.warns(UserWarning, match="will not be tried again while the module stays"):
+        trainer(callback, max_epochs=4).fit(UnfreezesLater(), loader())
+    assert [report.global_step for report in callback.reports] == [0, 8, 12, 16]
+    assert [report.failure is None for report in callback.reports] == [False, True, True, True]
 
 
 class InsistsOnFloat32(Classifier):
