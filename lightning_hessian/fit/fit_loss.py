@@ -14,7 +14,8 @@ from torch import nn
 from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.fit.groups import group_size, is_same_loss
+from lightning_hessian.fit.groups import TOGETHER, group_size, is_same_loss, may_regroup
+from lightning_hessian.fit.noise import NOISY, is_noisy
 from lightning_hessian.fit.standing import Standing
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
@@ -29,7 +30,7 @@ from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_
 from lightning_hessian.records import Note
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
-CHECK = 12
+CHECK = 10
 """Gradients of the smallest batch that looking for wrong products comes to, in float64."""
 SHARDING = frozenset({"FSDPStrategy", "DeepSpeedStrategy", "XLAStrategy", "XLAFSDPStrategy"})
 
@@ -97,6 +98,7 @@ class FitLoss:
         self._train_flags: dict[nn.Module, bool] = {}
         self._frozen: FrozenBatches | None = None
         self._specimen: FrozenBatches | None = None
+        self._population: int | None = None
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
         self._checked: Standing | None = None
@@ -104,10 +106,16 @@ class FitLoss:
         self.has_products = False
         self.setup_cost = 0.0
         self._trust = GraphTrust()
-        self.notes: tuple[Note, ...] = ()
+        self._data_notes: tuple[Note, ...] = ()
+        self._products_notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
         self.sample = FrozenSample(setup, trainer, module, share, num_samples)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to say of the loss in a report."""
+        return (*self._data_notes, *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -117,9 +125,9 @@ class FitLoss:
     def grow(self, num_samples: int) -> bool:
         """Measure on so many samples in all from now on; False where there are no more."""
         frozen = self._frozen
-        if frozen is None or frozen.population is None or not frozen.are_drawn:
+        if frozen is None or self._population is None or not frozen.are_drawn:
             return False
-        if num_samples <= frozen.num_samples or frozen.num_samples >= frozen.population:
+        if num_samples <= frozen.num_samples or frozen.num_samples >= self._population:
             return False
         if not self.sample.grow(num_samples):
             return False
@@ -165,13 +173,13 @@ class FitLoss:
             self._products = ProductChoice.made(
                 self._setup, self._open, self._dtype, frozen, specimen
             )
-            self.notes = self._products.notes
+            self._products_notes = self._products.notes
         except RefusedError as error:
             if self._setup.derivatives == "required":
                 raise
             self.has_products = False
             text = f"Nothing was measured of gradients and Hessians: {error}"
-            self.notes = (Note("no-derivatives", text),)
+            self._products_notes = (Note("no-derivatives", text),)
 
     def _on_all(self, number: float) -> float:
         """The sum over processes."""
@@ -280,16 +288,30 @@ class FitLoss:
         return on_all_or_none(self.processes, build)
 
     def _freeze(self) -> FrozenBatches:
-        """In groups where that is the same loss, else in batches of the training's size."""
-        frozen = self._frozen_in(None)
-        trained, share = self.sample.trained_batch_size, self.processes.size
-        size = group_size(self._setup, frozen, trained, share)
-        if size is None or trained is None:
+        """In groups where that is the same loss, else in batches of the training's size.
+
+        Where numbers depend on more than the samples, the batches count as a part of infinitely
+        many: their scatter is then the error.
+        """
+        frozen, opened = self._frozen_in(None), partial(self._open, dtype=self._dtype)
+        self._population, self._data_notes = frozen.population, ()
+        if self._setup.derivatives != "required":
             return frozen
-        grouped = self._frozen_in(size)
+        self.setup_cost += 2 / 3 * self._on_all(frozen.batches[0].num_samples)
+        if is_noisy(opened, frozen):
+            self._data_notes = (NOISY,)
+            return replace(frozen, population=None)
+        trained, share = self.sample.trained_batch_size, self.processes.size
+        if trained is None or not may_regroup(self._setup):
+            return frozen
+        size = group_size(self._setup, frozen, trained, share)
+        grouped = self._frozen_in(size or max(trained // 2, 1))
         self.setup_cost += 2 * frozen.num_samples
-        opened = partial(self._open, dtype=self._dtype)
-        if not is_same_loss(opened, frozen, grouped):
+        is_same = is_same_loss(opened, frozen, grouped)
+        if is_same is False:
+            self._data_notes = (TOGETHER,)
+            return replace(frozen, population=None)
+        if not is_same or size is None:
             return frozen
         if size > trained:
             # of a batch as large as memory has room for, float64 and copies may not fit

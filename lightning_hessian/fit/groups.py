@@ -13,6 +13,7 @@ from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import InterruptedMeasurementError, RestorationError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import LossSetup
+from lightning_hessian.records import Note
 
 LOGGER = logging.getLogger(__name__)
 NUM_GROUPS = 12
@@ -22,10 +23,23 @@ FEW_BATCHES = 4
 """For as many processes a whole training set is fused to the same batches."""
 LARGEST = 8
 """Batches of the training in one group: what memory is taken to have room for."""
+TOGETHER = Note(
+    "depends-on-batches",
+    "The loss depends on which samples share a batch (means over tokens or weights, contrastive "
+    "losses, statistics of the batch): it is that of the training's batch size and of one "
+    "partition of the samples. Errors and intervals are read off the scatter of the batches, which "
+    "holds that of the partition and that of the samples, also where all samples are measured.",
+)
 SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Of the gradient's norm, by which that of the groups may differ: roundings, and nothing else."""
 
 Open = Callable[[FrozenBatches], AbstractContextManager[TrainingLoss]]
+
+
+def may_regroup(setup: LossSetup) -> bool:
+    """Whether a batch is not what the user wants it to be, and samples do not meet in it."""
+    is_fixed = setup.loss.batch_size is not None or setup.loss.weight_fn is not None
+    return not is_fixed and setup.mode == "eval" and setup.derivatives == "required"
 
 
 def group_size(
@@ -38,15 +52,12 @@ def group_size(
     are enough for.
 
     Args:
-        setup: Whether a size is the user's wish, and whether the mode makes samples of a batch
-            depend on each other.
+        setup: Asked by :func:`may_regroup`.
         frozen: The samples, of all processes, in batches as training has them.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
         share: Number of processes.
     """
-    is_fixed = setup.loss.batch_size is not None or setup.loss.weight_fn is not None
-    is_needless = setup.mode == "train" or setup.derivatives != "required"
-    if trained is None or is_needless or is_fixed:
+    if trained is None or not may_regroup(setup):
         return None
     count, wanted = frozen.num_samples, NUM_GROUPS
     if count == frozen.population:
@@ -57,10 +68,11 @@ def group_size(
     return None if size == trained else size
 
 
-def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool:
+def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool | None:
     """Whether the loss is a mean over samples, so that it matters not who shares a batch.
 
-    Loss and gradient over all frozen samples are compared; costs two gradients.
+    Loss and gradient over all frozen samples are compared; costs two gradients. None where the step
+    fails on the groups.
     """
     with open_loss(frozen) as loss:
         alone = loss.gradient()
@@ -72,7 +84,7 @@ def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches)
     except Exception as error:
         # a step may be written for batches of one size
         LOGGER.info("the loss is measured in batches of the training's size: %s", error)
-        return False
+        return None
     is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
     distance = float((together.vector - alone.vector).norm())
     return is_close and distance <= limit * float(alone.vector.norm())

@@ -94,7 +94,7 @@ class SpectrumStudy:
         return price(num_samples, min(products, solver.max_hvps))
 
     def setup_price(self, num_samples: int) -> float:
-        """Of two gradients that compare groups with batches, and the check of the products."""
+        """Of two gradients that compare groups with batches, and the checks of the products."""
         return CHECKS * num_samples
 
     def fair_price(self, num_samples: int) -> float:

@@ -10,7 +10,7 @@ PRODUCT = 2.0
 forward and backward pass (three products) each is passed once more, twice (six)."""
 RECOMPUTED = 3.0
 """The same where the graph is made anew for each."""
-CHECKS = 4.0
+CHECKS = 3.7
 """Gradients over the samples that go once into looking whether the loss can be measured."""
 USUAL_PRODUCTS = 6
 """With fewer the largest eigenvalue is missed too often."""

@@ -110,7 +110,7 @@ def test_a_handler_that_saves_finds_the_weights_of_the_run(products: Any, tmp_pa
 
 
 @abandoned
-@pytest.mark.parametrize(("countdown", "measured"), [(6, []), (12, [0])])
+@pytest.mark.parametrize(("countdown", "measured"), [(6, []), (30, [0])])
 def test_a_termination_ends_the_run_as_lightning_ends_it(
     countdown: int, measured: list[int]
 ) -> None:

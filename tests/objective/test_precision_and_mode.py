@@ -101,7 +101,8 @@ def test_train_mode_keeps_its_dropout_masks() -> None:
     assert hard.off_by(masked.matrix, plain.matrix) > 0.1
     assert hard.off_by(masked.matrix, other.matrix) > 0.1
     assert hard.off_by(plain.matrix, hard.hessian_by_differences(dropping())) < 3e-5
-    assert masked.notes == ()
+    assert [note.code for note in masked.notes] == ["noisy-step"]
+    assert plain.notes == ()
 
 
 def test_train_mode_uses_the_statistics_of_each_batch() -> None:

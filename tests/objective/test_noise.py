@@ -1,0 +1,112 @@
+"""Losses that are one of many, by random numbers or by who shares a batch: errors that hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_hessian import HessianSpectrum, SpectrumReport
+from tests.helpers.fitting import Classifier, loader, trainer
+
+COUNT = 256
+
+
+class Variational(pl.LightningModule):
+    """``E (m + s e - y)^2 / 2 - log s`` with ``s = exp(r)``: curvatures 2 and 1 at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        drawn = self.mean + self.log_scale.exp() * torch.randn_like(batch[0])
+        return (0.5 * (drawn - batch[0]).square()).mean() - self.log_scale
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def standardised() -> TensorDataset:
+    values = torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
+    return TensorDataset((values - values.mean()) / values.std())
+
+
+def first_report(
+    module: pl.LightningModule, data: Any, seed: int, **options: Any
+) -> SpectrumReport:
+    options = {"max_overhead": None, "every_n_epochs": None} | options
+    callback = HessianSpectrum(seed=seed, on_error="raise", **options)
+    trainer(callback, max_steps=1).fit(module, data)
+    return callback.reports[0]
+
+
+def codes(report: SpectrumReport) -> list[str]:
+    return [note.code for note in report.notes]
+
+
+@pytest.mark.parametrize("count", [None, 128])
+def test_intervals_of_a_noisy_loss_cover_that_of_its_mean(count: int | None) -> None:
+    held, lengths = [], []
+    for seed in range(12):
+        data = DataLoader(standardised(), batch_size=16)
+        report = first_report(Variational(), data, seed, num_samples=count)
+        assert "noisy-step" in codes(report)
+        assert report.sampling is not None
+        assert report.trace is not None
+        ends = report.sampling.largest_interval
+        held += [ends[0] <= 2 <= ends[1]]
+        held += [report.trace.interval[0] <= 3 <= report.trace.interval[1]]
+        lengths.append(ends[1] - ends[0])
+    # of 24 intervals of 95 % fewer than 20 hold in one case of 200
+    assert sum(held) >= 20
+    # the curvature by `r` of a draw is 2 e^2 - e y, of variance 9: two times 1.96 * 3 / N^.5
+    wanted = 4 * 3 / (count or COUNT) ** 0.5
+    assert 0.5 * wanted < sum(lengths) / len(lengths) < 2.5 * wanted
+
+
+def test_a_loss_without_noise_has_no_such_note() -> None:
+    assert codes(first_report(Classifier(), loader(), 0)) == []
+
+
+class Weighted(Classifier):
+    """Classes of unequal weight: torch divides by the sum of the batch's weights."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        weight = torch.tensor([1.0, 5.0, 25.0]).to(batch[0])
+        return F.cross_entropy(self.network(batch[0]), batch[1], weight=weight)
+
+
+def test_intervals_of_a_loss_that_depends_on_its_batches_hold_that_of_the_whole_set() -> None:
+    generator = torch.Generator().manual_seed(1)
+    data = TensorDataset(
+        torch.randn(240, 4, generator=generator),
+        torch.multinomial(torch.tensor([0.8, 0.15, 0.05]), 240, True, generator=generator),
+    )
+    module = Weighted()
+    whole = first_report(module, DataLoader(data, batch_size=240), 0)
+    assert whole.trace is not None
+    held = []
+    for seed in range(8):
+        report = first_report(module, DataLoader(data, batch_size=20), seed)
+        assert "depends-on-batches" in codes(report)
+        assert report.trace is not None
+        held.append(report.trace.interval[0] <= whole.trace.value <= report.trace.interval[1])
+    assert sum(held) >= 7
+
+
+def test_a_sum_over_the_batch_depends_on_it() -> None:
+    class Sum(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return F.cross_entropy(self.network(batch[0]), batch[1], reduction="sum")
+
+    assert codes(first_report(Sum(), loader(), 0)) == [
+        "depends-on-batches",
+        "sampling-errors-uncertain",
+    ]
