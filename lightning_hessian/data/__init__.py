@@ -9,7 +9,7 @@ from lightning_hessian.data.given_data import hook_owner, take_batches, validati
 from lightning_hessian.data.loaders import Loaders
 from lightning_hessian.data.plan import TrainingData, plan_batches, shuffled
 from lightning_hessian.data.stream import WAY_OUT, StreamedSample
-from lightning_hessian.data.training_data import draws_uniformly
+from lightning_hessian.data.training_data import batch_sampler_of, draws_uniformly, is_ordered
 from lightning_hessian.data.weights import BatchWeights, weight_by
 
 __all__ = [
@@ -20,11 +20,13 @@ __all__ = [
     "Loaders",
     "StreamedSample",
     "TrainingData",
+    "batch_sampler_of",
     "cast_floats",
     "detached_copy",
     "draws_uniformly",
     "fetch_batches",
     "hook_owner",
+    "is_ordered",
     "pad_to_equal_count",
     "plan_batches",
     "shuffled",

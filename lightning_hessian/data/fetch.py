@@ -56,6 +56,9 @@ def fetch_batches(
 def _collated(
     data: TrainingData, group: Sequence[int], first_number: int, reseed: Callable[[int], None]
 ) -> Any:
+    if data.takes_lists:
+        reseed(first_number + group[0])
+        return data.collate(data.dataset[list(group)])
     samples = []
     for index in group:
         reseed(first_number + index)

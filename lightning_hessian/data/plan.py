@@ -26,6 +26,8 @@ class TrainingData:
         description: Where it comes from, in words.
         is_ordered: Whether training takes the positions in their order, in each epoch.
         num_batches: Batches per epoch, over all processes.
+        takes_lists: Whether the data set is asked for a list of positions at once, and gives what
+            ``collate`` takes.
     """
 
     dataset: Any
@@ -35,6 +37,7 @@ class TrainingData:
     description: str
     is_ordered: bool = False
     num_batches: int = 1
+    takes_lists: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,10 +26,10 @@ _UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSa
 
 
 def is_indexable(loader: object) -> bool:
-    """Whether a loader's batches are collated samples of a data set with a length and an index.
+    """Whether a loader's batches are samples of a data set with a length and an index.
 
-    Not so without automatic batching, where the data set yields batches, and for a subclass with an
-    iteration of its own, which may do anything to a batch.
+    Not so where the data set yields batches, and for a subclass with an iteration of its own, which
+    may do anything to a batch.
     """
     return (
         isinstance(loader, DataLoader)
@@ -37,13 +37,29 @@ def is_indexable(loader: object) -> bool:
         and type(loader)._get_iterator is DataLoader._get_iterator
         and not isinstance(loader.dataset, IterableDataset)
         and hasattr(loader.dataset, "__len__")
-        and loader.batch_sampler is not None
+        and batch_sampler_of(loader) is not None
     )
+
+
+def batch_sampler_of(loader: DataLoader[Any]) -> Any:
+    """What puts samples into batches, if anything does.
+
+    Without automatic batching it may be the sampler: the data set is then asked for lists.
+    """
+    if loader.batch_sampler is None and isinstance(loader.sampler, BatchSampler):
+        return loader.sampler
+    return loader.batch_sampler
 
 
 def draws_uniformly(loader: DataLoader[Any]) -> bool:
     """Whether an indexable loader's samplers are known to take every position alike."""
-    return _other_sampler(loader, _undistributed(loader.sampler)[0]) is None
+    sampler = getattr(batch_sampler_of(loader), "sampler", None)
+    return _other_sampler(loader, _undistributed(sampler)[0]) is None
+
+
+def is_ordered(loader: DataLoader[Any]) -> bool:
+    """Whether an indexable loader gives its samples in their order."""
+    return _undistributed(getattr(batch_sampler_of(loader), "sampler", None))[2]
 
 
 def training_data(
@@ -62,22 +78,23 @@ def training_data(
     A sampler that Lightning has distributed over processes counts as the one of a single process.
     """
     dataset: Any = loader.dataset
-    step_size = getattr(loader.batch_sampler, "batch_size", None)
+    batches = batch_sampler_of(loader)
+    step_size = getattr(batches, "batch_size", None)
     size = batch_size or step_size
     if not isinstance(size, int):
         raise RefusedError(
             f"the batch size of the training loader is unknown: its "
-            f"{type(loader.batch_sampler).__name__} has no integer `batch_size`. Give "
+            f"{type(batches).__name__} has no integer `batch_size`. Give "
             "`batch_size=`."
         )
-    sampler, num_processes, is_ordered = _undistributed(getattr(loader.batch_sampler, "sampler", 0))
+    sampler, num_processes, in_order = _undistributed(getattr(batches, "sampler", 0))
     length = sized_len(loader)
     num_batches = num_processes * min(math.inf if length is None else length, max_batches)
     positions: Sequence[int] = range(len(dataset))
     subset = _subset(sampler)
     if subset is not None:
         positions = subset
-    elif is_ordered and isinstance(step_size, int) and num_batches < math.inf:
+    elif in_order and isinstance(step_size, int) and num_batches < math.inf:
         positions = positions[: int(num_batches) * step_size]
     natural = math.ceil(len(positions) / size)
     other = _other_sampler(loader, sampler)
@@ -88,15 +105,17 @@ def training_data(
         batch_size=size,
         collate=loader.collate_fn,
         description=f"{name} ({type(dataset).__name__}{alike})",
-        is_ordered=is_ordered,
+        is_ordered=in_order,
+        takes_lists=loader.batch_sampler is None,
         num_batches=max(1, int(num_batches) if num_batches < math.inf else natural),
     )
 
 
 def _other_sampler(loader: DataLoader[Any], sampler: object) -> str | None:
     """The kind of sampler that may not take every position alike, if there is one."""
-    if type(loader.batch_sampler) is not BatchSampler:
-        return type(loader.batch_sampler).__name__
+    batches = batch_sampler_of(loader)
+    if type(batches) is not BatchSampler:
+        return type(batches).__name__
     return None if type(sampler) in _UNIFORM else type(sampler).__name__
 
 
@@ -106,8 +125,8 @@ def _undistributed(sampler: Any) -> tuple[object, int, bool]:
         return sampler, 1, isinstance(sampler, SequentialSampler)
     # Lightning wraps a sampler of the user's into the data set of its distributed one
     inner = getattr(sampler.dataset, "_sampler", None)
-    is_ordered = inner is None and not sampler.shuffle
-    return (sampler if inner is None else inner), sampler.num_replicas, is_ordered
+    in_order = inner is None and not sampler.shuffle
+    return (sampler if inner is None else inner), sampler.num_replicas, in_order
 
 
 def _subset(sampler: object) -> list[int] | None:

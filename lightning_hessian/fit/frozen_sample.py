@@ -15,9 +15,11 @@ from lightning_hessian.data import (
     FrozenBatches,
     Loaders,
     StreamedSample,
+    batch_sampler_of,
     draws_uniformly,
     fetch_batches,
     hook_owner,
+    is_ordered,
     take_batches,
     validation_source,
 )
@@ -86,8 +88,7 @@ class FrozenSample:
         is_other = is_other or not self._module.automatic_optimization
         if is_other or self._capture is not None or len(self._training.leaves) > 1:
             return None
-        sampler = getattr(self._training.leaves[0], "batch_sampler", None)
-        size = getattr(sampler, "batch_size", None)
+        size = getattr(batch_sampler_of(self._training.leaves[0]), "batch_size", None)
         return size if isinstance(size, int) else None
 
     def grow(self, num_samples: int) -> bool:
@@ -141,7 +142,7 @@ class FrozenSample:
         self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None = None
     ) -> FrozenBatches:
         is_trained_on = loaders.draw_on(self._training)
-        if loaders.are_indexable and (is_trained_on or all(map(draws_uniformly, loaders.leaves))):
+        if loaders.are_indexable and (is_trained_on or self._may_draw_from(loaders)):
             return self._fetch(loaders, open_sandbox, batch_size)
         if is_trained_on:
             raise RefusedError(
@@ -159,6 +160,12 @@ class FrozenSample:
                 weight_fn=self._setup.loss.weight_fn,
                 share=self._share,
             )
+
+    def _may_draw_from(self, loaders: Loaders) -> bool:
+        """Whether another loader's samples are any, rather than those batches in that order."""
+        if loaders is self._given and any(map(is_ordered, loaders.leaves)):
+            return self._setup.loss.batch_size is not None
+        return all(map(draws_uniformly, loaders.leaves))
 
     def _fetch(
         self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
-from lightning_hessian.data import Loaders
+from lightning_hessian.data import Loaders, batch_sampler_of
 
 STOPS_EARLY = frozenset({"EarlyStopping", "Timer"})
 
@@ -84,7 +85,8 @@ def _sizes(trainer: Trainer) -> tuple[float, int | None]:
 
 
 def _batch_size(loader: Any) -> int | None:
-    for holder in (loader, getattr(loader, "batch_sampler", None)):
+    batches = batch_sampler_of(loader) if isinstance(loader, DataLoader) else None
+    for holder in (loader, batches):
         size = getattr(holder, "batch_size", None)
         if isinstance(size, int):
             return size

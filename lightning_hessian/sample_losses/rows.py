@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -14,15 +17,20 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 
-_CONSTANTS = (str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device)
+_CONSTANTS = (
+    *(str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device),
+    # classes, enumerations, functions and layers are of no sample more than of another
+    *(type, Enum, FunctionType, BuiltinFunctionType, MethodType, partial, torch.nn.Module),
+)
 
 
 def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
     """Some samples of a batch, as a batch of their own with its index.
 
     Tensors and arrays are cut along their first dimension, which must be the number of samples; a
-    list of as many things that are no tensors is cut by position. Texts, numbers and None beside
-    them are taken to be the same for all samples.
+    list of as many things that are no tensors is cut by position. Texts, numbers, None, classes and
+    functions beside them are taken to be the same for all samples. A batch of graphs takes itself
+    apart.
 
     Raises:
         RefusedError: If it is not certain what belongs to a sample.
@@ -32,7 +40,9 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
         return batch
     try:
         data = _Cut(count, tuple(rows)).of(batch.data)
-    except _Uncertain as reason:
+    except Exception as error:
+        # attributes of objects may answer with anything
+        reason = error if isinstance(error, _Uncertain) else f"{type(error).__name__}: {error}"
         raise RefusedError(
             f"a batch of {count} samples cannot be cut into its samples: {reason}. Give "
             "`batch_size=1`, or a `dataloader` of such batches, so that each sample is collated "
@@ -72,6 +82,8 @@ class _Cut:
             return self._of_array(thing)
         if isinstance(thing, _CONSTANTS):
             return thing
+        if hasattr(thing, "to_data_list") and hasattr(thing, "from_data_list"):
+            return self._of_graphs(thing)
         if isinstance(thing, Mapping):
             return _rebuilt_mapping(thing, {key: self.of(value) for key, value in thing.items()})
         if isinstance(thing, list | tuple):
@@ -97,6 +109,13 @@ class _Cut:
             if has_one_each and type(thing) in (list, tuple):
                 return _rebuilt(thing, [thing[row] for row in self.rows])
             raise
+
+    def _of_graphs(self, thing: Any) -> Any:
+        """Of a batch that takes itself apart, as those of PyTorch Geometric do."""
+        items = thing.to_data_list()
+        if len(items) != self.count:
+            raise _Uncertain(f"it holds a {type(thing).__name__} of {len(items)} items")
+        return thing.from_data_list([items[row] for row in self.rows])
 
     def _of_object(self, thing: Any) -> Any:
         attributes = getattr(thing, "__dict__", None)

@@ -66,6 +66,17 @@ def test_of_an_indexable_loader_samples_are_drawn_by_the_seed() -> None:
     assert probe.description == ("10 of 26 samples of the loader given by `dataloader` (Numbered)")
 
 
+def test_a_given_loader_without_shuffling_is_taken_as_it_is() -> None:
+    given = DataLoader(Numbered(), batch_size=8)
+    probe = measured(given)
+    assert [batch.data[0][:, 0].long().tolist() for batch in probe.batches] == [
+        list(range(start, min(start + 8, 26))) for start in range(0, 26, 8)
+    ]
+    assert numbers(measured(given, num_samples=10)) == list(range(16))
+    # but with a size of their own, the samples are drawn
+    assert sorted(numbers(measured(given, batch_size=5))) == list(range(26))
+
+
 @pytest.mark.parametrize(
     ("given", "taken"),
     [

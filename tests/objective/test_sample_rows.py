@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -103,6 +105,56 @@ class Graphs:
         self.x, self.batch = torch.ones(9, 2), torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 3])
 
 
+class TakesItselfApart:
+    """As the batches of PyTorch Geometric do; attributes it lacks are answered by its store."""
+
+    def __init__(self, graphs: list[Tensor]) -> None:
+        self.graphs = graphs
+
+    def to_data_list(self) -> list[Tensor]:
+        return self.graphs
+
+    @classmethod
+    def from_data_list(cls, graphs: list[Tensor]) -> TakesItselfApart:
+        return cls(graphs)
+
+
+def test_a_batch_of_graphs_takes_itself_apart() -> None:
+    graphs = [torch.ones(n, 2) for n in (2, 3, 1, 3)]
+    found = cut({"graphs": TakesItselfApart(graphs), "y": Y}, 1, 3)
+    assert found["graphs"].graphs == [graphs[1], graphs[3]]
+    assert found["y"].equal(Y[[1, 3]])
+    with pytest.raises(RefusedError, match="it holds a TakesItselfApart of 3 items"):
+        rows_of(batch(TakesItselfApart(graphs[:3])), [0])
+
+
+class Kind(Enum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [Thing, Kind.ONE, torch.relu, len, X.sum, partial(torch.add, X), torch.nn.Linear(4, 2)],
+    ids=["class", "enumeration", "function", "built-in", "method", "partial", "layer"],
+)
+def test_classes_functions_and_layers_are_the_same_for_all_samples(thing: Any) -> None:
+    own = Thing()
+    own.kind = thing  # type: ignore[attr-defined]
+    found = cut(own, 2)
+    assert found.kind is thing
+    assert found.x.equal(X[2:3])
+
+
+class Locked:
+    """Forbids what a cut would change."""
+
+    def __init__(self) -> None:
+        self.x = X
+
+    def __copy__(self) -> Locked:
+        raise AttributeError("not to be copied")
+
+
 class Slotted:
     __slots__ = ("x",)
 
@@ -118,6 +170,7 @@ class Slotted:
         (NESTED, r"it holds a tensor of layout nested"),
         (MappingProxyType({"x": X}), r"it holds a mappingproxy, which cannot be changed"),
         ([X, Slotted()], r"it holds a Slotted"),
+        (Locked(), r"AttributeError: not to be copied"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(data: Any, reason: str) -> None:

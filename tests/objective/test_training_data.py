@@ -29,6 +29,7 @@ from lightning_hessian.data.training_data import is_indexable, training_data
 from lightning_hessian.errors import RefusedError
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, classification_data, trainer
+from tests.helpers.spectrum import spectrum
 
 
 class Numbered(Dataset[Any]):
@@ -240,6 +241,34 @@ def test_only_batches_that_are_collated_samples_are_indexed() -> None:
     assert not is_indexable(DataLoader(Numbered(), batch_size=None))
     assert not is_indexable(IteratesItself(Numbered()))
     assert not is_indexable([Numbered()[0]])
+
+
+class Lists(Numbered):
+    """Asked for lists of positions, as a data set is by a sampler of batches."""
+
+    def __getitem__(self, index: Any) -> Any:
+        assert isinstance(index, list)
+        samples = [super(Lists, self).__getitem__(i) for i in index]
+        return [torch.stack(column) for column in zip(*samples, strict=True)]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_samples": 12}])
+def test_a_data_set_that_is_asked_for_lists_is_one_of_samples(options: dict[str, Any]) -> None:
+    by_lists = DataLoader(
+        Lists(), sampler=BatchSampler(RandomSampler(Lists()), 8, False), batch_size=None
+    )
+    by_samples = DataLoader(Numbered(), batch_size=8, shuffle=True)
+    assert is_indexable(by_lists)
+    assert frozen(by_lists, **options) == frozen(by_samples, **options)
+
+
+def test_it_is_measured_from_the_start_each_row_once() -> None:
+    data = Lists()
+    loader = DataLoader(data, sampler=BatchSampler(RandomSampler(data), 8, False), batch_size=None)
+    callback = spectrum()
+    trainer(callback, max_epochs=2).fit(Classifier(), loader)
+    assert [report.global_step for report in callback.reports] == [0, 4, 8]
+    assert callback.reports[0].data == "all 26 samples of the training set (Lists)"
 
 
 def positions(loader: DataLoader[Any], **options: Any) -> list[int]:
