@@ -30,6 +30,7 @@ from lightning_hessian.sample_losses.separability import (
     some_of,
     tolerance,
     unlike_the_handful,
+    weights_explain,
 )
 
 _NOTES: dict[Separability | None, Note] = {
@@ -241,7 +242,10 @@ def _verified_in_full(
         others = _read_in_groups(loss, positions, known)
         if others is not None and _agree(loss, groups, found.wholes, values, others, separability):
             return known, others
-    _refuse_unlike_halves(loss, groups, found, separability)
+    if _have_rare_weights(loss, groups, found, separability):
+        separability, method = "weighted mean", "one by one"
+        values = read(loss, groups, count, method=method).values
+        assert values is not None
     return Verified(separability=separability, method=method, num_joined=1), values
 
 
@@ -345,21 +349,31 @@ def _agree(
     return not any_process(loss.processes, not on_all_or_none(loss.processes, is_as_in_groups))
 
 
-def _refuse_unlike_halves(
+def _have_rare_weights(
     loss: TrainingLoss, groups: list[Group], found: Pass, separability: Separability | None
-) -> None:
+) -> bool:
+    """Whether batches are unlike the handful by weights that few samples have.
+
+    Those that are unlike it otherwise are refused. Several processes do not look for weights: they
+    would call the step unequally often.
+    """
     wholes = found.wholes
-    unlike = torch.zeros(1, dtype=torch.float64, device=loss.processes.device)
+    unlike = torch.zeros(len(groups), dtype=torch.float64, device=loss.processes.device)
 
     def compare(index: int) -> None:
         batch = groups[index].batch
-        unlike.add_(not compare_with_halves(loss, batch, separability, wholes[index]))
+        unlike[index] = not compare_with_halves(loss, batch, separability, wholes[index])
 
     for index in range(len(groups)):
         on_all_or_none(loss.processes, partial(compare, index))
-    num_unlike = int(loss.processes.sum(unlike))
-    if num_unlike:
-        raise RefusedError(unlike_the_handful(num_unlike, separability))
+    other = [group.batch for group, flag in zip(groups, unlike.tolist(), strict=True) if flag]
+    num_unlike = int(loss.processes.sum(unlike).sum())
+    if not num_unlike:
+        return False
+    may_be_weighted = separability == "mean" and loss.processes.size == 1
+    if may_be_weighted and all(weights_explain(loss, batch) for batch in other):
+        return True
+    raise RefusedError(unlike_the_handful(num_unlike, separability))
 
 
 def _is_as_it_was(

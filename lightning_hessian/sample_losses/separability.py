@@ -59,6 +59,20 @@ class Handful:
         return frozenset(kind for kind, fit in zip(_KINDS, fits, strict=True) if fit)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Disjoint parts of a batch, by their rows, and the loss of each alone."""
+
+    batch: FrozenBatch
+    rows: list[list[int]]
+    alone: tuple[float, ...]
+    tolerance: float
+
+    def joined(self, which: Sequence[int]) -> FrozenBatch:
+        """Some of them as one batch."""
+        return some_of(self.batch, sorted(row for i in which for row in self.rows[i]))
+
+
 def tolerance(dtype: torch.dtype, scale: float) -> float:
     """What two routes to one loss may differ by: kernels round by the size of a batch.
 
@@ -92,7 +106,10 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
     handful = on_all_or_none(processes, lambda: _handful(loss, source, 2 + several[0]))
     kinds = handful.kinds
     if any_process(processes, not kinds):
-        is_weighted = on_all_or_none(processes, lambda: _fit_weighted_mean(loss, handful))
+        parts = _Parts(
+            handful.batch, [[row] for row in handful.rows], handful.alone, handful.tolerance
+        )
+        is_weighted = on_all_or_none(processes, lambda: _fit_weighted_mean(loss, parts))
         if is_weighted and not kinds:
             kinds = frozenset({"weighted mean"})
     votes = torch.tensor([kind in kinds for kind in _KINDS], dtype=torch.float64)
@@ -154,21 +171,21 @@ def finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = 
         return math.nan
 
 
-def _fit_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
-    """Find out whether weights, taken from pairs of samples, explain a larger batch too."""
-    alone, rows, allowed = handful.alone, handful.rows, handful.tolerance
+def _fit_weighted_mean(loss: TrainingLoss, parts: _Parts) -> bool:
+    """Find out whether weights, taken from pairs of parts, explain a larger batch too."""
+    alone, allowed = parts.alone, parts.tolerance
     finite = [value if math.isfinite(value) else -math.inf for value in alone]
-    base = max(range(len(rows)), key=lambda i: finite[i])
+    base = max(range(len(alone)), key=lambda i: finite[i])
     weights = {base: 1.0}
-    for other in range(len(rows)):
+    for other in range(len(alone)):
         if other == base:
             continue
-        # of two samples of weights 1 and w it is (a + w b) / (1 + w)
-        pair = finite_or_nan(loss, some_of(handful.batch, sorted((rows[base], rows[other]))))
+        # of two parts of weights 1 and w it is (a + w b) / (1 + w)
+        pair = finite_or_nan(loss, parts.joined([base, other]))
         if alone[base] - alone[other] > MIN_DISTANCE * allowed and pair != alone[other]:
             weights[other] = (pair - alone[base]) / (alone[other] - pair)
     # always, so that all processes call the step equally often
-    chosen = finite_or_nan(loss, some_of(handful.batch, sorted(rows[i] for i in weights)))
+    chosen = finite_or_nan(loss, parts.joined(list(weights)))
     if len(weights) < 3 or not all(0 < weight < math.inf for weight in weights.values()):
         return False
     total = sum(weights.values())
@@ -180,6 +197,19 @@ def _fit_weighted_mean(loss: TrainingLoss, handful: Handful) -> bool:
         if i != base
     )
     return abs(chosen - mean) <= (1 + moved) * allowed
+
+
+def weights_explain(loss: TrainingLoss, batch: FrozenBatch) -> bool:
+    """Whether a batch, cut into a few parts at random, is a weighted mean of them.
+
+    So it is where a handful had equal weights and few samples have others: windows that are padded,
+    a rare class.
+    """
+    order = torch.randperm(batch.num_samples, generator=torch.Generator().manual_seed(batch.index))
+    rows = [sorted(part.tolist()) for part in order.tensor_split(NUM_ROWS) if len(part)]
+    alone = tuple(finite_or_nan(loss, some_of(batch, part)) for part in rows)
+    scale = max((abs(value) for value in alone if math.isfinite(value)), default=0.0)
+    return _fit_weighted_mean(loss, _Parts(batch, rows, alone, tolerance(loss.dtype, scale)))
 
 
 def compare_with_halves(

@@ -74,3 +74,18 @@ def test_the_refusal_says_what_a_handful_missed() -> None:
         trainer(difference(num_samples="all"), max_steps=1).fit(
             Under(noisy), loader(flagged(4, 8), batch_size=20)
         )
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_weights_that_few_samples_have_are_a_note_and_no_refusal(count: int) -> None:
+    data = flagged(count, 8)
+    module = Under(weighted)
+    callback = difference(num_samples="all", keep_losses=True)
+    trainer(callback, max_steps=1).fit(module, loader(data, batch_size=20))
+    report = callback.reports[0]
+    assert report.separability == "weighted mean"
+    with torch.no_grad():
+        wanted = F.cross_entropy(module.network(data.tensors[0]), data.tensors[1], reduction="none")
+    torch.testing.assert_close(
+        report.sample_losses.sort().values.float(), wanted.sort().values, rtol=1e-5, atol=1e-6
+    )
