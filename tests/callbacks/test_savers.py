@@ -99,7 +99,8 @@ def test_weights_that_give_way_to_an_average_in_validation_are_told_apart(
         )
         measured = float(reports[name].largest.values[0])
         assert reports[name].weights == "current"
-        assert measured == pytest.approx(current, rel=1e-5)
+        # a few products find it to four digits
+        assert measured == pytest.approx(current, rel=5e-5)
         assert measured != pytest.approx(other, rel=1e-4)
 
 

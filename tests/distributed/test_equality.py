@@ -160,9 +160,9 @@ def test_each_of_two_processes_does_half_of_the_work() -> None:
 
     shared = in_processes(lambda rank: calls(ddp_trainer(spectrum(), max_steps=1)))
     alone = calls(trainer(spectrum(), max_steps=1))
-    # seven batches each; the self-check looks at one of each
+    # seven batches each; looking for noise, and two self-checks, take one of each
     assert shared[0] == shared[1]
-    assert shared[0] == pytest.approx(alone * 7 / 13, abs=6)
+    assert shared[0] == pytest.approx(alone * 7 / 13, abs=10)
 
 
 def test_sums_of_float64_differ_by_their_order_only() -> None:

@@ -22,10 +22,10 @@ from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.spectrum import spectrum as cheap_spectrum
 
-# calls of the step on each of two processes, which have two batches each: graph search (0), check
-# (1 to 5), gradient (6, 7), whose graphs serve the products
-FIRST, IN_CHECK, FIRST_OF_GRADIENT, LAST_OF_GRADIENT = 0, 3, 6, 7
-NUM_CALLS, LATER = 8, 2  # of the first measurement, and of each after it
+# calls of the step on each of two processes, which have two batches each: noise (0, 1), graph
+# search (2), check (3 to 9), gradient (10, 11), whose graphs serve the products
+FIRST, IN_CHECK, FIRST_OF_GRADIENT, LAST_OF_GRADIENT = 0, 5, 10, 11
+NUM_CALLS, LATER = 12, 2  # of the first measurement, and of each after the second
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
@@ -212,8 +212,9 @@ def test_all_give_up_together_after_one_refusal() -> None:
 
     first, second = in_processes(part, seconds=30)
     assert first == second
-    assert len(first) == 1
     assert first[0].startswith("RefusedError: the training loss must be a single number, got")
+    # and look again together when training has begun
+    assert first[1:] == [None, None]
 
 
 def test_all_raise_together_where_asked() -> None:
