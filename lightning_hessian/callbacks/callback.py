@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_hessian.callbacks.both_namespaces import HostCallback
+from lightning_hessian.callbacks.guard import guarded
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     RefusedError,
@@ -39,6 +40,7 @@ R = TypeVar("R", bound=Report)
 OnError = Literal["warn", "raise"]
 
 
+@guarded
 class MeasuringCallback(HostCallback, Generic[R]):
     """Measures the training loss at due moments of a fit, and leaves the run as it was.
 
@@ -83,6 +85,19 @@ class MeasuringCallback(HostCallback, Generic[R]):
         self._session: Session | None = None
         self._resumed_at: Fingerprint | None = None
         self._measured_at: Fingerprint | None = None
+        self._state_key = self._generate_state_key(name=name)
+        self.is_disabled = False
+
+    @property
+    def raises_errors(self) -> bool:
+        """Whether errors end the fit."""
+        return self._on_error == "raise"
+
+    def disable(self, error: Exception) -> None:
+        """Leave the fit, with the reason as the last report."""
+        self._pace.end()
+        self._recorder.watch_checkpoints(None)
+        self.reports.append(self.report_type(failure=f"{type(error).__name__}: {error}"))
 
     @property
     def reports(self) -> list[R]:
@@ -116,7 +131,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
     @property
     @override
     def state_key(self) -> str:
-        return self._generate_state_key(name=self.name)
+        return self._state_key
 
     @override
     def state_dict(self) -> dict[str, Any]:

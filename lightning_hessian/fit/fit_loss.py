@@ -311,7 +311,10 @@ class FitLoss:
         if is_same is False:
             self._data_notes = (TOGETHER,)
             return replace(frozen, population=None)
-        if not is_same or size is None:
+        if isinstance(is_same, Note):
+            self._data_notes = (is_same,)
+            return frozen
+        if size is None:
             return frozen
         if size > trained:
             # of a batch as large as memory has room for, float64 and copies may not fit

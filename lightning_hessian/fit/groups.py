@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +14,6 @@ from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
 
-LOGGER = logging.getLogger(__name__)
 NUM_GROUPS = 12
 """Enough for the scatter of a mean (Student's t of 2.2), few enough to cost no time by themselves.
 """
@@ -68,11 +66,11 @@ def group_size(
     return None if size == trained else size
 
 
-def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool | None:
+def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool | Note:
     """Whether the loss is a mean over samples, so that it matters not who shares a batch.
 
-    Loss and gradient over all frozen samples are compared; costs two gradients. None where the step
-    fails on the groups.
+    Loss and gradient over all frozen samples are compared; costs two gradients. A note where the
+    step fails on the groups.
     """
     with open_loss(frozen) as loss:
         alone = loss.gradient()
@@ -83,8 +81,12 @@ def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches)
         raise
     except Exception as error:
         # a step may be written for batches of one size
-        LOGGER.info("the loss is measured in batches of the training's size: %s", error)
-        return None
+        return Note(
+            "batches-of-one-size",
+            "The step fails on batches of other sizes than the training's "
+            f"({type(error).__name__}: {error}), so that it was not seen whether the loss depends "
+            "on who shares a batch.",
+        )
     is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
     distance = float((together.vector - alone.vector).norm())
     return is_close and distance <= limit * float(alone.vector.norm())

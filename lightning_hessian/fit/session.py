@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
+from lightning_hessian.errors import RestorationError
 from lightning_hessian.fit.clocks import stopped_clocks
 from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
@@ -18,6 +19,7 @@ from lightning_hessian.fit.interruptions import Interruptions
 from lightning_hessian.fit.pace import Event
 from lightning_hessian.fit.progress import Progress
 from lightning_hessian.fit.standing import Standing
+from lightning_hessian.fit.untouched import Untouched
 from lightning_hessian.loss import measure_on_first
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import Processes, any_process, on_all_or_none
@@ -165,6 +167,7 @@ class Session:
         ``allowance`` are the sample gradients that it may cost; None for no limit.
         """
         is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
+        untouched = Untouched(self._trainer, self._module)
 
         def once() -> R:
             with self._loss.opened() as loss, self._progress as progress:
@@ -181,9 +184,18 @@ class Session:
                 )
                 return measure_on_first(loss, self.processes, measure)
 
-        return measure_until_precise(
-            once, required=study.required_samples, may_grow=may_grow, grow=self._loss.grow
-        )
+        try:
+            report = measure_until_precise(
+                once, required=study.required_samples, may_grow=may_grow, grow=self._loss.grow
+            )
+        except RestorationError:
+            raise
+        except BaseException:
+            # a fault may have hit the very step that puts the state back
+            untouched.verify()
+            raise
+        untouched.verify()
+        return report
 
     def take_setup_cost(self) -> float:
         """Sample gradients spent on looking at the loss since this was last asked."""

