@@ -10,6 +10,7 @@ from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.fit import Pace, Recorder, Session
 from lightning_hessian.fit.untouched import Untouched
+from lightning_hessian.sandbox import Sandbox
 from tests.helpers.fitting import Classifier, loader, trainer
 
 
@@ -89,3 +90,11 @@ def test_a_run_that_is_not_the_same_after_a_measurement_ends(kind: str) -> None:
     left_behind(module, kind)
     with pytest.raises(RestorationError, match=f"the module has other {kind} than before"):
         untouched.verify()
+
+
+def test_a_fault_at_the_first_instant_of_leaving_the_sandbox_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Sandbox, "__exit__", broken(KeyError("x")))
+    with pytest.raises(RestorationError, match="the module has other training flags"):
+        trainer(HessianSpectrum()).fit(Classifier(), loader())

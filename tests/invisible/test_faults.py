@@ -80,4 +80,4 @@ def test_no_fault_ends_a_run_or_changes_it_and_none_is_silent(name: str, tmp_pat
         assert is_recorded(injector.where, callback.reports, told), (at, injector.where)
     print(*ended, sep="\n")
     # where state was being put back, and the run ends rather than go on from another
-    assert len(ended) <= 0.05 * NUM_FAULTS, ended
+    assert len(ended) <= 0.1 * NUM_FAULTS + 1, ended
