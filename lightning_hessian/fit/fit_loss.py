@@ -144,6 +144,8 @@ class FitLoss:
                 self._held_out = pad_to_equal_count(held_out, self.processes)
         standing = Standing.of(self._trainer, self._module)
         if self._setup.derivatives != "none" and self._must_check(standing):
+            if self._num_checks and self._has_become_noisy(self._frozen):
+                self._frozen = self._freeze()
             self._choose_products(self._frozen)
             self._checked = standing
             self._num_checks += 1
@@ -163,6 +165,13 @@ class FitLoss:
     def _must_check(self, standing: Standing) -> bool:
         is_doubtful = self._products is None or self._products.is_doubtful
         return standing != self._checked or (is_doubtful and self._num_checks == 1)
+
+    def _has_become_noisy(self, frozen: FrozenBatches) -> bool:
+        """Noise may set in with training, and be none of the loss before its first step."""
+        if self._setup.derivatives != "required" or NOISY in self._data_notes:
+            return False
+        self.setup_cost += 2 / 3 * self._on_all(frozen.batches[0].num_samples)
+        return is_noisy(partial(self._open, dtype=self._dtype), frozen)
 
     def _choose_products(self, frozen: FrozenBatches) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
