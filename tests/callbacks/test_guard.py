@@ -95,6 +95,16 @@ def test_a_run_that_is_not_the_same_after_a_measurement_ends(kind: str) -> None:
 def test_a_fault_at_the_first_instant_of_leaving_the_sandbox_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Sandbox, "__exit__", broken(KeyError("x")))
-    with pytest.raises(RestorationError, match="the module has other training flags"):
-        trainer(HessianSpectrum()).fit(Classifier(), loader())
+    left: list[Sandbox] = []
+
+    def fails(self: Sandbox, *_: Any) -> None:
+        left.append(self)
+        raise KeyError("x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "__exit__", fails)
+        with pytest.raises(RestorationError, match="the module has other training flags"):
+            trainer(HessianSpectrum()).fit(Classifier(), loader())
+    # what it has changed of torch itself is not to stay for the other tests
+    for sandbox in reversed(left):
+        sandbox.__exit__(None, None, None)
