@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,9 +12,9 @@ from torch import nn
 
 from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.fit.groups import TOGETHER, group_size, is_same_loss, may_regroup
-from lightning_hessian.fit.noise import NOISY, is_noisy
+from lightning_hessian.fit.noise import PASSES, is_noisy
 from lightning_hessian.fit.standing import Standing
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
@@ -96,9 +95,7 @@ class FitLoss:
         self._module = module
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
-        self._frozen: FrozenBatches | None = None
-        self._specimen: FrozenBatches | None = None
-        self._population: int | None = None
+        self._batching: Batching | None = None
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
         self._checked: Standing | None = None
@@ -106,7 +103,6 @@ class FitLoss:
         self.has_products = False
         self.setup_cost = 0.0
         self._trust = GraphTrust()
-        self._data_notes: tuple[Note, ...] = ()
         self._products_notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
@@ -115,7 +111,8 @@ class FitLoss:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in a report."""
-        return (*self._data_notes, *self._products_notes)
+        batching = self._batching
+        return (*(batching.notes if batching else ()), *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -124,29 +121,31 @@ class FitLoss:
 
     def grow(self, num_samples: int) -> bool:
         """Measure on so many samples in all from now on; False where there are no more."""
-        frozen = self._frozen
-        if frozen is None or self._population is None or not frozen.are_drawn:
+        batching = self._batching
+        if batching is None or batching.population is None or not batching.frozen.are_drawn:
             return False
-        if num_samples <= frozen.num_samples or frozen.num_samples >= self._population:
+        present = batching.frozen.num_samples
+        if num_samples <= present or present >= batching.population:
             return False
         if not self.sample.grow(num_samples):
             return False
-        self._frozen = self._checked = None
+        self._batching = self._checked = None
         return True
 
     def prepare(self) -> None:
         """Fetch the batches and choose the kind of products, the first time in a fit."""
-        if self._frozen is None:
+        if self._batching is None:
             _refuse_sharded(self._trainer)
-            self._frozen = self._freeze()
+            self._choose_batching()
             if self._setup.held_out is not False:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
         standing = Standing.of(self._trainer, self._module)
         if self._setup.derivatives != "none" and self._must_check(standing):
-            if self._num_checks and self._has_become_noisy(self._frozen):
-                self._frozen = self._freeze()
-            self._choose_products(self._frozen)
+            assert self._batching is not None
+            if self._num_checks and self._has_become_noisy(self._batching):
+                self._choose_batching()
+            self._choose_products(self._batching)
             self._checked = standing
             self._num_checks += 1
 
@@ -158,29 +157,28 @@ class FitLoss:
             with self._products.opened() as loss:
                 yield loss
         else:
-            assert self._frozen is not None
-            with self._open(self._frozen, self._dtype) as loss:
+            assert self._batching is not None
+            with self._open(self._batching.frozen, self._dtype) as loss:
                 yield loss
 
     def _must_check(self, standing: Standing) -> bool:
         is_doubtful = self._products is None or self._products.is_doubtful
         return standing != self._checked or (is_doubtful and self._num_checks == 1)
 
-    def _has_become_noisy(self, frozen: FrozenBatches) -> bool:
+    def _has_become_noisy(self, batching: Batching) -> bool:
         """Noise may set in with training, and be none of the loss before its first step."""
-        if self._setup.derivatives != "required" or NOISY in self._data_notes:
+        if not batching.may_become_noisy:
             return False
-        self.setup_cost += 2 / 3 * self._on_all(frozen.batches[0].num_samples)
-        return is_noisy(partial(self._open, dtype=self._dtype), frozen)
+        self.setup_cost += PASSES * self._on_all(batching.frozen.batches[0].num_samples)
+        return is_noisy(partial(self._open, dtype=self._dtype), batching.frozen)
 
-    def _choose_products(self, frozen: FrozenBatches) -> None:
+    def _choose_products(self, batching: Batching) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         self._products, self.has_products = None, True
         try:
-            specimen = self._specimen or frozen
-            self.setup_cost += CHECK * self._on_all(specimen.batches[0].num_samples)
+            self.setup_cost += CHECK * self._on_all(batching.specimen.batches[0].num_samples)
             self._products = ProductChoice.made(
-                self._setup, self._open, self._dtype, frozen, specimen
+                self._setup, self._open, self._dtype, batching.frozen, batching.specimen
             )
             self._products_notes = self._products.notes
         except RefusedError as error:
@@ -279,7 +277,8 @@ class FitLoss:
         trainable: frozenset[str] | None = None
         if isinstance(step, ManualBackwardLoss):
             # from all batches even where only some are asked for: not each may show the steps
-            trainable = step.parameters(self._frozen or frozen, sandbox, self.processes)
+            every = self._batching.frozen if self._batching else frozen
+            trainable = step.parameters(every, sandbox, self.processes)
 
         def build() -> TrainingLoss:
             return TrainingLoss(
@@ -296,39 +295,16 @@ class FitLoss:
 
         return on_all_or_none(self.processes, build)
 
-    def _freeze(self) -> FrozenBatches:
-        """In groups where that is the same loss, else in batches of the training's size.
-
-        Where numbers depend on more than the samples, the batches count as a part of infinitely
-        many: their scatter is then the error.
-        """
-        frozen, opened = self._frozen_in(None), partial(self._open, dtype=self._dtype)
-        self._population, self._data_notes = frozen.population, ()
-        if self._setup.derivatives != "required":
-            return frozen
-        self.setup_cost += 2 / 3 * self._on_all(frozen.batches[0].num_samples)
-        if is_noisy(opened, frozen):
-            self._data_notes = (NOISY,)
-            return replace(frozen, population=None)
-        trained, share = self.sample.trained_batch_size, self.processes.size
-        if trained is None or not may_regroup(self._setup):
-            return frozen
-        size = group_size(self._setup, frozen, trained, share)
-        grouped = self._frozen_in(size or max(trained // 2, 1))
-        self.setup_cost += 2 * frozen.num_samples
-        is_same = is_same_loss(opened, frozen, grouped)
-        if is_same is False:
-            self._data_notes = (TOGETHER,)
-            return replace(frozen, population=None)
-        if isinstance(is_same, Note):
-            self._data_notes = (is_same,)
-            return frozen
-        if size is None:
-            return frozen
-        if size > trained:
-            # of a batch as large as memory has room for, float64 and copies may not fit
-            self._specimen = replace(frozen, batches=frozen.batches[:1])
-        return grouped
+    def _choose_batching(self) -> None:
+        batching = choose_batching(
+            self._setup,
+            self._frozen_in,
+            partial(self._open, dtype=self._dtype),
+            trained=self.sample.trained_batch_size,
+            num_processes=self.processes.size,
+        )
+        self.setup_cost += self._on_all(batching.cost) + batching.shared_cost
+        self._batching = batching
 
     def _frozen_in(self, batch_size: int | None) -> FrozenBatches:
         """The samples in batches of a size, on each process equally many."""

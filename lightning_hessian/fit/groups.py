@@ -25,8 +25,9 @@ TOGETHER = Note(
     "depends-on-batches",
     "The loss depends on which samples share a batch (means over tokens or weights, contrastive "
     "losses, statistics of the batch): it is that of the training's batch size and of one "
-    "partition of the samples. Errors and intervals are read off the scatter of the batches, which "
-    "holds that of the partition and that of the samples, also where all samples are measured.",
+    "partition of the samples. Sampling errors, and with them the intervals of the largest "
+    "eigenvalue and the trace, are read off the scatter of three or more batches, which holds that "
+    "of the partition and that of the samples, also where all samples are measured.",
 )
 SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Of the gradient's norm, by which that of the groups may differ: roundings, and nothing else."""

@@ -14,12 +14,14 @@ from lightning_hessian.records import Note
 
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Of a loss, by which kernels may differ from call to call."""
+PASSES = 2 / 3
+"""Gradients of one batch that looking for noise comes to."""
 NOISY = Note(
     "noisy-step",
     "The step draws random numbers (reparametrisation, dropout, noise of a diffusion, mixup): the "
-    "loss is its mean over one draw for each batch. Errors and intervals are read off the scatter "
-    "of the batches, which holds that of the draws and that of the samples, also where all samples "
-    "are measured.",
+    "loss is its mean over one draw for each batch. Sampling errors, and with them the intervals "
+    "of the largest eigenvalue and the trace, are read off the scatter of three or more batches, "
+    "which holds that of the draws and that of the samples, also where all samples are measured.",
 )
 
 

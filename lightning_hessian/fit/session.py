@@ -167,7 +167,8 @@ class Session:
         ``allowance`` are the sample gradients that it may cost; None for no limit.
         """
         is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        untouched = Untouched(self._trainer, self._module)
+        known = None if self._present is None else self._present[1]
+        untouched = Untouched(self._trainer, self._module, known)
 
         def once() -> R:
             with self._loss.opened() as loss, self._progress as progress:

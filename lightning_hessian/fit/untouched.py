@@ -5,20 +5,22 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_hessian.errors import RestorationError
-from lightning_hessian.fit.fingerprint import fingerprint
+from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint
 
 
 class Untouched:
     """Knows a run by the bits of its weights and buffers, its flags, and the module's attributes.
 
     A measurement puts all state back; this is a second look, by other means, at what would change
-    the training in silence.
+    the training in silence. ``weights`` are given where they are known already.
     """
 
-    def __init__(self, trainer: Trainer, module: LightningModule) -> None:
+    def __init__(
+        self, trainer: Trainer, module: LightningModule, weights: Fingerprint | None = None
+    ) -> None:
         self._trainer = trainer
         self._module = module
-        self._before = self._look()
+        self._before = self._look(weights)
 
     def verify(self) -> None:
         """Look again.
@@ -35,9 +37,9 @@ class Untouched:
                 "checkpoint."
             )
 
-    def _look(self) -> dict[str, object]:
+    def _look(self, weights: Fingerprint | None = None) -> dict[str, object]:
         return {
-            "weights or buffers": fingerprint(self._trainer, self._module),
+            "weights or buffers": weights or fingerprint(self._trainer, self._module),
             "training flags": [part.training for part in self._module.modules()],
             "attributes": sorted(vars(self._module)),
         }

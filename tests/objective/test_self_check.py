@@ -21,13 +21,17 @@ from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.spectrum import spectrum
 
 
-class SquareOnce(Function):
-    """A right first derivative, and a promise that there is no second one."""
+class Square(Function):
+    """Each of the following has a backward of its own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return x * x
+
+
+class SquareOnce(Square):
+    """A right first derivative, and a promise that there is no second one."""
 
     @staticmethod
     @once_differentiable
@@ -62,26 +66,16 @@ class WrongSecond(Function):
         return (outer * grad).flip(-1), 2 * outer * x
 
 
-class SquareWrong(Function):
+class SquareWrong(Square):
     """A right first derivative with a wrong second one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         return WrongSecond.apply(ctx.saved_tensors[0], grad)
 
 
-class SquareRight(Function):
+class SquareRight(Square):
     """Differentiable as often as you like."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -191,15 +185,10 @@ def test_differences_take_its_place_and_say_why() -> None:
     assert [note.code for note in measured.notes] == []
 
 
-class SquareOff(Function):
+class SquareOff(Square):
     """Its second derivative is a little too large."""
 
     share = 1.0
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -291,13 +280,8 @@ def test_relus_at_exactly_zero_are_verified_nearby() -> None:
         hard.measure(Empty(hard.seeded(lambda: network(Applied(SquareDetached))).network))
 
 
-class Jittery(Function):
+class Jittery(Square):
     """Its gradient jumps by a ten millionth wherever one looks, as a noisy solver's does."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

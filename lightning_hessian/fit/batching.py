@@ -1,0 +1,82 @@
+"""In which batches the frozen samples are measured, and what was found out of them on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lightning_hessian.data import FrozenBatches
+from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss, may_regroup
+from lightning_hessian.fit.noise import NOISY, PASSES, is_noisy
+from lightning_hessian.options import LossSetup
+from lightning_hessian.records import Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batching:
+    """Frozen samples in the batches that they are measured in.
+
+    Attributes:
+        frozen: The batches. Where numbers depend on more than the samples, on random numbers or on
+            who shares a batch, they count as a part of infinitely many: their scatter is the error.
+        specimen: Batches of no more memory than the training's, to check products on.
+        population: Samples that there are to draw from; None if not known.
+        cost: What it took to find out, in sample gradients of this process.
+        shared_cost: The same of all processes together.
+        notes: What to say of the batches in every report.
+    """
+
+    frozen: FrozenBatches
+    specimen: FrozenBatches
+    population: int | None
+    cost: float = 0.0
+    shared_cost: float = 0.0
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def may_become_noisy(self) -> bool:
+        """Whether noise was looked for, and there was none."""
+        return self.cost > 0 and NOISY not in self.notes
+
+
+def choose_batching(
+    setup: LossSetup,
+    freeze: Callable[[int | None], FrozenBatches],
+    open_loss: Open,
+    *,
+    trained: int | None,
+    num_processes: int,
+) -> Batching:
+    """In groups where that is the same loss, else in batches of the training's size.
+
+    Args:
+        setup: Whether anything is asked for that depends on it.
+        freeze: The samples in batches of a size, or as training has them.
+        open_loss: Gives the loss over some batches.
+        trained: Samples in a batch of the training; None where samples cannot be regrouped.
+        num_processes: That share the batches.
+    """
+    frozen = freeze(None)
+    plain = Batching(frozen=frozen, specimen=frozen, population=frozen.population)
+    if setup.derivatives != "required":
+        return plain
+    plain = replace(plain, cost=PASSES * frozen.batches[0].num_samples)
+    endless = replace(frozen, population=None)
+    if is_noisy(open_loss, frozen):
+        return replace(plain, frozen=endless, specimen=endless, notes=(NOISY,))
+    if trained is None or not may_regroup(setup):
+        return plain
+    size = group_size(setup, frozen, trained, num_processes)
+    # where there is nothing to group, halves of the batches show what depends on them
+    other = freeze(size or max(trained // 2, 1))
+    plain = replace(plain, shared_cost=2 * frozen.num_samples)
+    is_same = is_same_loss(open_loss, frozen, other)
+    if is_same is False:
+        return replace(plain, frozen=endless, specimen=endless, notes=(TOGETHER,))
+    if isinstance(is_same, Note):
+        return replace(plain, notes=(is_same,))
+    if size is None:
+        return plain
+    # of a batch as large as memory has room for, float64 and copies may not fit; the first is kept
+    first = replace(frozen, batches=frozen.batches[:1])
+    return replace(plain, frozen=other, specimen=first if size > trained else other)
