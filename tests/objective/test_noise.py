@@ -107,3 +107,21 @@ def test_a_sum_over_the_batch_depends_on_it() -> None:
             return F.cross_entropy(self.network(batch[0]), batch[1], reduction="sum")
 
     assert codes(first_report(Sum(), loader(), 0)) == ["depends-on-batches"]
+
+
+class SetsIn(Classifier):
+    """Noise from the first step of training on, as after a warm-up."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        noise = 0.1 * min(self.trainer.global_step, 1) * torch.randn_like(batch[0])
+        return super().training_step([batch[0] + noise, batch[1]], batch_idx)
+
+
+def test_noise_that_sets_in_with_training_is_seen_then() -> None:
+    callback = HessianSpectrum(max_overhead=None, on_error="raise")
+    trainer(callback, max_epochs=2).fit(SetsIn(), loader())
+    found = ["noisy-step" in codes(report) for report in callback.reports]
+    assert found == [False, True, True]
+    whole, *later = callback.reports
+    assert whole.sampling is None
+    assert all(report.sampling is not None for report in later)
