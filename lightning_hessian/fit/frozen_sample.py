@@ -83,6 +83,8 @@ class FrozenSample:
     @property
     def trained_batch_size(self) -> int | None:
         """Of a training set whose samples can be fetched in any batches; else None."""
+        if self._error is not None:
+            return None
         is_other = self._given is not None or self._hook_owner is not None
         # a step that optimises by hand may go by the number of its batch
         is_other = is_other or not self._module.automatic_optimization
