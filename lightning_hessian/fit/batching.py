@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss, may_regroup
+from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
 from lightning_hessian.fit.noise import NOISY, PASSES, is_noisy
+from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
 
@@ -42,6 +43,7 @@ class Batching:
 def choose_batching(
     setup: LossSetup,
     freeze: Callable[[int | None], FrozenBatches],
+    halve: Callable[[FrozenBatches], FrozenBatches | None],
     open_loss: Open,
     *,
     trained: int | None,
@@ -52,6 +54,7 @@ def choose_batching(
     Args:
         setup: Whether anything is asked for that depends on it.
         freeze: The samples in batches of a size, or as training has them.
+        halve: Batches in halves, where they can be cut.
         open_loss: Gives the loss over some batches.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
         num_processes: That share the batches.
@@ -64,19 +67,26 @@ def choose_batching(
     endless = replace(frozen, population=None)
     if is_noisy(open_loss, frozen):
         return replace(plain, frozen=endless, specimen=endless, notes=(NOISY,))
-    if trained is None or not may_regroup(setup):
+    if setup.loss.weight_fn is not None:
         return plain
     size = group_size(setup, frozen, trained, num_processes)
     # where there is nothing to group, halves of the batches show what depends on them
-    other = freeze(size or max(trained // 2, 1))
+    other = halve(frozen) if size is None else freeze(size)
+    if other is None:
+        return plain
     plain = replace(plain, shared_cost=2 * frozen.num_samples)
     is_same = is_same_loss(open_loss, frozen, other)
-    if is_same is False:
-        return replace(plain, frozen=endless, specimen=endless, notes=(TOGETHER,))
     if isinstance(is_same, Note):
         return replace(plain, notes=(is_same,))
+    if not is_same:
+        plain = replace(plain, shared_cost=4 * frozen.num_samples)
+        weighted = weigh_by_divisors(open_loss, frozen, other)
+        if weighted is None:
+            return replace(plain, frozen=endless, specimen=endless, notes=(TOGETHER,))
+        return replace(plain, frozen=weighted, specimen=weighted, notes=(WEIGHTED,))
     if size is None:
         return plain
     # of a batch as large as memory has room for, float64 and copies may not fit; the first is kept
     first = replace(frozen, batches=frozen.batches[:1])
-    return replace(plain, frozen=other, specimen=first if size > trained else other)
+    is_larger = trained is not None and size > trained
+    return replace(plain, frozen=other, specimen=first if is_larger else other)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_hessian.data import FrozenBatches, pad_to_equal_count
+from lightning_hessian.data import FrozenBatch, FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
@@ -27,6 +28,7 @@ from lightning_hessian.loss import (
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
 from lightning_hessian.records import Note
+from lightning_hessian.sample_losses import halved
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 CHECK = 10
@@ -299,6 +301,7 @@ class FitLoss:
         batching = choose_batching(
             self._setup,
             self._frozen_in,
+            self._halved,
             partial(self._open, dtype=self._dtype),
             trained=self.sample.trained_batch_size,
             num_processes=self.processes.size,
@@ -315,6 +318,18 @@ class FitLoss:
             )
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
+
+    def _halved(self, frozen: FrozenBatches) -> FrozenBatches | None:
+        """Batches in halves, on all processes or, where some cannot be cut, on none."""
+
+        def cut() -> tuple[FrozenBatch, ...]:
+            return tuple(half for batch in frozen.batches for half in halved(batch))
+
+        try:
+            halves = on_all_or_none(self.processes, cut)
+        except RefusedError:
+            return None
+        return replace(frozen, batches=halves)
 
     def _freeze_held_out(self) -> FrozenBatches:
         return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

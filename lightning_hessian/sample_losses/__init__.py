@@ -1,5 +1,6 @@
 """A batch's loss taken apart into those of its samples."""
 
+from lightning_hessian.sample_losses.divisors import Divisors
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
     Verified,
@@ -11,13 +12,15 @@ from lightning_hessian.sample_losses.losses import (
 )
 from lightning_hessian.sample_losses.one_by_one import Positions
 from lightning_hessian.sample_losses.remembered import RepeatedLosses
-from lightning_hessian.sample_losses.rows import rows_of
+from lightning_hessian.sample_losses.rows import halved, rows_of
 
 __all__ = [
+    "Divisors",
     "Positions",
     "RepeatedLosses",
     "SampleLosses",
     "Verified",
+    "halved",
     "held_out_losses",
     "rows_of",
     "sample_losses",

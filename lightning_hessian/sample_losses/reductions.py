@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-_INDEX_LOSSES = (F.cross_entropy, F.nll_loss)
+INDEX_LOSSES = (F.cross_entropy, F.nll_loss)
 _ARITHMETIC = ("add", "sub", "rsub", "mul", "multiply", "div", "divide", "true_divide", "neg",
                "negative", "pow", "maximum", "minimum", "__add__", "__sub__", "__mul__",
                "__truediv__", "__neg__", "__pow__", "__radd__", "__rsub__", "__rmul__",
@@ -186,7 +186,7 @@ class Reductions(TorchFunctionMode):
         if name in ("mean", "sum"):
             rows = first.detach().reshape(self._count, -1)
             return rows.mean(dim=1) if name == "mean" else rows.sum(dim=1)
-        signature = _signature_with_reduction(func)
+        signature = signature_with_reduction(func)
         if signature is None:
             return None
         bound = signature.bind(*args, **kwargs)
@@ -199,7 +199,7 @@ class Reductions(TorchFunctionMode):
         if each.numel() % self._count:
             return None
         rows = each.detach().reshape(self._count, -1)
-        if reduction == "mean" and func in _INDEX_LOSSES:
+        if reduction == "mean" and func in INDEX_LOSSES:
             return rows.sum(dim=1) / self._denominators(bound.arguments, rows)
         if reduction == "mean":
             return rows.mean(dim=1)
@@ -209,19 +209,23 @@ class Reductions(TorchFunctionMode):
 
     def _denominators(self, given: dict[str, Any], rows: Tensor) -> Tensor:
         """Over what each sample's entries are averaged: the weights of those not ignored."""
-        target: Tensor = given["target"]
-        weight: Tensor | None = given["weight"]
-        if target.is_floating_point():
+        if given["target"].is_floating_point():
             return torch.full_like(rows[:, 0], rows.shape[1])
-        counts: Tensor = (target != given["ignore_index"]).to(rows.dtype)
-        if weight is not None:
-            counts *= weight.detach()[target.clamp_min(0)]
-        by_sample = counts.reshape(self._count, -1)
-        return by_sample.sum(dim=1)
+        counts = index_weights(given).to(rows.dtype)
+        return counts.reshape(self._count, -1).sum(dim=1)
+
+
+def index_weights(given: dict[str, Any]) -> Tensor:
+    """The weight of each target, none for one that is ignored, of a loss by numbers of classes."""
+    target: Tensor = given["target"]
+    weights: Tensor = (target != given["ignore_index"]).double()
+    if given["weight"] is not None:
+        weights *= given["weight"].detach()[target.clamp_min(0)]
+    return weights
 
 
 @lru_cache(maxsize=256)
-def _signature_with_reduction(func: Any) -> inspect.Signature | None:
+def signature_with_reduction(func: Any) -> inspect.Signature | None:
     """Of a loss function; None for anything else."""
     try:
         signature = inspect.signature(func)

@@ -51,6 +51,24 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
     return replace(batch, data=data, num_samples=len(rows), weight=len(rows))
 
 
+def halved(batch: FrozenBatch) -> tuple[FrozenBatch, FrozenBatch]:
+    """A batch as two random halves; of a single sample one that counts for nothing.
+
+    So that each process has as many halves as the others.
+
+    Raises:
+        RefusedError: If it is not certain what belongs to a sample.
+    """
+    count = batch.num_samples
+    if count < 2:
+        return batch, replace(batch, weight=0)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
+    first, second = (rows_of(batch, sorted(half.tolist())) for half in order.tensor_split(2))
+    if batch.is_repeat:
+        return replace(first, weight=0), replace(second, weight=0)
+    return first, second
+
+
 def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
     """Batches as one, joined along the first dimension; None if they do not fit.
 

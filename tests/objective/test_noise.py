@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_hessian import HessianSpectrum, SpectrumReport
+from lightning_hessian import HessianSpectrum, Loss, SpectrumReport
 from tests.helpers.fitting import Classifier, loader, trainer
 
 COUNT = 256
@@ -83,22 +84,90 @@ class Weighted(Classifier):
         return F.cross_entropy(self.network(batch[0]), batch[1], weight=weight)
 
 
-def test_intervals_of_a_loss_that_depends_on_its_batches_hold_that_of_the_whole_set() -> None:
+class Ignoring(Classifier):
+    """Targets that count for nothing, as padding does."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        target = batch[1].where(batch[0][:, 0] > 0, -100)
+        return 2.0 + F.cross_entropy(self.network(batch[0]), target) / 3
+
+
+class Masked(Classifier):
+    """A mean under a mask, by hand, beside a penalty of the weights."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = F.cross_entropy(self.network(batch[0]), batch[1], reduction="none")
+        mask = (batch[0][:, 0] > 0).to(losses)
+        penalty = sum(p.square().sum() for p in self.parameters()) / 7
+        return (losses * mask).sum() / mask.sum() + 0.01 * penalty
+
+
+class Selecting(Classifier):
+    """A mean over what a mask selects."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = F.cross_entropy(self.network(batch[0]), batch[1], reduction="none")
+        return losses[batch[0][:, 0] > 0].mean()
+
+
+class Contrastive(Classifier):
+    """Each sample against all others of its batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        found = F.normalize(self.network(batch[0]), dim=1)
+        return F.cross_entropy(4 * found @ found.T, torch.arange(len(found)))
+
+
+def rare_classes() -> TensorDataset:
     generator = torch.Generator().manual_seed(1)
-    data = TensorDataset(
+    return TensorDataset(
         torch.randn(240, 4, generator=generator),
         torch.multinomial(torch.tensor([0.8, 0.15, 0.05]), 240, True, generator=generator),
     )
-    module = Weighted()
-    whole = first_report(module, DataLoader(data, batch_size=240), 0)
+
+
+@pytest.mark.parametrize("kind", [Weighted, Ignoring, Masked, Selecting])
+def test_a_weighted_mean_is_that_of_the_whole_set_in_any_batches(kind: type[Classifier]) -> None:
+    data, module = rare_classes(), kind()
+    whole, *others = (
+        first_report(deepcopy(module), DataLoader(data, batch_size=size), seed)
+        for size, seed in ((240, 0), (20, 1), (30, 2))
+    )
     assert whole.trace is not None
-    held = []
-    for seed in range(8):
-        report = first_report(module, DataLoader(data, batch_size=20), seed)
-        assert "depends-on-batches" in codes(report)
+    for report in others:
         assert report.trace is not None
-        held.append(report.trace.interval[0] <= whole.trace.value <= report.trace.interval[1])
-    assert sum(held) >= 7
+        assert codes(report) == ["weighted-mean"]
+        assert report.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert report.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
+        assert report.largest.values[0] == pytest.approx(float(whole.largest.values[0]), rel=1e-4)
+        # nothing is left open, as all samples are measured
+        assert report.sampling is None
+        assert report.trace.value == pytest.approx(whole.trace.value, rel=1e-4)
+
+
+def test_a_loss_that_compares_samples_depends_on_its_batches() -> None:
+    report = first_report(Contrastive(), DataLoader(rare_classes(), batch_size=20), 0)
+    assert codes(report) == ["depends-on-batches"]
+    assert report.sampling is not None
+
+
+def test_given_batches_that_depend_on_their_composition_are_seen() -> None:
+    data = rare_classes()
+    given = Loss(dataloader=DataLoader(data, batch_size=20))
+    for kind, code in ((Contrastive, "depends-on-batches"), (Weighted, "weighted-mean")):
+        report = first_report(kind(), DataLoader(data, batch_size=40), 0, loss=given)
+        assert code in codes(report)
+
+
+def test_statistics_of_the_batch_depend_on_it() -> None:
+    class Normalised(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+    data = DataLoader(rare_classes(), batch_size=20)
+    assert codes(first_report(Normalised(), data, 0)) == []
+    assert "depends-on-batches" in codes(first_report(Normalised(), data, 0, mode="train"))
 
 
 def test_a_sum_over_the_batch_depends_on_it() -> None:
