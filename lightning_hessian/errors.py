@@ -15,6 +15,10 @@ class NoExactProductsError(RefusedError):
     """The loss has no second derivative by autograd, or a wrong one; its gradient is right."""
 
 
+class NoisyStepError(RefusedError):
+    """The step draws random numbers, so that a sample alone has another loss than in its batch."""
+
+
 class InterruptedMeasurementError(RuntimeError):
     """A signal arrived: the measurement was abandoned so that the run can answer it."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
     NoExactProductsError,
+    NoisyStepError,
     NonFiniteError,
     ProcessFailedError,
     RefusedError,
@@ -29,6 +30,7 @@ _SHARED_ERRORS: dict[str, type[Exception]] = {
     for kind in (
         RefusedError,
         NoExactProductsError,
+        NoisyStepError,
         InterruptedMeasurementError,
         RestorationError,
         NonFiniteError,

@@ -12,12 +12,18 @@ from torch import Tensor
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import (
     InterruptedMeasurementError,
+    NoisyStepError,
     RefusedError,
     RestorationError,
 )
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
 from lightning_hessian.records import Note, SampleMethod, Separability
+from lightning_hessian.sample_losses.frozen_noise import (
+    losses_with_noise,
+    read_with_noise,
+    samples_keep_losses,
+)
 from lightning_hessian.sample_losses.one_by_one import Positions, loss_of
 from lightning_hessian.sample_losses.reading import Pass, read, read_off
 from lightning_hessian.sample_losses.regrouped import GraphSize, Group, as_frozen, regrouped
@@ -56,6 +62,12 @@ _TOO_SMALL = Note(
     "All losses are so near to zero that it could not be verified whether a batch's loss is a mean "
     "over its samples, nor whether they are read off it rightly. Give `precision=64`.",
 )
+_FROZEN_NOISE = Note(
+    "noise-frozen",
+    "The step draws random numbers: each sample has its loss under one draw of them, always the "
+    "same, as if it were a part of the sample. What a sample adds is so with its noise, as "
+    "training meets it; of losses averaged over draws it would be less.",
+)
 MANY_TOLERANCES = 100
 
 
@@ -72,12 +84,14 @@ class Verified:
         method: How their losses are computed.
         num_joined: How many batches of the training each that they are read off is as large as;
             1 where it is one of these itself.
+        is_noisy: Whether each has the loss of one draw of the step's random numbers.
         turn: Reports since then: each looks at another batch again.
     """
 
     separability: Separability | None
     method: SampleMethod
     num_joined: int
+    is_noisy: bool = False
     turn: int = 0
 
 
@@ -117,6 +131,9 @@ def sample_losses(
     have the same losses in a batch of their own and one of them alone. If they have not, all is
     verified anew.
 
+    Where the step draws random numbers, each sample has the loss of one draw of them, see
+    :func:`losses_with_noise`.
+
     Costs two passes over the samples without derivatives and three where batches cannot be joined,
     or one call of the step for each; later one pass, and a sixteenth of it, at most 64 samples.
 
@@ -127,7 +144,8 @@ def sample_losses(
 
     Raises:
         RefusedError: If the loss of a batch is not made of the losses of its samples, the step
-            draws random numbers, or a batch cannot be cut into samples.
+            draws random numbers and no sample's loss can be read off a batch, or a batch cannot be
+            cut into samples.
         NonFiniteError: If a loss is NaN or infinite.
     """
     return loss.run_on_all(partial(_sample_losses, known=known, may_regroup=may_regroup))
@@ -194,6 +212,8 @@ def _sample_losses(loss: TrainingLoss, known: Verified | None, may_regroup: bool
     if known is None or values is None:
         known, values = _verified_in_full(loss, positions, may_regroup)
     notes = [] if known.separability == "mean" else [_NOTES[known.separability]]
+    if known.is_noisy:
+        notes.append(_FROZEN_NOISE)
     is_too_small = 0 < float(values.abs().max()) < MANY_TOLERANCES * tolerance(loss.dtype, 0.0)
     if is_too_small:
         notes.append(_TOO_SMALL)
@@ -222,7 +242,14 @@ def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMe
 def _verified_in_full(
     loss: TrainingLoss, positions: Positions, may_regroup: bool
 ) -> tuple[Verified, Tensor]:
-    separability, handful = check_separability(loss)
+    try:
+        separability, handful = check_separability(loss)
+    except NoisyStepError:
+        with_noise = losses_with_noise(loss, positions)
+        if with_noise is None:
+            raise
+        kind, drawn = with_noise
+        return Verified(separability=kind, method="batched", num_joined=1, is_noisy=True), drawn
     groups, count = as_frozen(loss, positions), positions.num_samples
     graph = GraphSize(loss)
     found = read(
@@ -251,6 +278,10 @@ def _verified_in_full(
 
 def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
     """The values, if all that is looked at again is as it was."""
+    if known.is_noisy:
+        own = loss.sample.batches
+        is_same = samples_keep_losses(loss, own[known.turn % len(own)], known.separability)
+        return read_with_noise(loss, positions, known.separability) if is_same else None
     if known.num_joined > 1:
         values = _read_in_groups(loss, positions, known)
     else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
-from lightning_hessian.errors import NonFiniteError, RefusedError
+from lightning_hessian.errors import NoisyStepError, NonFiniteError, RefusedError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Separability
@@ -93,7 +93,8 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
         where no two samples fit into one batch, so that nothing can be compared.
 
     Raises:
-        RefusedError: If a batch is not made of its samples, or the step draws random numbers.
+        NoisyStepError: If the step draws random numbers.
+        RefusedError: If a batch is not made of its samples.
     """
     processes = loss.processes
     source = on_all_or_none(processes, lambda: _source(loss))
@@ -154,11 +155,12 @@ def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
     allowed = tolerance(loss.dtype, scale)
     other = finite_or_nan(loss, together, seed=source.index + 1)
     if abs(other - value) > allowed:
-        raise RefusedError(
+        raise NoisyStepError(
             f"the step draws random numbers in eval mode: the same {num_rows} samples have a loss "
-            f"of {value:.6g}, and with others {other:.6g}. Then a sample has no loss of its own. "
-            "Define `hessian_loss(self, batch, batch_idx)` without noise, or with noise that is "
-            "part of the sample."
+            f"of {value:.6g}, and with others {other:.6g}. Then a sample has no loss of its own, "
+            "unless it can be read off its batch's, which it cannot here. Define "
+            "`hessian_loss(self, batch, batch_idx)` without noise, or with noise that is part of "
+            "the sample."
         )
     return Handful(source, rows, alone, value, allowed)
 

@@ -214,7 +214,6 @@ def noisy(m: Any, batch: Any) -> Tensor:
         (centred, "is not made of the losses of its samples"),
         (contrastive, "is not made of the losses of its samples"),
         (mean_margin, "is not made of the losses of its samples"),
-        (noisy, "the step draws random numbers"),
     ],
 )
 @pytest.mark.parametrize("before", [cross_entropy, summed, weighted, not_readable])
@@ -224,6 +223,16 @@ def test_a_loss_that_comes_to_be_of_other_samples_is_refused(
     step = changing(before, after)
     with pytest.raises(RefusedError, match=reason):
         watched(monkeypatch, step, SWITCH.set, reports=2, may_regroup=may_regroup)
+
+
+def test_a_loss_that_comes_to_be_noisy_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = watched(monkeypatch, changing(cross_entropy, noisy), SWITCH.set, reports=3)
+    codes = [[note.code for note in losses.notes] for losses, _ in found]
+    assert codes == [[], ["noise-frozen"], ["noise-frozen"]]
+    _, (_, anew), (_, again) = found
+    # each of 25 batches, and twice again with other samples in half its seats; later of one alone
+    assert anew[-75:] == [8] * 75
+    assert again == [8] * 27
 
 
 def test_what_is_too_small_to_be_verified_is_not_relied_on(

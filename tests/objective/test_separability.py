@@ -1,4 +1,4 @@
-"""Losses that are not made of those of single samples are refused, and so is noise."""
+"""Losses that are not made of those of single samples are refused, by noise too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from tests.helpers.sample_losses import by_hand, loop, measured, network, regression_data
+from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.sample_losses import sample_losses
+from tests.helpers.sample_losses import at_start, by_hand, loop, measured, network, regression_data
 
 NOT_OF_SAMPLES = r"the loss of a batch is not made of the losses of its samples: those of 6 samples"
 
@@ -97,12 +99,59 @@ def test_a_small_share_of_the_batch_is_noticed(precision: int, share: float) -> 
         measured(by_hand(spread_of_the_batch(coefficient)), regression_data(), precision=precision)
 
 
-@pytest.mark.parametrize("precision", [32, 64])
-def test_noise_of_the_step_is_refused(precision: int) -> None:
-    def step(m: Any, batch: Any) -> Tensor:
-        inputs = batch[0] + 0.1 * torch.randn_like(batch[0])
-        return F.cross_entropy(m.network(inputs), batch[1])
+class Seen:
+    """The losses of a batch, in slots: out of sight of what puts all state back."""
 
+    __slots__ = ("losses",)
+
+    def __init__(self) -> None:
+        self.losses = torch.empty(0)
+
+
+SEEN = Seen()
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+def test_with_noise_a_sample_has_the_loss_of_its_own_draw(precision: int) -> None:
+    def step(m: Any, batch: Any) -> Tensor:
+        out = m.network(batch[0] + 0.1 * torch.randn_like(batch[0]))
+        SEEN.losses = F.cross_entropy(out, batch[1], reduction="none").detach().double()
+        return F.cross_entropy(out, batch[1])
+
+    def of_batches(loss: TrainingLoss) -> Tensor:
+        found = []
+        for batch in loss.sample.batches:
+            loss.evaluate(batch)
+            found.append(SEEN.losses)
+        return torch.cat(found)
+
+    data = regression_data(24)
+    found = at_start(by_hand(step), sample_losses, data, precision=precision)
+    assert [note.code for note in found.notes] == ["noise-frozen"]
+    assert (found.method, found.separability) == ("batched", "mean")
+    wanted = at_start(by_hand(step), of_batches, data, precision=precision)
+    torch.testing.assert_close(found.values, wanted, rtol=1e-5, atol=1e-6)
+    assert wanted.unique().numel() == 24
+
+
+def mixed_up(m: Any, batch: Any) -> Tensor:
+    order, share = torch.randperm(len(batch[0])), torch.rand(())
+    inputs = share * batch[0] + (1 - share) * batch[0][order]
+    return F.cross_entropy(m.network(inputs), batch[1])
+
+
+def noisy_contrastive(m: Any, batch: Any) -> Tensor:
+    return contrastive(m, [batch[0] + 0.1 * torch.randn_like(batch[0]), *batch[1:]])
+
+
+def noisy_and_not_readable(m: Any, batch: Any) -> Tensor:
+    error = (m.network(batch[0] + 0.1 * torch.randn_like(batch[0])) - batch[2]).flatten()
+    return error @ error / len(batch[0])
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("step", [mixed_up, noisy_contrastive, noisy_and_not_readable])
+def test_noise_that_mixes_samples_or_hides_them_is_refused(step: Any, precision: int) -> None:
     with pytest.raises(RefusedError, match="the step draws random numbers in eval mode: the same"):
         measured(by_hand(step), regression_data(), precision=precision)
 
