@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_DRAW = 1_000_003
+
 
 @dataclass(frozen=True, eq=False)
 class FrozenBatch:
@@ -13,15 +15,21 @@ class FrozenBatch:
     Attributes:
         data: What the collate function made, or what training saw.
         weight: In the mean over batches: its number of samples, unless the user weighs otherwise.
-        index: Its number in the frozen sample: the step's ``batch_idx``, and the seed of its random
-            numbers.
+        index: Its number in the frozen sample, and the step's ``batch_idx``.
         num_samples: That it holds, of the data set that sets the pace.
+        draw: Which draw of its random numbers.
     """
 
     data: Any
     weight: float
     index: int
     num_samples: int
+    draw: int = 0
+
+    @property
+    def seed(self) -> int:
+        """Of the step's random numbers, another for each batch and draw."""
+        return self.index + _DRAW * self.draw
 
     @property
     def is_repeat(self) -> bool:

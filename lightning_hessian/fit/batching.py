@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lightning_hessian.data import FrozenBatches
 from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
-from lightning_hessian.fit.noise import NOISY, PASSES, is_noisy
+from lightning_hessian.fit.noise import NOISY, PASSES, is_noisy, redraws
 from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
@@ -18,12 +18,14 @@ class Batching:
     """Frozen samples in the batches that they are measured in.
 
     Attributes:
-        frozen: The batches. Where numbers depend on more than the samples, on random numbers or on
-            who shares a batch, they count as a part of infinitely many: their scatter is the error.
+        frozen: The batches. Where numbers depend on who shares a batch, or on random numbers of
+            which no other draws are looked at, they count as a part of infinitely many: their
+            scatter is the error.
         specimen: Batches of no more memory than the training's, to check products on.
         population: Samples that there are to draw from; None if not known.
         cost: What it took to find out, in sample gradients of this process.
         shared_cost: The same of all processes together.
+        redrawn: Some of the batches under several other draws of the step's random numbers.
         notes: What to say of the batches in every report.
     """
 
@@ -32,6 +34,7 @@ class Batching:
     population: int | None
     cost: float = 0.0
     shared_cost: float = 0.0
+    redrawn: tuple[FrozenBatches, ...] = ()
     notes: tuple[Note, ...] = ()
 
     @property
@@ -66,7 +69,14 @@ def choose_batching(
     plain = replace(plain, cost=PASSES * frozen.batches[0].num_samples)
     endless = replace(frozen, population=None)
     if is_noisy(open_loss, frozen):
-        return replace(plain, frozen=endless, specimen=endless, notes=(NOISY,))
+        redrawn = redraws(frozen, num_processes)
+        return replace(
+            plain,
+            frozen=frozen if redrawn else endless,
+            specimen=frozen,
+            redrawn=redrawn,
+            notes=(NOISY,),
+        )
     if setup.loss.weight_fn is not None:
         return plain
     size = group_size(setup, frozen, trained, num_processes)

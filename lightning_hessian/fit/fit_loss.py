@@ -206,6 +206,10 @@ class FitLoss:
     ) -> Iterator[TrainingLoss]:
         with self._entered(dtype, copies=copies) as sandbox:
             loss = self._loss(frozen, sandbox, products)
+            if self._batching is not None and frozen is self._batching.frozen:
+                fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
+                redrawn = self._batching.redrawn
+                loss.redrawn = tuple(self._loss(other, sandbox, fresh) for other in redrawn)
             if self._held_out is not None:
                 loss.held_out = self._loss(self._held_out, sandbox, products)
             yield loss
@@ -307,7 +311,8 @@ class FitLoss:
             num_processes=self.processes.size,
         )
         self.setup_cost += self._on_all(batching.cost) + batching.shared_cost
-        self._batching = batching
+        pad = partial(pad_to_equal_count, processes=self.processes)
+        self._batching = replace(batching, redrawn=tuple(map(pad, batching.redrawn)))
 
     def _frozen_in(self, batch_size: int | None) -> FrozenBatches:
         """The samples in batches of a size, on each process equally many."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,9 +22,18 @@ NOISY = Note(
     "noisy-step",
     "The step draws random numbers (reparametrisation, dropout, noise of a diffusion, mixup): the "
     "loss is its mean over one draw for each batch. Sampling errors, and with them the intervals "
-    "of the largest eigenvalue and the trace, are read off the scatter of three or more batches, "
-    "which holds that of the draws and that of the samples, also where all samples are measured.",
+    "of the largest eigenvalue and the trace, hold the scatter of the draws, also where all "
+    "samples are measured: read off several draws of some batches, or, where these cost too much, "
+    "with that of the samples off the scatter of three or more batches. Negative share, smallest "
+    "eigenvalues and density are of these draws, which spread the bulk.",
 )
+FEW_BATCHES = 8
+"""Of which other draws are looked at."""
+FREEDOM = 6
+"""Degrees of freedom of a variance over draws, with which Student's t is 2.4."""
+SHARE = 10
+"""Samples of which more than one in so many are measured: of fewer, the scatter of batches holds
+both that of samples and that of draws."""
 
 
 def is_noisy(open_loss: Open, frozen: FrozenBatches) -> bool:
@@ -33,6 +44,25 @@ def is_noisy(open_loss: Open, frozen: FrozenBatches) -> bool:
     with open_loss(frozen) as loss:
         differs = on_all_or_none(loss.processes, partial(_differs, loss))
         return any_process(loss.processes, differs)
+
+
+def redraws(frozen: FrozenBatches, num_processes: int) -> tuple[FrozenBatches, ...]:
+    """Some of the batches under several other draws, or none where their scatter is enough."""
+    population = frozen.population
+    if population is None or SHARE * frozen.num_samples < population:
+        return ()
+    some = frozen.batches[: math.ceil(FEW_BATCHES / num_processes)]
+    count = 1 + math.ceil(FREEDOM / (len(some) * num_processes))
+    num_samples = sum(batch.num_samples for batch in some)
+    return tuple(
+        replace(
+            frozen,
+            batches=tuple(replace(batch, draw=draw) for batch in some),
+            num_samples=num_samples,
+            population=None,
+        )
+        for draw in range(1, 1 + count)
+    )
 
 
 def _differs(loss: TrainingLoss) -> bool:

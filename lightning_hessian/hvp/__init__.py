@@ -14,6 +14,7 @@ from lightning_hessian.hvp.per_batch import (
     sample_products,
 )
 from lightning_hessian.hvp.per_batch_operator import (
+    SKETCH,
     CrossedForms,
     CrossedOperator,
     PerBatchOperator,
@@ -23,6 +24,7 @@ from lightning_hessian.hvp.self_check import SelfCheck, compare_products
 from lightning_hessian.hvp.silent_errors import refuse_silent_errors
 
 __all__ = [
+    "SKETCH",
     "AlongVectors",
     "BatchGradients",
     "CrossedForms",

@@ -108,6 +108,7 @@ def per_batch_products(
     *,
     beside: Tensor | None = None,
     sketch: int = 0,
+    draw: int | None = None,
 ) -> tuple[Tensor, PerBatch]:
     """Multiply by the Hessian, and keep how each batch's own lies around it.
 
@@ -119,6 +120,7 @@ def per_batch_products(
         beside: ``(n, e)`` further vectors to be set against the products, such as earlier ones.
         sketch: Numbers ``s`` to fold each batch's products to; a squared norm read off them has a
             relative standard error of about ``sqrt(2 / s)``.
+        draw: Which of ``loss.redrawn`` to multiply by; None for the loss itself.
 
     Returns:
         What ``loss.products.matmat`` gives, to the bit, and the table of the batches that have a
@@ -129,7 +131,7 @@ def per_batch_products(
     """
     refuse_differences(loss)
     given = (vectors,) if beside is None else (vectors, beside)
-    return loss.run_on_all(partial(_per_batch_products, sketch=sketch), *given)
+    return loss.run_on_all(partial(_per_batch_products, sketch=sketch, draw=draw), *given)
 
 
 def per_batch_around(
@@ -263,8 +265,14 @@ class _Seen:
 
 
 def _per_batch_products(
-    loss: TrainingLoss, vectors: Tensor, beside: Tensor | None = None, *, sketch: int = 0
+    loss: TrainingLoss,
+    vectors: Tensor,
+    beside: Tensor | None = None,
+    *,
+    sketch: int = 0,
+    draw: int | None = None,
 ) -> tuple[Tensor, PerBatch]:
+    loss = loss if draw is None else loss.redrawn[draw]
     count, total_weight = vectors.shape[1], loss.weigh()
     columns = loss.columns_of(vectors)
     length = count * loss.size

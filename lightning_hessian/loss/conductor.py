@@ -69,6 +69,11 @@ class Conductor:
         return self._loss.sample
 
     @property
+    def redrawn(self) -> tuple[TrainingLoss, ...]:
+        """This process's share of the batches under other draws."""
+        return self._loss.redrawn
+
+    @property
     def parameters(self) -> ParameterSelection:
         """What is differentiated by."""
         return self._loss.parameters

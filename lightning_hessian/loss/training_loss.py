@@ -51,6 +51,8 @@ class TrainingLoss:
         skipped: Positions of batches that training would skip; known after a gradient.
         num_evaluated: Samples that the step was called on so far, each time counted.
         held_out: The same loss over samples that training does not see, if there are any.
+        redrawn: The same loss over some of the batches, under several other draws of the step's
+            random numbers; empty where it draws none that matter.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TrainingLoss:
         self.parameters = parameters
         self.poll = poll or _never_abandon
         self.held_out: TrainingLoss | None = None
+        self.redrawn: tuple[TrainingLoss, ...] = ()
         self.skipped: set[int] = set()
         self.num_evaluated = 0
         self._batch_loss = batch_loss
@@ -104,7 +107,7 @@ class TrainingLoss:
 
         Args:
             batch: To be evaluated.
-            seed: Of the step's random numbers; the batch's index when None.
+            seed: Of the step's random numbers; the batch's own when None.
 
         Returns:
             A scalar, or None for a batch that training would skip.
@@ -115,7 +118,7 @@ class TrainingLoss:
         """
         self.poll()
         self.num_evaluated += batch.num_samples
-        self._sandbox.reset(batch.index if seed is None else seed)
+        self._sandbox.reset(batch.seed if seed is None else seed)
         loss = self._batch_loss(batch.data, batch.index)
         if loss is None:
             return None

@@ -16,13 +16,17 @@ from lightning_hessian.records.spectrum_parts import PER_SQUARED_PARAMETER
 class SamplingError:
     """What a measurement on ``N`` samples drawn from ``M`` leaves open about all ``M``.
 
-    All is zero where the samples are the population. ``nan`` where it is unknown: ``notes`` say
+    All is zero where the samples are the population, unless the step draws random numbers: then
+    it is of the mean over draws, too. ``nan`` where it is unknown: ``notes`` say
     why. Everything falls as ``f = 1/N - 1/M`` (biases) or its root (errors).
 
     Attributes:
         population: ``M``; None where it is unknown or unbounded.
         num_samples: ``N``.
         num_batches: Disjoint random batches that the errors are read off.
+        degrees_of_freedom: Of Student's t for intervals by these errors.
+        num_draws: Draws of the step's random numbers for each of some batches, whose scatter is in
+            the errors; 0 without.
         eigenvalue_errors: ``(k,)`` float64, standard errors of the largest eigenvalues.
         eigenvalue_biases: ``(k,)`` float64, by how much these are too large on average. That of the
             largest is never negative, and estimated from above.
@@ -40,6 +44,8 @@ class SamplingError:
     population: int | None
     num_samples: int
     num_batches: int
+    degrees_of_freedom: int
+    num_draws: int
     eigenvalue_errors: Tensor = field(
         metadata=shown(
             "eig_{i}_sampling_error",
@@ -75,9 +81,9 @@ class SamplingError:
     notes: tuple[Note, ...] = ()
 
     @property
-    def is_of_a_part(self) -> bool:
-        """Whether the samples are fewer than the population."""
-        return self.population != self.num_samples
+    def leaves_open(self) -> bool:
+        """Whether the samples are fewer than the population, or a draw is one of many."""
+        return self.population != self.num_samples or self.num_draws > 0
 
     @property
     def largest_margin(self) -> float:

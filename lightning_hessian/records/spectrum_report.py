@@ -133,7 +133,7 @@ class SpectrumReport(Report):
         default=EXACT, metadata=shown("", when=lambda products: products.method != "exact")
     )
     sampling: SamplingError | None = field(
-        default=None, metadata=shown("", when=lambda sampling: sampling.is_of_a_part)
+        default=None, metadata=shown("", when=lambda sampling: sampling.leaves_open)
     )
     blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
     overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
@@ -159,7 +159,7 @@ class SpectrumReport(Report):
             return None
         value, bound = float(self.largest.values[0]), float(self.largest.residual_bounds[0])
         ends = value - bound, value + bound
-        if self.sampling is not None and self.sampling.is_of_a_part:
+        if self.sampling is not None and self.sampling.leaves_open:
             ends = self.sampling.largest_interval
         return ends if all(map(math.isfinite, ends)) else None
 

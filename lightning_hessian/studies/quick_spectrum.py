@@ -13,8 +13,9 @@ from lightning_hessian.hvp import CrossedForms, CrossedOperator
 from lightning_hessian.linalg import TrackedSpace, tracked_space, tracked_trace
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Eigenvalues, Note, SamplingError, TraceEstimate
-from lightning_hessian.studies.batch_statistics import quantile, sampling_share, variance
+from lightning_hessian.studies.draws import Draws, look_at_draws
 from lightning_hessian.studies.sampling_error import repulsion, sampling_notes
+from lightning_hessian.studies.spread import Spread
 from lightning_hessian.studies.trade import FAIR_PRODUCTS, FIRST_PRODUCTS
 
 MAX_RESIDUAL = 0.5
@@ -25,9 +26,10 @@ VECTORS_FOR_EACH = 2
 """Vectors of the space for each eigenvalue after the first: fewer often leave one out."""
 ENOUGH_PRODUCTS, ENOUGH_AFRESH = FAIR_PRODUCTS, FIRST_PRODUCTS
 """From which on a larger eigenvalue seldom hides above the leading pair's bound."""
+LOOKED_AT = 2
+"""Vectors that other draws are seen through: the leading one, and the trace's probe."""
 FOLLOWED = 0.5
 """Of the leading vector's square, what of it was recycled where it is still the one before."""
-FEWEST_BATCHES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +69,7 @@ def quick_spectrum(
     trace_rtol: float = 0.05,
     generator: torch.Generator,
     population: int | None = None,
+    looks_at_draws: bool = True,
     product_error: Callable[[], float] | None = None,
     on_products: Callable[[int], None] | None = None,
 ) -> QuickSpectrum:
@@ -94,8 +97,8 @@ def quick_spectrum(
     - The trace and its interval are those of the frozen samples; its sampling error, from above, is
       that of what the batches would have given each.
 
-    Costs ``num_products`` HVPs, and per batch and product as many inner products as there are
-    vectors before.
+    Costs ``num_products`` HVPs, those of a look at other draws, and per batch and product as many
+    inner products as there are vectors before.
 
     Args:
         loss: Over the frozen batches.
@@ -109,6 +112,9 @@ def quick_spectrum(
         trace_rtol: The same of the trace's standard error.
         generator: Source of the probe, on the CPU; another state for each report.
         population: ``M``; None where it is unknown.
+        looks_at_draws: Whether to look at other draws where the step draws random numbers, which
+            costs what :func:`price_of_draws` says of :data:`LOOKED_AT` vectors; without, the
+            samples count as a part of infinitely many.
         product_error: Norm of what the products are off by; as the loss has it when None.
         on_products: Told the number of products after each block.
 
@@ -146,10 +152,22 @@ def quick_spectrum(
     largest = _trusted(pairs, num_eigenvalues, error, rtol, is_whole=space.is_whole)
     has_trace = trace and (space.is_whole or space.probe is not None)
     sampling, notes = None, _missing(largest, has_trace=has_trace or not trace)
+    num_hvps = space.dimension
     if isinstance(operator, CrossedOperator):
         crossed = operator.take()
-        sampling, more = _sampling(crossed, space, pairs, len(largest.values), population, error)
-        notes += more + _doubts(crossed, population, are_drawn=loss.sample.are_drawn)
+        draws = None
+        if looks_at_draws:
+            draws = look_at_draws(
+                loss, _looked_at(space, pairs), space.basis.combine(pairs.coordinates)
+            )
+        if loss.redrawn and draws is None:
+            population = None
+        num_hvps += 0 if draws is None else draws.num_hvps
+        spread = Spread(sizes=crossed.along.sizes, population=population, draws=draws)
+        sampling, more = _sampling(crossed, spread, space, pairs, len(largest.values), error)
+        notes += more + sampling_notes(
+            len(spread.sizes), spread.share, are_drawn=loss.sample.are_drawn
+        )
     else:
         notes += (_DIFFERENCES,)
     kept = max(1, min(num_eigenvalues, space.dimension))
@@ -159,7 +177,7 @@ def quick_spectrum(
         sampling=sampling,
         vectors=space.followed(pairs.coordinates[:, :kept]),
         values=pairs.values[:kept],
-        num_hvps=space.dimension,
+        num_hvps=num_hvps,
         notes=notes,
     )
 
@@ -196,34 +214,44 @@ def _trusted(
     return Eigenvalues(values=values, residual_bounds=bounds, converged=converged)
 
 
+def _looked_at(space: TrackedSpace, pairs: _Pairs) -> Tensor:
+    """``(n, d)`` what other draws are seen through: the leading vector and that of the trace."""
+    if space.is_whole:
+        return space.basis.combine(pairs.coordinates)
+    leading = space.basis.combine(pairs.coordinates[:, :1])
+    if space.probe is None:
+        return leading
+    chosen = torch.eye(space.dimension, dtype=torch.float64)[:, space.num_recycled, None]
+    return torch.cat([leading, space.basis.combine(chosen)], dim=1)
+
+
 def _sampling(
     crossed: CrossedForms,
+    spread: Spread,
     space: TrackedSpace,
     pairs: _Pairs,
     num_largest: int,
-    population: int | None,
     error: float,
 ) -> tuple[SamplingError | None, tuple[Note, ...]]:
     """Sampling errors of what was found, with notes on what they cannot say."""
-    sizes = crossed.along.sizes
-    count, num_samples = len(sizes), round(float(sizes.sum()))
-    share = sampling_share(num_samples, population)
-    if share > 0 and count < FEWEST_BATCHES:
+    if not spread.is_known:
         return None, ()
     kept = max(num_largest, 1)
     errors = biases = torch.zeros(kept, dtype=torch.float64)
     trace = distance = margin = 0.0
-    if share > 0:
-        errors, biases = _errors_and_biases(crossed, pairs, kept, share)
-        trace, distance = _trace_error(crossed, space, share), math.nan
-        margin = quantile(count) * float(errors[0])
+    if not spread.is_nothing:
+        errors, biases = _errors_and_biases(crossed, spread, pairs, kept)
+        trace, distance = _trace_error(crossed, spread, space), math.nan
+        margin = spread.quantile * float(errors[0])
     theta, residual = float(pairs.values[0]), float(pairs.residuals[0]) + error
     down, up = _skewed(theta, margin)
     above = residual + _unfinished(space, pairs)
     found = SamplingError(
-        population=population,
-        num_samples=num_samples,
-        num_batches=count,
+        population=spread.population,
+        num_samples=spread.num_samples,
+        num_batches=len(spread.sizes),
+        degrees_of_freedom=spread.degrees_of_freedom,
+        num_draws=0 if spread.draws is None else len(spread.draws.forms),
         eigenvalue_errors=errors[:num_largest],
         eigenvalue_biases=biases[:num_largest],
         smallest_errors=errors[:0],
@@ -259,23 +287,31 @@ def _skewed(theta: float, margin: float) -> tuple[float, float]:
 
 
 def _errors_and_biases(
-    crossed: CrossedForms, pairs: _Pairs, kept: int, share: float
+    crossed: CrossedForms, spread: Spread, pairs: _Pairs, kept: int
 ) -> tuple[Tensor, Tensor]:
     """``(kept,)`` standard errors and biases of the largest Ritz values."""
-    sizes, coordinates = crossed.along.sizes, pairs.coordinates
-    within = share * variance(sizes, coordinates.T @ crossed.forms @ coordinates)
+    # draws are seen through the leading vector alone: to the others the samples count as a part of
+    # infinitely many, whose errors are from above
+    coordinates, leading = pairs.coordinates, pairs.coordinates[:, :kept]
+    forms, sketches = coordinates.T @ crossed.forms @ coordinates, crossed.sketches @ leading
+    loose = spread if spread.draws is None else spread.without_draws()
+    within, whole = loose.of(forms), loose.of(sketches).sum(dim=0)
+    if spread.draws is not None:
+        first = spread.of(forms[:, 0], lambda draws: draws.variance(draws.beside)[:, 0])
+        within[0] = within[:, 0] = first
+        whole[0] = spread.of(
+            sketches[:, :, 0], lambda draws: draws.variance(draws.sketches)[:, 0]
+        ).sum()
     order = torch.arange(len(pairs.values))
     gaps = (pairs.values[:, None] - pairs.values).abs()
     shifts = (order - order[:, None]).sign() * repulsion(gaps, within.sqrt())
     # what couples to the outside of the space, whose level is taken for zero
-    leading = coordinates[:, :kept]
-    whole = share * variance(sizes, crossed.sketches @ leading).sum(dim=0)
     outside = (whole - within[:, :kept].sum(dim=0)).clamp_min(0).sqrt()
     beyond = repulsion(pairs.values[:kept].clamp_min(0), outside)
     return within.diagonal().sqrt()[:kept], shifts.sum(dim=1)[:kept] + beyond
 
 
-def _trace_error(crossed: CrossedForms, space: TrackedSpace, share: float) -> float:
+def _trace_error(crossed: CrossedForms, spread: Spread, space: TrackedSpace) -> float:
     """Standard error of the trace over samples, the probe's own noise left in; nan without one."""
     diagonal = crossed.forms.diagonal(dim1=1, dim2=2)
     count = space.num_recycled
@@ -285,7 +321,16 @@ def _trace_error(crossed: CrossedForms, space: TrackedSpace, share: float) -> fl
         return math.nan
     else:
         traces = diagonal[:, :count].sum(dim=1) + space.probe.length**2 * diagonal[:, count]
-    return math.sqrt(share * float(variance(crossed.along.sizes, traces)))
+
+    def drawn(draws: Draws) -> Tensor:
+        own = draws.forms.diagonal(dim1=2, dim2=3)
+        if space.is_whole or space.probe is None:
+            return draws.variance(own.sum(dim=2))
+        # the leading vector is near enough to the recycled one
+        followed = own[:, :, 0] if count else 0.0
+        return draws.variance(followed + space.probe.length**2 * own[:, :, 1])
+
+    return math.sqrt(spread.of(traces, drawn))
 
 
 def _missing(largest: Eigenvalues, *, has_trace: bool) -> tuple[Note, ...]:
@@ -311,13 +356,6 @@ def _few_products(space: TrackedSpace) -> Note:
         f"with {count} product{'s' * (count > 1)}{start} a larger eigenvalue may have been missed: "
         f"the interval has no upper end. From {enough} on it has.",
     )
-
-
-def _doubts(crossed: CrossedForms, population: int | None, *, are_drawn: bool) -> tuple[Note, ...]:
-    """What the number of batches, and how they came about, make doubtful."""
-    sizes = crossed.along.sizes
-    share = sampling_share(round(float(sizes.sum())), population)
-    return sampling_notes(len(sizes), share, are_drawn=are_drawn)
 
 
 _DIFFERENCES = Note(

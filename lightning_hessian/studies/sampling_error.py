@@ -12,14 +12,9 @@ from lightning_hessian.hvp import AlongVectors, PerBatch, per_batch_products
 from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import Note, SamplingError
-from lightning_hessian.studies.batch_statistics import (
-    density_distance,
-    quantile,
-    sampling_share,
-    trace_variance,
-    variance,
-)
 from lightning_hessian.studies.directions import check_orthonormal
+from lightning_hessian.studies.draws import look_at_draws
+from lightning_hessian.studies.spread import Spread
 
 USEFUL_BATCHES = 10
 
@@ -61,6 +56,11 @@ def sampling_error(
     Three batches give errors, 30 or more give useful ones. Costs ``d`` HVPs, with a generator one
     more.
 
+    Where the step draws random numbers, the Hessian is meant as its mean over draws. The scatter of
+    batches holds that of draws, ``S^2 = S_s^2 + S_d^2``, of which the finite set takes only the
+    samples' part away: ``S_d^2 / M`` comes on top of ``f S^2``, from several draws of some batches
+    (:func:`look_at_draws`), along the same vectors, which costs as many HVPs as that says.
+
     Args:
         loss: Over the frozen batches.
         vectors: ``(n, d)`` orthonormal, (approximate) eigenvectors: first those of the largest
@@ -73,7 +73,8 @@ def sampling_error(
             :func:`estimate_trace` draws them. When None, trace and density have no error, unless
             ``known`` is everything.
         population: ``M``; None where it is unknown.
-        generator: Source of a probe on the complement of the vectors, in place of ``probes``.
+        generator: Source of a probe on the complement of the vectors, in place of ``probes``; it
+            must be given where the step draws random numbers, unless the vectors are everything.
 
     Returns:
         The errors.
@@ -105,32 +106,36 @@ def sampling_error(
             f"{num_largest}: the first ones are of the largest eigenvalues."
         )
     vectors = vectors.to(loss.device, loss.dtype)
+    probe = vectors[:, :0]
     if generator is not None and vectors.shape[1] < loss.size:
-        products, table, probes = _with_probe(loss, vectors, generator)
-    else:
-        products, table = per_batch_products(loss, vectors)
-    spent = vectors.shape[1] + (generator is not None and probes is not None)
-    sizes = table.along.sizes
-    count, num_samples = len(sizes), round(float(sizes.sum()))
-    share = sampling_share(num_samples, population)
+        probe = _probe(loss, vectors, generator)
+    looked = torch.cat([vectors, probe], dim=1)
+    products, table = per_batch_products(loss, looked)
+    draws = look_at_draws(loss, looked)
+    if loss.redrawn and draws is None:
+        population = None
+    spent = looked.shape[1] + (0 if draws is None else draws.num_hvps)
+    if probe.shape[1]:
+        products, table, probes = _apart(products, table, vectors.shape[1])
+    spread = Spread(sizes=table.along.sizes, population=population, draws=draws)
     values = (vectors.double() * products.double()).sum(dim=0).cpu()
     residual = float((products[:, 0].double() - values[0] * vectors[:, 0].double()).norm())
     errors = biases = torch.zeros_like(values)
     margin = trace = distance = 0.0
-    if share > 0 and count < 3:
+    if not spread.is_known:
         errors = biases = torch.full_like(values, math.nan)
         margin = trace = distance = math.nan
-    elif share > 0:
-        errors, biases = _errors_and_biases(table, values, num_largest, share)
-        if vectors.shape[1] < loss.size:
-            biases = biases + _bias_from_beyond(table, values, num_largest, rest, share)
-        margin = quantile(count) * float(errors[0])
+    elif not spread.is_nothing:
+        errors, biases = _errors_and_biases(spread, table, values, num_largest, rest, loss.size)
+        margin = spread.quantile * float(errors[0])
         known = table.along if known is None else known
-        trace, distance = _trace_and_density(known, probes, share, loss.size)
+        trace, distance = _trace_and_density(spread, known, probes, loss.size)
     return SamplingError(
         population=population,
-        num_samples=num_samples,
-        num_batches=count,
+        num_samples=spread.num_samples,
+        num_batches=len(spread.sizes),
+        degrees_of_freedom=spread.degrees_of_freedom,
+        num_draws=0 if draws is None else len(draws.forms),
         eigenvalue_errors=errors[:num_largest],
         eigenvalue_biases=biases[:num_largest],
         smallest_errors=errors[num_largest:],
@@ -142,21 +147,21 @@ def sampling_error(
         trace_error=trace,
         density_distance=distance,
         num_hvps=spent,
-        notes=sampling_notes(count, share, are_drawn=loss.sample.are_drawn),
+        notes=sampling_notes(len(spread.sizes), spread.share, are_drawn=loss.sample.are_drawn),
     )
 
 
-def _with_probe(
-    loss: TrainingLoss | Conductor, vectors: Tensor, generator: torch.Generator
-) -> tuple[Tensor, PerBatch, AlongVectors]:
-    """Products with the vectors and one probe on their complement, in one pass."""
-    count = vectors.shape[1]
+def _probe(loss: TrainingLoss | Conductor, vectors: Tensor, generator: torch.Generator) -> Tensor:
+    """A Rademacher probe ``(n, 1)`` less its part in the span of the vectors."""
     probe = rademacher(
         loss.size, 1, generator=generator, device=loss.device, dtype=loss.dtype
     ).double()
     inside = vectors.double()
-    probe = (probe - inside @ (inside.T @ probe)).to(loss.dtype)
-    products, table = per_batch_products(loss, torch.cat([vectors, probe], dim=1))
+    return (probe - inside @ (inside.T @ probe)).to(loss.dtype)
+
+
+def _apart(products: Tensor, table: PerBatch, count: int) -> tuple[Tensor, PerBatch, AlongVectors]:
+    """What belongs to the first vectors, and what to the probes after them."""
     known = replace(
         table, along=table.along.part(slice(0, count)), forms=table.forms[:, :count, :count]
     )
@@ -164,42 +169,48 @@ def _with_probe(
 
 
 def _trace_and_density(
-    known: AlongVectors, probes: AlongVectors | None, share: float, size: int
+    spread: Spread, known: AlongVectors, probes: AlongVectors | None, size: int
 ) -> tuple[float, float]:
     """Standard error of the trace, and the bound of the spectra's distance."""
     if known.num_vectors >= size:
         probes = None
     elif probes is None:
         return math.nan, math.nan
-    error = math.sqrt(share * trace_variance(known, probes))
-    return error, density_distance(known, probes, share, size)
+    error = math.sqrt(spread.of_trace(known, probes))
+    return error, spread.of_density(known, probes, size)
 
 
 def _errors_and_biases(
-    table: PerBatch, values: Tensor, num_largest: int, share: float
-) -> tuple[Tensor, Tensor]:
-    """``(d,)`` standard errors in first order, and shifts by each other in second order."""
-    within = share * variance(table.along.sizes, table.forms)
-    # from the top down; the smallest come in ascending order
-    order = torch.arange(len(values))
-    order[num_largest:] = order[num_largest:].flip(0)
-    gaps = (values[:, None] - values).abs()
-    shifts = (order - order[:, None]).sign() * repulsion(gaps, within.sqrt())
-    return within.diagonal().sqrt(), shifts.sum(dim=1)
-
-
-def _bias_from_beyond(
+    spread: Spread,
     table: PerBatch,
     values: Tensor,
     num_largest: int,
     rest: tuple[float, float] | None,
-    share: float,
+    size: int,
+) -> tuple[Tensor, Tensor]:
+    """``(d,)`` standard errors in first order, and shifts by other levels in second order."""
+    count = len(values)
+    within = spread.of(table.forms, lambda draws: draws.variance(draws.forms)[:count, :count])
+    # from the top down; the smallest come in ascending order
+    order = torch.arange(count)
+    order[num_largest:] = order[num_largest:].flip(0)
+    gaps = (values[:, None] - values).abs()
+    shifts = (order - order[:, None]).sign() * repulsion(gaps, within.sqrt())
+    biases = shifts.sum(dim=1)
+    if count < size:
+        whole = spread.of_norms(
+            table.along.deviations,
+            lambda draws: draws.variance(draws.sketches).sum(dim=0)[:count],
+        )
+        coupling = (whole - within.sum(dim=0)).clamp_min(0).sqrt()
+        biases = biases + _bias_from_beyond(coupling, values, num_largest, rest)
+    return within.diagonal().sqrt(), biases
+
+
+def _bias_from_beyond(
+    coupling: Tensor, values: Tensor, num_largest: int, rest: tuple[float, float] | None
 ) -> Tensor:
     """``(d,)`` shifts by the part of the spectrum of which only the range is known."""
-    sizes = table.along.sizes
-    squares = table.along.deviations.sum(dim=0) / (len(sizes) - 1)
-    squares = (squares - variance(sizes, table.forms).sum(dim=0)).clamp_min(0)
-    coupling = (share * squares).sqrt()
     largest, smallest = values[:num_largest], values[num_largest:]
     low, high = rest or (float(smallest.max()) if len(smallest) else math.nan, float(largest.min()))
     up = repulsion((largest - high).clamp_min(0), coupling[:num_largest])

@@ -32,8 +32,9 @@ from lightning_hessian.records import (
     TraceEstimate,
 )
 from lightning_hessian.studies.batch_statistics import quantile
+from lightning_hessian.studies.draws import price_of_draws
 from lightning_hessian.studies.memory import Memory
-from lightning_hessian.studies.quick_spectrum import quick_spectrum
+from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.trade import (
@@ -239,10 +240,13 @@ class SpectrumStudy:
     ) -> SpectrumReport:
         """The largest eigenvalue and the trace from the last report's vector and a fresh probe."""
         options, earlier, names = self._options, self._earlier, loss.parameters.names
+        for_draws = math.ceil(price_of_draws(loss, LOOKED_AT))
+        looks = num_products - for_draws >= FAIR_PRODUCTS
         is_known = earlier is not None and earlier.fits(names, loss.size)
         found = quick_spectrum(
             loss,
-            num_products=num_products,
+            num_products=num_products - for_draws if looks else num_products,
+            looks_at_draws=looks,
             # the one that a checkpoint holds, so that a resumed fit goes on alike
             recycled=earlier.vectors[:, :1] if is_known and earlier else None,
             num_eigenvalues=options.num_eigenvalues,
@@ -313,11 +317,13 @@ class SpectrumStudy:
         is_bought: bool = False,
     ) -> SpectrumReport:
         options, patterns = self._options, self._options.parameter_blocks
-        is_sampled = not loss.sample.is_whole and loss.products.quality.method == "exact"
+        leaves_open = not loss.sample.is_whole or bool(loss.redrawn)
+        is_sampled = leaves_open and loss.products.quality.method == "exact"
         parts = loss.parameters.blocks(patterns) if patterns else {}
         sampled = self._num_sampled(solver, is_bought=is_bought) if is_sampled else 0
         if is_bought and sampled:
-            solver = replace(solver, max_hvps=solver.max_hvps - sampled - 1)
+            spent = sampled + 1 + math.ceil(price_of_draws(loss, sampled + 1))
+            solver = replace(solver, max_hvps=max(solver.max_hvps - spent, LEAST_PRODUCTS))
         spectrum = self._sweep(
             loss, solver, list(parts.values()), on_products, bool(sampled), is_bought
         )
@@ -452,7 +458,7 @@ def with_sampling(
     if trace is None or sampling is None or not math.isfinite(sampling.trace_error):
         return trace
     error = sampling.trace_error
-    margin = quantile(sampling.num_batches) * error if error > 0 else 0.0
+    margin = quantile(sampling.degrees_of_freedom + 1) * error if error > 0 else 0.0
     lower, upper = (math.hypot(end - trace.value, margin) for end in trace.interval)
     return replace(
         trace,
