@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lightning_hessian.data import FrozenBatches
 from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
-from lightning_hessian.fit.noise import NOISY, PASSES, is_noisy, redraws
+from lightning_hessian.fit.noise import FIXED, NOISY, PASSES, is_noisy, redraws
 from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
@@ -40,7 +40,7 @@ class Batching:
     @property
     def may_become_noisy(self) -> bool:
         """Whether noise was looked for, and there was none."""
-        return self.cost > 0 and NOISY not in self.notes
+        return self.cost > 0 and not {NOISY, FIXED} & set(self.notes)
 
 
 def choose_batching(
@@ -69,6 +69,8 @@ def choose_batching(
     plain = replace(plain, cost=PASSES * frozen.batches[0].num_samples)
     endless = replace(frozen, population=None)
     if is_noisy(open_loss, frozen):
+        if setup.loss.noise == "fixed":
+            return replace(plain, notes=(FIXED,))
         redrawn = redraws(frozen, num_processes)
         return replace(
             plain,

@@ -27,6 +27,11 @@ NOISY = Note(
     "with that of the samples off the scatter of three or more batches. Negative share, smallest "
     "eigenvalues and density are of these draws, which spread the bulk.",
 )
+FIXED = Note(
+    "noise-fixed",
+    "The step draws random numbers, and by `noise='fixed'` the loss is that under one draw for "
+    "each batch, always the same: errors hold nothing of other draws.",
+)
 FEW_BATCHES = 8
 """Of which other draws are looked at."""
 FREEDOM = 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches
@@ -69,8 +68,8 @@ class _Means:
                 with Divisors() as divisors:
                     output = loss.evaluate(loss.sample.batches[index])
                 found.append(tuple(divisors.found[::-1][:MOST]))
-                if output is not None and not loss.sample.batches[index].is_repeat:
-                    _add(payload.view(MOST, width), loss, output, found[-1])
+                if output is not None:
+                    _add(payload.view(MOST, width), loss, output, index, found[-1])
 
             sums = loss.sum_over_batches(MOST * width, add).view(MOST, width)
             return cls(tuple(found), sums, SAME[loss.dtype])
@@ -85,8 +84,13 @@ class _Means:
         return bool(is_near) and bool(distance <= self.limit * own[:-1].norm())
 
 
-def _add(sums: Tensor, loss: TrainingLoss, output: Tensor, divisors: tuple[float, ...]) -> None:
-    pieces = torch.autograd.grad(output, loss.parameters.tensors, allow_unused=True)
+def _add(
+    sums: Tensor, loss: TrainingLoss, output: Tensor, index: int, divisors: tuple[float, ...]
+) -> None:
+    # of a repeat too, in whose derivatives there may be exchanges
+    pieces = loss.products.differentiate(index, output) if output.requires_grad else ()
+    if loss.sample.batches[index].is_repeat:
+        return
     for row, weight in zip(sums, divisors, strict=False):
         loss.parameters.add_flat(row[: loss.size], pieces, weight)
         row[-2] += weight * output.detach()

@@ -13,6 +13,9 @@ from lightning_hessian.options.checks import check_choice, is_whole
 ProductMethod = Literal["auto", "exact", "finite_difference"]
 """``auto`` takes exact products, and differences of gradients where there are none."""
 
+Noise = Literal["expected", "fixed"]
+"""What is meant by the loss of a step that draws random numbers: its mean, or one draw of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -30,6 +33,8 @@ class Loss:
             differences of gradients.
         products: "auto" takes exact Hessian-vector products, and differences of gradients where
             there are none; "exact" and "finite_difference" insist on one of the two.
+        noise: Of a step that draws random numbers: "expected" for the mean of the loss over draws,
+            with their scatter in the errors; "fixed" for the loss under one draw, always the same.
         batch_size: Samples per forward pass; as in training when None.
         dataloader: Batches to measure on instead of samples of the training set: as they come, in
             their order, or, of a loader that shuffles, any samples of its data set.
@@ -49,6 +54,7 @@ class Loss:
     parameters: Sequence[str] | None = None
     precision: Literal[32, 64] | None = None
     products: ProductMethod = "auto"
+    noise: Noise = "expected"
     batch_size: int | None = None
     # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
     dataloader: DataLoader | Iterable[Any] | None = None  # type: ignore[type-arg]
@@ -72,6 +78,7 @@ class Loss:
                 "None for all trainable parameters."
             )
         check_choice("products", self.products, ("auto", "exact", "finite_difference"))
+        check_choice("noise", self.noise, ("expected", "fixed"))
         if not (self.which is None or isinstance(self.which, str) or is_whole(self.which, 0)):
             raise ValueError(
                 "`which` must be the name of a method of the module, the number of a "

@@ -50,11 +50,13 @@ class Draws:
         return mean
 
     def along(self, which: slice) -> AlongVectors:
-        """How far draws are from their mean, along some of the vectors, for :func:`_upper`."""
+        """How far each draw of each batch is from the batch's mean, along some of the vectors."""
+        sketches, count = self.sketches[..., which], len(self.forms)
+        distances = (sketches - sketches.mean(dim=0)).square().sum(dim=2) * (count / (count - 1))
         return AlongVectors(
-            sizes=self.sizes,
-            forms=self.forms.mean(dim=0).diagonal(dim1=1, dim2=2)[:, which],
-            distances=self.sketches.var(dim=0).sum(dim=1)[:, which],
+            sizes=self.sizes.repeat(count),
+            forms=self.forms.diagonal(dim1=2, dim2=3)[..., which].flatten(0, 1),
+            distances=distances.flatten(0, 1),
         )
 
 

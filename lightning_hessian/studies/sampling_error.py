@@ -29,6 +29,7 @@ def sampling_error(
     probes: AlongVectors | None = None,
     population: int | None = None,
     generator: torch.Generator | None = None,
+    looks_at_draws: bool = True,
 ) -> SamplingError:
     r"""Read the sampling error of a spectrum off the scatter of the disjoint frozen batches.
 
@@ -75,6 +76,8 @@ def sampling_error(
         population: ``M``; None where it is unknown.
         generator: Source of a probe on the complement of the vectors, in place of ``probes``; it
             must be given where the step draws random numbers, unless the vectors are everything.
+        looks_at_draws: Whether to look at other draws where the step draws random numbers; without,
+            the samples count as a part of infinitely many.
 
     Returns:
         The errors.
@@ -111,7 +114,7 @@ def sampling_error(
         probe = _probe(loss, vectors, generator)
     looked = torch.cat([vectors, probe], dim=1)
     products, table = per_batch_products(loss, looked)
-    draws = look_at_draws(loss, looked)
+    draws = look_at_draws(loss, looked) if looks_at_draws else None
     if loss.redrawn and draws is None:
         population = None
     spent = looked.shape[1] + (0 if draws is None else draws.num_hvps)

@@ -45,6 +45,7 @@ from lightning_hessian.studies.trade import (
     LEAST_PRODUCTS,
     LEAST_SAMPLES,
     RECOMPUTED,
+    SWEEP_PRODUCTS,
     USUAL_PRODUCTS,
     Purchase,
     price,
@@ -321,9 +322,12 @@ class SpectrumStudy:
         is_sampled = leaves_open and loss.products.quality.method == "exact"
         parts = loss.parameters.blocks(patterns) if patterns else {}
         sampled = self._num_sampled(solver, is_bought=is_bought) if is_sampled else 0
+        looks = True
         if is_bought and sampled:
-            spent = sampled + 1 + math.ceil(price_of_draws(loss, sampled + 1))
-            solver = replace(solver, max_hvps=max(solver.max_hvps - spent, LEAST_PRODUCTS))
+            left = solver.max_hvps - sampled - 1
+            for_draws = math.ceil(price_of_draws(loss, sampled + 1))
+            looks = left - for_draws >= SWEEP_PRODUCTS - 2
+            solver = replace(solver, max_hvps=left - for_draws if looks else left)
         spectrum = self._sweep(
             loss, solver, list(parts.values()), on_products, bool(sampled), is_bought
         )
@@ -332,7 +336,7 @@ class SpectrumStudy:
             graph_bytes=loss.products.graph_bytes,
         )
         num_hvps, notes = report.num_hvps, report.notes
-        sampling = self._sampling(loss, spectrum, sampled)
+        sampling = self._sampling(loss, spectrum, sampled, looks_at_draws=looks)
         if sampling is not None:
             num_hvps += sampling.num_hvps
             if not math.isfinite(sampling.largest_margin):
@@ -395,7 +399,12 @@ class SpectrumStudy:
         return min(largest, 1) if is_bought and solver.max_hvps < MANY else largest + smallest
 
     def _sampling(
-        self, loss: TrainingLoss | Conductor, spectrum: Spectrum, count: int
+        self,
+        loss: TrainingLoss | Conductor,
+        spectrum: Spectrum,
+        count: int,
+        *,
+        looks_at_draws: bool,
     ) -> SamplingError | None:
         """How far the full training set may be, from the scatter of further products."""
         largest = len(spectrum.largest.values)
@@ -407,6 +416,7 @@ class SpectrumStudy:
             num_largest=min(largest, count),
             population=loss.sample.population,
             generator=self._generator(SCATTER),
+            looks_at_draws=looks_at_draws,
         )
 
     def _with_eigenvalues(

@@ -29,8 +29,9 @@ NUM_CALLS, LATER = 12, 2  # of the first measurement, and of each after the seco
 
 
 def spectrum(**options: Any) -> HessianSpectrum:
-    """Of the training's own batches, no others being tried."""
-    return cheap_spectrum(loss=Loss(batch_size=8), **options)
+    """Of the training's own batches, no others being tried where their weights are given."""
+    weighted = Loss(batch_size=8, weight_fn=lambda batch: len(batch[0]))
+    return cheap_spectrum(loss=weighted, **options)
 
 
 class Fails(Classifier):

@@ -57,8 +57,10 @@ def test_run_with_callback_is_bit_identical(
     assert all(report.failure is None for report in callback.reports)
 
 
-def test_a_step_with_random_numbers_is_refused_and_training_is_as_without(tmp_path: Path) -> None:
-    without = run(tmp_path / "without")
-    with pytest.warns(UserWarning, match="random numbers"):
-        with_ours = run(tmp_path / "with", difference(on_error="warn"))
+def test_a_step_with_random_numbers_is_measured_and_training_is_as_without(tmp_path: Path) -> None:
+    callback = difference(on_error="raise")
+    without, with_ours = run(tmp_path / "without"), run(tmp_path / "with", callback)
     assert differences(without, with_ours) == []
+    for report in callback.reports:
+        assert report.failure is None
+        assert "noise-frozen" in [note.code for note in report.notes]
