@@ -88,7 +88,8 @@ def _add(
     sums: Tensor, loss: TrainingLoss, output: Tensor, index: int, divisors: tuple[float, ...]
 ) -> None:
     # of a repeat too, in whose derivatives there may be exchanges
-    pieces = loss.products.differentiate(index, output) if output.requires_grad else ()
+    nothing = [None] * len(loss.parameters.tensors)
+    pieces = loss.products.differentiate(index, output) if output.requires_grad else nothing
     if loss.sample.batches[index].is_repeat:
         return
     for row, weight in zip(sums, divisors, strict=False):

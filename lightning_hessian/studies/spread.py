@@ -88,7 +88,10 @@ class Spread:
             rest = outside.mean(dim=2) if outside.shape[2] else 0
             return draws.variance(inside.sum(dim=2) + rest)
 
-        return float(self._sum(lambda: torch.tensor(trace_variance(known, probes)), drawn))
+        def scatter() -> Tensor:
+            return torch.tensor(trace_variance(known, probes), dtype=torch.float64)
+
+        return float(self._sum(scatter, drawn))
 
     def of_density(self, known: AlongVectors, probes: AlongVectors | None, size: int) -> float:
         """Bound of the Wasserstein-1 distance, samples and draws each taken to add to it."""

@@ -117,6 +117,8 @@ def test_the_number_asked_for_follows_the_law_with_some_room() -> None:
             population=None,
             num_samples=100,
             num_batches=10,
+            degrees_of_freedom=9,
+            num_draws=0,
             eigenvalue_errors=none,
             eigenvalue_biases=none,
             smallest_errors=none,

@@ -19,6 +19,7 @@ class DenseSamples:
 
     name = None
     skipped: frozenset[int] = frozenset()
+    redrawn = ()
     device = torch.device("cpu")
 
     def __init__(
