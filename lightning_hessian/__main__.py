@@ -14,6 +14,7 @@ from lightning_hessian.cli import cli_of
 
 PROGRAM = "python -m lightning_hessian"
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+MAX_HEADER = 100
 USAGE = f"""{PROGRAM} analyze --config CONFIG --ckpt_path CHECKPOINTS [options]
 
   CONFIG is the config.yaml that a LightningCLI saved beside the training's logs. Without one, give
@@ -22,7 +23,10 @@ USAGE = f"""{PROGRAM} analyze --config CONFIG --ckpt_path CHECKPOINTS [options]
 examples:
   {PROGRAM} analyze --config runs/version_0/config.yaml --ckpt_path runs/version_0
   {PROGRAM} analyze --config config.yaml --ckpt_path "runs/*/last.ckpt" \\
-      --weights averaged --spectrum.num_samples 512"""
+      --weights averaged --spectrum.num_samples 512
+
+ends with 0 if all checkpoints were measured, 3 if only some were, 1 if none was, and 2 if an
+option is wrong"""
 
 
 def package_of(arguments: list[str]) -> str:
@@ -37,8 +41,8 @@ def package_of(arguments: list[str]) -> str:
     split = [part for argument in arguments for part in argument.split("=", maxsplit=1)]
     for flag, value in pairwise(split):
         if flag in ("-c", "--config") and os.path.isfile(value):
-            with open(value, encoding="utf8") as file:
-                header = file.readline()
+            with open(value, encoding="utf8", errors="replace") as file:
+                header = file.readline(MAX_HEADER)
             for package in PACKAGES:
                 if header.startswith(f"# {package}=="):
                     return package

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lightning_hessian.analysis import analyze, read_checkpoint
 from lightning_hessian.callbacks import HessianSpectrum, LossDifference, MeasuringCallback
+from lightning_hessian.configurations import named_code, register_mode
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.records import Weights
 
@@ -20,6 +21,8 @@ MEASURED: dict[str, type[MeasuringCallback[Any]]] = {
     "spectrum": HessianSpectrum,
     "loss_difference": LossDifference,
 }
+SOME_HAVE_NO_NUMBERS = 3
+"""Code that the program ends with; 2 is taken by errors of the command line."""
 NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints"}
 
 if TYPE_CHECKING:
@@ -103,6 +106,10 @@ class AnalyzeSubcommand(HostCLI):
             )
         super().__init__(*args, **kwargs)
 
+    @override
+    def init_parser(self, **kwargs: Any) -> Any:
+        return super().init_parser(**{"parser_mode": register_mode()} | kwargs)
+
     @staticmethod
     @override
     def subcommands() -> dict[str, set[str]]:
@@ -142,13 +149,14 @@ class AnalyzeSubcommand(HostCLI):
             trainer["logger"] = kept or True
 
     def analyze(self, **arguments: Any) -> None:
-        """Run the subcommand; end the program with the reason if there are no numbers.
+        """Run the subcommand; end the program with the reason if some have no numbers.
 
         Args:
             arguments: Of the Trainer's method.
 
         Raises:
-            SystemExit: If nothing could be analysed.
+            SystemExit: With the reason, and so with code 1, if nothing could be analysed; with
+                code 3 if some of several checkpoints have no numbers.
         """
         callbacks = {key: self.config_init["analyze"][key] for key in MEASURED}
         try:
@@ -158,17 +166,30 @@ class AnalyzeSubcommand(HostCLI):
         reasons = {report.failure for report in reports}
         if None not in reasons:
             raise SystemExit(f"error: no checkpoint could be analysed: {'; '.join(reasons)}")
+        # an ending other than that of the first process would look like a crash to the launcher
+        if len(reasons) > 1 and self.trainer.is_global_zero:
+            raise SystemExit(SOME_HAVE_NO_NUMBERS)
 
     @override
     def _parse_ckpt_path(self) -> None:
         """Lightning takes a model's hyperparameters from the file, if it is one file."""
-        if self.config.get("subcommand") == "analyze":
-            path = self.config["analyze"].get("ckpt_path")
-            try:
-                read_checkpoint(str(path), weights_only=True, only_survey=True)
-            except UnreadableCheckpointError:
-                return
+        if self.config.get("subcommand") != "analyze":
+            super()._parse_ckpt_path()
+            return
+        path = self.config["analyze"].get("ckpt_path")
+        try:
+            read_checkpoint(str(path), weights_only=True, only_survey=True)
+        except UnreadableCheckpointError:
+            return
+        given = set(named_code(self.config["analyze"].get("model")))
         super()._parse_ckpt_path()
+        added = set(named_code(self.config["analyze"].get("model"))) - given
+        if added:
+            raise SystemExit(
+                f"error: the hyperparameters in {path} name code that the configuration does not "
+                f"({', '.join(sorted(added))}), and a checkpoint is not to say what is run. If it "
+                "is right, name it by `--config` or `--model`."
+            )
 
     def _configured(self) -> dict[str, Any]:
         """What a training's configuration says of our callbacks, by the keys of ``analyze``."""

@@ -28,8 +28,10 @@ RANKS = {
     "studies": 10,
     "callbacks": 12,
     "analysis": 13,
-    "cli": 14,
-    "__main__": 15,
+    "configurations": 14,
+    "reading": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 ONLY_IN = {
     "lightning": {
@@ -41,6 +43,7 @@ ONLY_IN = {
         "hvp",
         "loss",
         "processes",
+        "reading",
         "sample_losses",
         "sandbox",
         "show",

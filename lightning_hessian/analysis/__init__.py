@@ -1,9 +1,13 @@
 """The same measurement on checkpoints that exist already."""
 
-from lightning_hessian.analysis.files import read_checkpoint
+from lightning_hessian.analysis.files import Paths, find_checkpoints, read_checkpoint
+from lightning_hessian.analysis.precautions import check_file
 from lightning_hessian.analysis.run import analyze
 
 __all__ = [
+    "Paths",
     "analyze",
+    "check_file",
+    "find_checkpoints",
     "read_checkpoint",
 ]

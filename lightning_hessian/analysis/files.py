@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import operator
 import os
 import pickle
 import zipfile
@@ -14,9 +15,11 @@ import fsspec
 import torch
 from lightning.pytorch.utilities.migration.utils import migrate_checkpoint
 
+from lightning_hessian.analysis.precautions import check_content, check_file, is_sharded
 from lightning_hessian.errors import UnreadableCheckpointError
 
 MAX_REASON = 160
+VERSION = "pytorch-lightning_version"
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -53,26 +56,19 @@ def read_checkpoint(path: str, *, weights_only: bool, only_survey: bool = False)
         The checkpoint.
 
     Raises:
-        UnreadableCheckpointError: If the file is missing, damaged, or no Lightning checkpoint.
+        UnreadableCheckpointError: If the file is missing, no regular one, too large, damaged, or no
+            Lightning checkpoint; whatever else goes wrong in reading it is told as this.
     """
-    if "://" not in path:
-        _check_is_file(path)
     try:
+        if "://" not in path:
+            check_file(path)
         content = _load(path, weights_only, only_survey)
+        check_content(content)
+    except UnreadableCheckpointError:
+        raise
     except Exception as error:
         raise UnreadableCheckpointError(_reason(path, error)) from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise UnreadableCheckpointError(
-            f"it holds a {type(content).__name__} without a 'state_dict', so it is no checkpoint "
-            "that a Lightning Trainer saved"
-        )
-    missing = {"epoch", "global_step", "pytorch-lightning_version"} - content.keys()
-    if missing:
-        raise UnreadableCheckpointError(
-            f"it lacks {', '.join(sorted(missing))}, so it is no checkpoint that a Lightning "
-            "Trainer saved"
-        )
-    return migrate_checkpoint(content)[0]
+    return _migrated(content)
 
 
 def brief(error: BaseException) -> str:
@@ -91,32 +87,19 @@ def brief(error: BaseException) -> str:
 def _expand(path: str) -> Iterator[str]:
     if "://" in path:
         yield path
-    elif os.path.isdir(path) and not _is_sharded(path):
+    elif os.path.isdir(path) and not is_sharded(path):
         found = sorted(str(each) for each in Path(path).rglob("*.ckpt"))
-        yield from found or [path]
+        yield from [each for each in found if not _holds_some(each, found)] or [path]
     elif os.path.lexists(path):
         yield path
     else:
         yield from sorted(glob.glob(path, recursive=True)) or [path]
 
 
-def _is_sharded(path: str) -> bool:
-    return any(os.path.exists(os.path.join(path, name)) for name in (".metadata", "meta.pt"))
-
-
-def _check_is_file(path: str) -> None:
-    if not os.path.exists(path):
-        is_pattern = glob.has_magic(path)
-        raise UnreadableCheckpointError(
-            "no file matches this pattern" if is_pattern else "there is no such file"
-        )
-    if os.path.isdir(path) and _is_sharded(path):
-        raise UnreadableCheckpointError(
-            "it is a sharded checkpoint. Make one file of it by `python -m "
-            "lightning.pytorch.utilities.consolidate_checkpoint`"
-        )
-    if os.path.isdir(path):
-        raise UnreadableCheckpointError("it is a folder without a `*.ckpt` file in it or below")
+def _holds_some(folder: str, found: list[str]) -> bool:
+    """Whether it is a mere folder of checkpoints, whatever its name."""
+    is_mere = os.path.isdir(folder) and not is_sharded(folder)
+    return is_mere and any(each.startswith(folder + os.sep) for each in found)
 
 
 def _load(path: str, weights_only: bool, only_survey: bool) -> Any:
@@ -129,13 +112,59 @@ def _load(path: str, weights_only: bool, only_survey: bool) -> Any:
     return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mapped)
 
 
+def _migrated(content: Any) -> dict[str, Any]:
+    """Of the present version, with whole numbers for its epoch and step."""
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise UnreadableCheckpointError(
+            f"it holds a {type(content).__name__} without a 'state_dict', so it is no checkpoint "
+            "that a Lightning Trainer saved"
+        )
+    missing = {"epoch", "global_step", VERSION} - content.keys()
+    if missing:
+        raise UnreadableCheckpointError(
+            f"it lacks {', '.join(sorted(missing))}, so it is no checkpoint that a Lightning "
+            "Trainer saved"
+        )
+    try:
+        migrated: dict[str, Any] = migrate_checkpoint(content)[0]
+    except Exception as error:
+        raise UnreadableCheckpointError(
+            f"it is of version {content[VERSION]!r:.40} of Lightning, from which this Lightning "
+            f"cannot bring it to its own ({brief(error)})"
+        ) from error
+    return migrated | {name: _count(migrated[name], name) for name in ("epoch", "global_step")}
+
+
+def _count(value: Any, name: str) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if not 0 <= count < 2**63:
+        raise UnreadableCheckpointError(
+            f"its '{name}' must be a whole number of at least 0, got {value!r:.40}"
+        )
+    return count
+
+
 def _reason(path: str, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        names = _names_of_code(path)
         if names:
             return (
                 f"it holds objects other than tensors and primitives ({', '.join(sorted(names))}), "
                 "and to unpickle them is to run code. If you trust the file, give "
                 "`weights_only=False`"
             )
+    if isinstance(error, OSError):
+        return f"it cannot be read ({brief(error)})"
     return f"it is damaged, cut short, or no checkpoint ({brief(error)})"
+
+
+def _names_of_code(path: str) -> list[str]:
+    """What a file would have imported, as far as it can be read."""
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        # the file is refused either way, and for an error that is being told
+        return []

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightning_hessian.analysis.files import Paths, find_checkpoints
+from lightning_hessian.analysis.summary import summary
 from lightning_hessian.analysis.sweep import CheckpointSweep, attach
 from lightning_hessian.callbacks import HessianSpectrum, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
@@ -74,8 +75,9 @@ def analyze(
     callback's name, averaged weights ``<checkpoint>.<name>.averaged.json``), to the Trainer's
     loggers at the checkpoint's step, and as a table to the terminal. Checkpoints with equal
     weights, such as ``last.ckpt``, are
-    measured once and all listed. A file that cannot be read, or is of another module, is skipped
-    with a warning that says why.
+    measured once and all listed. Only regular files are read, and only if memory has room for them.
+    A file that cannot be read, or is of another module, is skipped with a warning that says why; it
+    costs the others nothing. A summary at the end names all that have no numbers.
 
     Args:
         model: Of the class that was trained. Its weights are left as they are.
@@ -90,7 +92,7 @@ def analyze(
         sidecar: Write the JSON files.
         weights_only: Refuse files that hold more than tensors and primitives, since unpickling runs
             code. Give False only for files that you trust.
-        verbose: Show a progress bar and print the table.
+        verbose: Show a progress bar, and print the table and the summary.
 
     Returns:
         A report of the callback's kind for each checkpoint, by step; those skipped at the end, with
@@ -139,7 +141,7 @@ def analyze(
         del model.__dict__["configure_callbacks"]
     _check_outcome(sweep)
     if verbose and trainer.is_global_zero:
-        print(sweep.callback.table(sweep.reports))
+        _print(f"{sweep.callback.table(sweep.reports)}\n\n{summary(sweep.reports)}")
     return sweep.reports
 
 
@@ -167,6 +169,11 @@ def _default_trainer(model: LightningModule) -> Trainer:
             )
             return trainer
     raise ValueError(f"`model` must be a LightningModule, got {type(model).__name__}.")
+
+
+def _print(text: str) -> None:
+    """A file's name may hold bytes that are no text."""
+    print(text.encode("utf8", "backslashreplace").decode("utf8"))
 
 
 def _check_outcome(sweep: CheckpointSweep[Any]) -> None:

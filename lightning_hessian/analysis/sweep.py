@@ -108,6 +108,7 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
                 seen = read_checkpoint(path, weights_only=self._weights_only, only_survey=True)
                 steps[path] = (seen["global_step"], seen["epoch"])
             except UnreadableCheckpointError as error:
+                # nothing else is raised by a file, whatever it holds
                 self._skip(path, error)
         return sorted(steps, key=lambda path: steps[path])
 

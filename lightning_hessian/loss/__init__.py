@@ -9,7 +9,13 @@ from lightning_hessian.loss.graph import (
     once_differentiable_functions,
     second_derivatives,
 )
-from lightning_hessian.loss.graph_memory import SHARE, free_memory, graph_bytes, tensors_in
+from lightning_hessian.loss.graph_memory import (
+    SHARE,
+    free_memory,
+    graph_bytes,
+    host_memory,
+    tensors_in,
+)
 from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
 from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
@@ -30,6 +36,7 @@ __all__ = [
     "TrainingLoss",
     "free_memory",
     "graph_bytes",
+    "host_memory",
     "is_custom",
     "measure_on_first",
     "module_loss",

@@ -35,6 +35,16 @@ def free_memory(device: torch.device) -> int:
     return min(left, default=UNKNOWN)
 
 
+def host_memory() -> int | None:
+    """Memory that can be had at most, in bytes: what the system has left, or all of a container's.
+
+    What only caches files counts as left; None where neither says.
+    """
+    container = (_text(_CGROUP / "memory.max") or "").strip()
+    known = [_left_in_system(), int(container) if container.isdecimal() else None]
+    return min((each for each in known if each is not None), default=None)
+
+
 def _text(path: Path) -> str | None:
     """None where there is no such file, or a process must not read it."""
     try:

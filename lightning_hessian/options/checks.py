@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,19 @@ def is_whole(value: object, least: int) -> bool:
 def is_number(value: object) -> bool:
     """Whether a value is a finite number; True and False are none."""
     return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def takes_one(value: object) -> bool:
+    """Whether a value can be called with one argument by its place, as far as it tells."""
+    if not callable(value):
+        return False
+    try:
+        inspect.signature(value).bind(None)
+    except ValueError:
+        return True  # of some functions in C nobody knows
+    except TypeError:
+        return False
+    return True
 
 
 def check_whole(name: str, value: object, least: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
-from lightning_hessian.options.checks import check_choice, is_whole
+from lightning_hessian.options.checks import check_choice, is_whole, takes_one
 
 ProductMethod = Literal["auto", "exact", "finite_difference"]
 """``auto`` takes exact products, and differences of gradients where there are none."""
@@ -84,7 +84,7 @@ class Loss:
                 "`which` must be the name of a method of the module, the number of a "
                 f"`manual_backward` call (from 0), or None, got {self.which!r}."
             )
-        if not (self.weight_fn is None or callable(self.weight_fn)):
+        if not (self.weight_fn is None or takes_one(self.weight_fn)):
             raise ValueError(
                 "`weight_fn` must be a function from a batch to its weight, or None, got "
                 f"{self.weight_fn!r}."

@@ -105,6 +105,7 @@ def test_options_out_of_range_are_refused_at_once(options: dict[str, Any], reaso
         ({"which": -1}, "`which` must be the name of a method of the module, .* got -1"),
         ({"which": True}, "`which` must be the name of a method of the module, .* got True"),
         ({"weight_fn": 2.0}, "`weight_fn` must be a function from a batch .* got 2.0"),
+        ({"weight_fn": divmod}, "`weight_fn` must be a function from a batch .* got <built-in"),
     ],
 )
 def test_a_loss_out_of_range_is_refused_at_once(options: dict[str, Any], reason: str) -> None:
