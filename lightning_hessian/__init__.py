@@ -3,6 +3,7 @@
 from lightning_hessian.analysis import analyze
 from lightning_hessian.callbacks import HessianSpectrum, LossDifference
 from lightning_hessian.options import Krylov, Loss, Perturbations, PyHessian, Solver, Surface
+from lightning_hessian.reading import RunReports, read_reports, reports_frame, spectra_figure
 from lightning_hessian.records import LossDifferenceReport, Note, SpectralDensity, SpectrumReport
 
 __version__ = "0.1.0"
@@ -16,9 +17,13 @@ __all__ = [
     "Note",
     "Perturbations",
     "PyHessian",
+    "RunReports",
     "Solver",
     "SpectralDensity",
     "SpectrumReport",
     "Surface",
     "analyze",
+    "read_reports",
+    "reports_frame",
+    "spectra_figure",
 ]

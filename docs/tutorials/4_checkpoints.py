@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from examples.demo import DigitsClassifier, digits
-from lightning_hessian import HessianSpectrum, SpectrumReport, analyze
+from lightning_hessian import HessianSpectrum, SpectrumReport, analyze, spectra_figure
 from lightning_hessian.show import history_figure, read_sidecar, table
 
 # %%
@@ -43,6 +43,12 @@ sidecar = sorted(folder.glob("*.json"))[-1]
 report = SpectrumReport.from_dict(read_sidecar(sidecar))
 print(report.global_step, report.largest.values)
 print(list(json.loads(sidecar.read_text()))[:8])
+
+# %%
+# The spectra of all of them in one figure; ``reports_frame(folder)`` would be their numbers in one
+# frame of pandas. A folder of runs does as well.
+
+spectra_figure(folder)
 
 # %%
 # Afterwards, with another question: the same checkpoints need no callback in them. Each is

@@ -3,6 +3,7 @@
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
+from lightning_hessian.fit.history import load_history
 from lightning_hessian.fit.interruptions import Interruptions
 from lightning_hessian.fit.length import FitLength
 from lightning_hessian.fit.pace import Decision, Event, Moment, Pace
@@ -28,5 +29,6 @@ __all__ = [
     "Schedule",
     "Session",
     "Stopwatch",
+    "load_history",
     "settings_text",
 ]

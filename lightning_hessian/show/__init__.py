@@ -1,10 +1,13 @@
 """From a record to what a person sees: figures, scalars, tables, TensorBoard, files."""
 
+from matplotlib.figure import Figure
+
 from lightning_hessian.show.charts import charts
 from lightning_hessian.show.figures.history import history_figure
 from lightning_hessian.show.figures.loss_difference import loss_difference_figure
 from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
 from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
+from lightning_hessian.show.figures.overlay import overlay_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
@@ -17,6 +20,7 @@ from lightning_hessian.show.table import table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 
 __all__ = [
+    "Figure",
     "Figures",
     "Gallery",
     "ReportWriter",
@@ -27,6 +31,7 @@ __all__ = [
     "loss_difference_figures",
     "loss_difference_history_figure",
     "neighbourhood_figure",
+    "overlay_figure",
     "rasterize",
     "read_sidecar",
     "scalars",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,7 @@ from lightning_hessian.analysis import files, precautions, read_checkpoint
 from lightning_hessian.analysis.files import find_checkpoints
 from lightning_hessian.errors import UnreadableCheckpointError
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Ends what waits for ever."""
-
-    def end(*_: Any) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+from tests.helpers.patience import at_most
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import math
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
 from lightning_hessian.show.figures.frame import Frame, lines_height, place, set_title, wrapped
@@ -69,13 +70,38 @@ def describe(report: Report) -> str:
     return f"{report.num_parameters:,} parameters, {report.data}, {report.mode} mode"
 
 
-def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> float:
+def grid_of(density: SpectralDensity) -> Tensor:
+    """Where a density is drawn: five widths of its kernel beyond the outermost nodes.
+
+    Args:
+        density: Of any width.
+
+    Returns:
+        ``(NUM_POINTS,)``.
+    """
     nodes, width = density.nodes, density.bandwidth
     low, high = float(nodes[0]) - 5 * width, float(nodes[-1]) + 5 * width
     # not in the user's default type: bfloat16 would have steps wider than the kernel
-    x = torch.linspace(low, high, NUM_POINTS, dtype=torch.float64)
+    return torch.linspace(low, high, NUM_POINTS, dtype=torch.float64)
+
+
+def height_of_one(density: SpectralDensity, num_parameters: int) -> float:
+    """How high a single eigenvalue's kernel stands.
+
+    Args:
+        density: Of a certain width.
+        num_parameters: Eigenvalues that there are.
+
+    Returns:
+        A density.
+    """
+    return 1 / (num_parameters * density.bandwidth * math.sqrt(2 * math.pi))
+
+
+def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> float:
+    x = grid_of(density)
     y = density.evaluate(x)
-    one_eigenvalue = 1 / (num_parameters * width * math.sqrt(2 * math.pi))
+    one_eigenvalue = height_of_one(density, num_parameters)
     floor = SEVERAL_EIGENVALUES * one_eigenvalue
     error = 2 * density.standard_error(x)
     # numpy's: of a tensor matplotlib looks at each element

@@ -6,7 +6,14 @@ import math
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    ScalarFormatter,
+)
 
 NUM_TICKS = 8
 NUM_STEPS = {"x": 5, "y": 6}
@@ -25,6 +32,8 @@ def choose_ticks(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
             _choose_decades(axis)
+        elif axis.get_scale() == "asinh":
+            _choose_to_both_sides(axis)
         else:
             axis.set_major_locator(MaxNLocator(NUM_STEPS[axis.axis_name], steps=STEPS))
             # longer numbers would reach the axis' label or each other
@@ -40,6 +49,22 @@ def _choose_decades(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=NUM_TICKS))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(_plain if is_short else _power))
+
+
+def _choose_to_both_sides(axis: Axis) -> None:
+    """Zero, and from the linear part on 1, 2, 5 of each power of ten, or where these are many 1."""
+    low, high = axis.get_view_interval()
+    width = axis.get_transform().linear_width
+    powers = range(math.floor(math.log10(width)), math.ceil(math.log10(max(-low, high))) + 1)
+    for subs in ((1, 2, 5), (1,)):
+        sizes = [sub * 10.0**power for power in powers for sub in subs]
+        both = (0.0, *(sign * size for size in sizes if size > width for sign in (-1, 1)))
+        ticks = [tick for tick in both if low <= tick <= high]
+        if len(ticks) <= NUM_TICKS:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _plain(value: float, _position: int | None) -> str:
