@@ -20,6 +20,7 @@ from lightning_hessian.show import read_sidecar
 from tests.cli.test_analyze import CHEAP, QUIET, Data, as_arguments
 from tests.helpers.checkpoints import fitted
 from tests.helpers.fitting import Classifier
+from tests.helpers.patience import at_most
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +68,7 @@ def test_aliases_of_aliases_end_the_program_at_once(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(bomb(20), encoding="utf8")
-    with pytest.raises(SystemExit) as ended:
+    with at_most(60), pytest.raises(SystemExit) as ended:
         analysis(f"--config={path}", f"--ckpt_path={tmp_path}")
     assert ended.value.code == 2
     assert "it has more than 100,000 entries with all its aliases" in capsys.readouterr().err

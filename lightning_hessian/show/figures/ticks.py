@@ -54,7 +54,7 @@ def _choose_decades(axis: Axis) -> None:
 def _choose_to_both_sides(axis: Axis) -> None:
     """Zero, and from the linear part on 1, 2, 5 of each power of ten, or where these are many 1."""
     low, high = axis.get_view_interval()
-    width = axis.get_transform().linear_width
+    width = axis.get_transform().linear_width  # type: ignore[attr-defined]
     powers = range(math.floor(math.log10(width)), math.ceil(math.log10(max(-low, high))) + 1)
     for subs in ((1, 2, 5), (1,)):
         sizes = [sub * 10.0**power for power in powers for sub in subs]
