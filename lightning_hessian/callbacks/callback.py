@@ -138,13 +138,11 @@ class MeasuringCallback(HostCallback, Generic[R]):
         with self._stopwatch:
             session = self._session
             where = session.measured_at if session else self._measured_at
-            return {**self._recorder.state(where), "study": self._study.state()}
+            return self._recorder.state(where, self._study.state())
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed_at = self._recorder.load(state_dict)
-        if self.reports:
-            self._study.load_state(state_dict.get("study", {}))
+        self._resumed_at = self._recorder.load(state_dict, self._study.load_state)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -230,12 +228,11 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
         """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
-        made = [report for report in self.reports if report.failure is None]
         plan = self._pace.prepare(
             FitLength.of(trainer),
             self._setup.planned_samples,
-            spent=sum(report.cost for report in made),
-            num_made=len(made),
+            spent=self._recorder.spent,
+            num_made=self._recorder.num_made,
             has_limit=has_limit and not trainer.fast_dev_run,  # type: ignore[attr-defined]
         )
         self._session = Session(

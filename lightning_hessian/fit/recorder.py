@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
-from lightning_hessian.fit.history import load_history, save_history
+from lightning_hessian.fit.history import History, LeftOut, load_history, save_history
 from lightning_hessian.records import Report
 from lightning_hessian.show import Figures, Gallery, ReportWriter, table
 
@@ -36,6 +36,7 @@ class Recorder(Generic[R]):
         self.kind = kind
         self.name = name
         self.reports: list[R] = []
+        self._left_out = LeftOut()
         self._gallery = Gallery(draw)
         self._settings = settings
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
@@ -62,14 +63,46 @@ class Recorder(Generic[R]):
             latest = next(report for report in reversed(self.reports) if report.failure is None)
             self._writer.write_images(trainer.loggers, latest.global_step, images)
 
-    def state(self, measured_at: Fingerprint | None) -> dict[str, Any]:
-        """The history in primitives, as it travels in a checkpoint."""
-        return save_history(self.reports, measured_at, self._settings)
+    @property
+    def num_made(self) -> int:
+        """Reports with numbers so far, those that travel no more included."""
+        return self._left_out.count + len(self._made())
 
-    def load(self, state: Mapping[str, Any]) -> Fingerprint | None:
-        """Take a history from a checkpoint; gives what was measured last, by the same options."""
-        self.reports, measured_at = load_history(state, self.kind, self._settings)
-        return measured_at
+    @property
+    def spent(self) -> float:
+        """Sample gradients that these came to."""
+        return self._left_out.cost + sum(report.cost for report in self._made())
+
+    def state(self, measured_at: Fingerprint | None, study: Mapping[str, Any]) -> dict[str, Any]:
+        """The history as it travels in a checkpoint, with what the study remembers."""
+        history = History(
+            reports=self.reports, left_out=self._left_out, measured_at=measured_at, study=study
+        )
+        return save_history(history, self._settings)
+
+    def load(
+        self, state: Any, load_study: Callable[[Mapping[str, Any]], None]
+    ) -> Fingerprint | None:
+        """Take a history from a checkpoint; gives what was measured last, by the same options.
+
+        What is wrong with it, whatever it is, begins it anew with a warning: a checkpoint can be
+        resumed in any case.
+        """
+        try:
+            history = load_history(state, self.kind, self._settings)
+            load_study(history.study)
+        except Exception as error:
+            rank_zero_warn(
+                f"The history of Hessian reports in the checkpoint (`name={self.name!r}`) cannot "
+                f"be read: {error} The history begins anew; the checkpoint is resumed as it is."
+            )
+            history = History()
+            load_study(history.study)
+        self.reports, self._left_out = history.reports, history.left_out
+        return history.measured_at
+
+    def _made(self) -> list[R]:
+        return [report for report in self.reports if report.failure is None]
 
     def watch_checkpoints(self, checkpoints: CheckpointReports | None) -> None:
         """Let the files beside the checkpoints of a fit follow these; None when it is over."""

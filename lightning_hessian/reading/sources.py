@@ -139,7 +139,7 @@ def _inside(file: str) -> Sequence[Named]:
         kind, _, arguments = str(key).partition("{")
         if kind in KINDS:
             name = ast.literal_eval("{" + arguments)["name"]
-            reports, _ = load_history(state, KINDS[kind], settings="")
+            reports = load_history(state, KINDS[kind], settings="").reports
             found += [(name, report) for report in reports]
     return found
 

@@ -32,6 +32,7 @@ from lightning_hessian.records.product_quality import EXACT, HvpMethod, ProductQ
 from lightning_hessian.records.report import Mode, Report, Weights
 from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.records.sampling_error import SamplingError
+from lightning_hessian.records.schema import read_record
 from lightning_hessian.records.spectrum_parts import (
     BlockTraces,
     Eigenvalues,
@@ -88,5 +89,6 @@ __all__ = [
     "Weights",
     "declared",
     "derived",
+    "read_record",
     "shown",
 ]

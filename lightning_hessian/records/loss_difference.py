@@ -68,6 +68,7 @@ class LossDifferenceReport(Report):
     """
 
     title: ClassVar[str] = "loss difference"
+    bulky: ClassVar[tuple[str, ...]] = ("sample_losses", "surface")
 
     loss: float = field(
         default=math.nan,

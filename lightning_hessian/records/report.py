@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import Self
 
-from lightning_hessian.records.json_values import JsonValue, from_primitives, to_primitives
+from lightning_hessian.records.json_values import JsonValue, to_primitives
 from lightning_hessian.records.note import Note
 from lightning_hessian.records.output import LAST, Column, derived, shown
+from lightning_hessian.records.schema import read_record
 
 Mode = Literal["eval", "train"]
 """``eval``: dropout off, running statistics. ``train``: fixed dropout masks, batch statistics."""
@@ -52,6 +53,8 @@ class Report:
 
     title: ClassVar[str]
     """Of the Custom Scalars page."""
+    bulky: ClassVar[tuple[str, ...]] = ()
+    """Fields with a default that only the last reports of a history keep in a checkpoint."""
 
     loss: float = field(
         default=math.nan,
@@ -125,13 +128,19 @@ class Report:
         return to_primitives(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any], *, is_whole: bool = False) -> Self:
         """The report that :meth:`to_dict` described, or a JSON file beside a checkpoint.
 
         Args:
-            values: By field name; fields of other versions are left out.
+            values: By field name; None stands for ``nan`` where the field holds a number.
+            is_whole: Refuse values that lack a field or have others. Without it the former keep
+                their defaults and the latter are left out, so that reports of other versions can be
+                read.
 
         Returns:
-            A report of equal numbers.
+            A report of equal numbers, its tensors of float64 or bool.
+
+        Raises:
+            ValueError: If a value is not what its field is for; the text names the field.
         """
-        return from_primitives(cls, values)
+        return read_record(cls, values, is_whole=is_whole)

@@ -62,6 +62,7 @@ class SpectrumReport(Report):
     """
 
     title: ClassVar[str] = "Hessian of the training loss"
+    bulky: ClassVar[tuple[str, ...]] = ("density",)
 
     largest: Eigenvalues = field(
         default_factory=Eigenvalues,

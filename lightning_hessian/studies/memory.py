@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
+
+MOST = 2**31
+"""Reports; their number is part of a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,10 +45,28 @@ class Memory:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Memory:
-        """From a checkpoint."""
-        return cls(
-            names=tuple(state["names"]),
-            vectors=state["vectors"],
-            count=state["count"],
-            error=state["error"],
-        )
+        """From a checkpoint; a ``ValueError`` if it is not what :meth:`state` gave."""
+        names, vectors = state.get("names"), state.get("vectors")
+        if not _are_texts(names) or not _is_a_vector(vectors):
+            raise ValueError("it remembers no eigenvector of named parameters.")
+        count, error = state.get("count"), state.get("error")
+        if type(count) is not int or not 0 <= count < MOST or type(error) is not float:
+            raise ValueError("it remembers no number of reports and error of the last.")
+        return cls(names=tuple(names), vectors=vectors.detach(), count=count, error=error)
+
+
+def _are_texts(names: Any) -> TypeGuard[list[str]]:
+    return isinstance(names, list) and all(type(name) is str for name in names)
+
+
+def _is_a_vector(vectors: Any) -> TypeGuard[Tensor]:
+    """One of finite numbers or none, as :meth:`Memory.state` keeps it."""
+    return (
+        type(vectors) is Tensor
+        and vectors.layout == torch.strided
+        and vectors.device.type == "cpu"
+        and vectors.is_floating_point()
+        and vectors.dim() == 2
+        and vectors.shape[1] <= 1
+        and bool(vectors.isfinite().all())
+    )

@@ -197,7 +197,7 @@ def test_a_second_fit_measures_its_own_start_and_data() -> None:
 def test_a_history_of_an_unknown_version_is_left_out_with_a_warning() -> None:
     callback = spectrum()
     state = callback.state_dict() | {"version": 99}
-    with pytest.warns(UserWarning, match="in version 99, and only version 2 is known.*anew"):
+    with pytest.warns(UserWarning, match="in version 99, and only version 3 is known.*anew"):
         callback.load_state_dict(state)
     assert callback.reports == []
 
@@ -207,9 +207,9 @@ def test_a_history_is_primitives_and_comes_back() -> None:
     trainer(callback).fit(Classifier(), loader())
     state = callback.state_dict()
     assert primitive(state)
-    reports, where = load_history(state, SpectrumReport, "other settings")
-    assert [r.to_dict() for r in reports] == [r.to_dict() for r in callback.reports]
-    assert where is None
+    history = load_history(state, SpectrumReport, "other settings")
+    assert [r.to_dict() for r in history.reports] == [r.to_dict() for r in callback.reports]
+    assert history.measured_at is None
 
 
 def primitive(value: Any) -> bool:
