@@ -41,3 +41,7 @@ class UnreadableCheckpointError(RuntimeError):
 
 class StaleGraphError(RuntimeError):
     """A kept gradient graph cannot be used any more; what it was kept for is computed anew."""
+
+
+class NoRoomError(RuntimeError):
+    """A disk has no room for what a callback writes beside the run's own files."""

@@ -222,12 +222,14 @@ class MeasuringCallback(HostCallback, Generic[R]):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # not at the end of training, after which checkpoints are saved
         self._recorder.watch_checkpoints(None)
+        self._recorder.room.end()
         self._pace.end()
         if self._session is not None:
             self._measured_at, self._session = self._session.measured_at, None
 
     def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
         """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
+        self._recorder.room.begin(trainer)
         plan = self._pace.prepare(
             FitLength.of(trainer),
             self._setup.planned_samples,
@@ -360,6 +362,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
         return CheckpointReports(
             trainer,
             name=self.name,
+            room=self._recorder.room,
             measure=partial(self._measure_checkpoint, trainer),
             present=self._present_report,
             attempt=self._try_to_write,

@@ -5,15 +5,22 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_hessian.fit.room import Room
 from lightning_hessian.records import Report
-from lightning_hessian.show import sidecar_ending, sidecar_path, write_sidecar
+from lightning_hessian.show import (
+    remove_drafts,
+    sidecar_ending,
+    sidecar_path,
+    write_sidecar,
+    write_whole,
+)
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 """How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""
@@ -64,14 +71,19 @@ class Sidecars:
     :class:`ModelCheckpoint` overwrites files, deletes those that fall out of the best k, and links
     ``last.ckpt`` to another one; the latter two after the checkpoint is saved and without a word. A
     checkpoint may also be written by another thread, and be there only some time after it is saved.
+    Drafts that a kill has left in a folder go when it is first looked at.
     """
 
-    def __init__(self, trainer: Trainer, name: str) -> None:
+    def __init__(self, trainer: Trainer, name: str, room: Room) -> None:
         self._trainer = trainer
         self._name = name
+        self._room = room
         self._is_settled = False
+        self._tidied: set[str] = set()
         ending = sidecar_ending(name)
         folders = {saver.dirpath for saver in self._savers() if saver.dirpath is not None}
+        for each in folders:
+            self._tidy(each)
         found = (path for each in folders for path in glob.glob(f"{glob.escape(each)}/*.json"))
         beside = (path.removesuffix(ending) for path in found if path.endswith(ending))
         # whether each has been seen on the disk: what has not may be about to come
@@ -94,6 +106,7 @@ class Sidecars:
         for path in (ckpt_path, *filter(None, links)):
             if "://" not in path:
                 Path(sidecar_path(path, self._name)).unlink(missing_ok=True)
+                self._tidy(os.path.dirname(os.path.abspath(path)))
         self._is_settled = False
 
     def settle(self) -> None:
@@ -110,7 +123,7 @@ class Sidecars:
         for saver in self._savers():
             link = saver.last_model_path
             if saver.save_last == "link" and link and os.path.exists(link):
-                self._copy_beside(link)
+                self._room.write(partial(self._copy_beside, link), [os.path.dirname(link)])
 
     def _look_for_awaited(self) -> None:
         # also at each new one: the one before may be there now, and be deleted for its sake
@@ -120,11 +133,13 @@ class Sidecars:
     def _copy_beside(self, link: str) -> None:
         source = Path(sidecar_path(os.path.realpath(link), self._name))
         if source.exists():
-            target = Path(sidecar_path(link, self._name))
-            draft = target.with_name(f".{target.name}.part")
-            draft.write_bytes(source.read_bytes())
-            draft.replace(target)
+            write_whole(Path(sidecar_path(link, self._name)), source.read_bytes())
             self._checkpoints[link] = True
+
+    def _tidy(self, folder: str) -> None:
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            remove_drafts(folder, sidecar_ending(self._name))
 
     def _savers(self) -> list[Any]:
         savers = self._trainer.checkpoint_callbacks
@@ -143,6 +158,7 @@ class CheckpointReports:
         trainer: Trainer,
         *,
         name: str,
+        room: Room,
         measure: Callable[[str], None],
         present: Callable[[], Report | None],
         attempt: Callable[[Callable[[], None]], None],
@@ -152,7 +168,8 @@ class CheckpointReports:
         self._measure = measure
         self._present = present
         self._attempt = attempt
-        self._sidecars = Sidecars(trainer, name)
+        self._room = room
+        self._sidecars = Sidecars(trainer, name, room)
         self._watch = CheckpointWatch(trainer, before=self._before, after=self._after)
 
     @rank_zero_only
@@ -172,7 +189,8 @@ class CheckpointReports:
     def _after(self, ckpt_path: str) -> None:
         report = self._present()
         if report is not None:
-            self._attempt(lambda: self._write(report, ckpt_path))
+            write = partial(self._write, report, ckpt_path)
+            self._attempt(partial(self._room.write, write, [os.path.dirname(ckpt_path)]))
 
     @rank_zero_only
     def _drop(self, ckpt_path: str) -> None:

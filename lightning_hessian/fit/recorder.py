@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import Trainer
@@ -11,8 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import History, LeftOut, load_history, save_history
+from lightning_hessian.fit.room import Room
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, Gallery, ReportWriter, table
+from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, table
 
 R = TypeVar("R", bound=Report)
 
@@ -41,6 +43,7 @@ class Recorder(Generic[R]):
         self._settings = settings
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
+        self.room = Room()
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
@@ -50,18 +53,26 @@ class Recorder(Generic[R]):
     def publish(self, trainer: Trainer, *, draws_all: bool) -> None:
         """Write the latest report and what is new in pictures, on the first process only."""
         report = self.reports[-1]
-        self._writer.write(trainer.loggers, report)
-        if trainer.loggers and report.failure is None:
-            images = self._gallery.next(self.reports, draws_all=draws_all)
-            self._writer.write_images(trainer.loggers, report.global_step, images)
+        self._log(trainer, partial(self._writer.write, trainer.loggers, report))
+        if report.failure is None:
+            draw = partial(self._gallery.next, self.reports, draws_all=draws_all)
+            self._log(trainer, partial(self._log_images, trainer, report, draw))
 
     @rank_zero_only
     def publish_rest(self, trainer: Trainer) -> None:
         """Write the pictures of the latest report that were left out, as no other comes."""
-        images = self._gallery.last()
+        made = self._made()
+        if made:
+            self._log(trainer, partial(self._log_images, trainer, made[-1], self._gallery.last))
+
+    def _log(self, trainer: Trainer, write: Callable[[], None]) -> None:
+        if trainer.loggers:
+            self.room.write(write, [logger.save_dir for logger in trainer.loggers])
+
+    def _log_images(self, trainer: Trainer, report: R, draw: Callable[[], Images]) -> None:
+        images = draw()
         if images:
-            latest = next(report for report in reversed(self.reports) if report.failure is None)
-            self._writer.write_images(trainer.loggers, latest.global_step, images)
+            self._writer.write_images(trainer.loggers, report.global_step, images)
 
     @property
     def num_made(self) -> int:
@@ -74,7 +85,15 @@ class Recorder(Generic[R]):
         return self._left_out.cost + sum(report.cost for report in self._made())
 
     def state(self, measured_at: Fingerprint | None, study: Mapping[str, Any]) -> dict[str, Any]:
-        """The history as it travels in a checkpoint, with what the study remembers."""
+        """The history as it travels in a checkpoint, with what the study remembers.
+
+        The latter may be as large as the weights, and stays where there is little room.
+
+        Raises:
+            NoRoomError: If there is too little for a history.
+        """
+        self.room.require_for_history()
+        study = {} if self.room.is_short else study
         history = History(
             reports=self.reports, left_out=self._left_out, measured_at=measured_at, study=study
         )

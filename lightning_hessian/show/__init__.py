@@ -11,18 +11,20 @@ from lightning_hessian.show.figures.overlay import overlay_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
-from lightning_hessian.show.gallery import Gallery
+from lightning_hessian.show.gallery import Gallery, Images
 from lightning_hessian.show.report_figures import Figures, loss_difference_figures, spectrum_figures
 from lightning_hessian.show.report_writer import ReportWriter
 from lightning_hessian.show.scalars import scalars
 from lightning_hessian.show.sidecar import read_sidecar, sidecar_ending, sidecar_path, write_sidecar
 from lightning_hessian.show.table import table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
+from lightning_hessian.show.whole_files import remove_drafts, write_whole
 
 __all__ = [
     "Figure",
     "Figures",
     "Gallery",
+    "Images",
     "ReportWriter",
     "TagRow",
     "charts",
@@ -34,6 +36,7 @@ __all__ = [
     "overlay_figure",
     "rasterize",
     "read_sidecar",
+    "remove_drafts",
     "scalars",
     "sidecar_ending",
     "sidecar_path",
@@ -44,4 +47,5 @@ __all__ = [
     "tag_rows",
     "tag_table",
     "write_sidecar",
+    "write_whole",
 ]

@@ -14,7 +14,12 @@ from lightning_hessian.records import Report
 from lightning_hessian.show.charts import charts
 from lightning_hessian.show.leaves import leaves_of
 from lightning_hessian.show.scalars import scalars
-from lightning_hessian.show.tensorboard import tensorboard_loggers, write_density, write_layout
+from lightning_hessian.show.tensorboard import (
+    added_whole,
+    tensorboard_loggers,
+    write_density,
+    write_layout,
+)
 
 
 class ReportWriter:
@@ -40,14 +45,17 @@ class ReportWriter:
         """
         step = report.global_step
         named = {f"{self._prefix}/{tag}": value for tag, value in scalars(report).items()}
+        boards = list(tensorboard_loggers(loggers))
         for logger in loggers:
-            logger.log_metrics(named, step=step)
-        for logger in tensorboard_loggers(loggers):
+            if logger not in boards:
+                logger.log_metrics(named, step=step)
+        for logger in boards:
             experiment = logger.experiment  # type: ignore[attr-defined]
+            with added_whole(experiment):
+                logger.log_metrics(named, step=step)
+                self._write_more(experiment, report)
             if report.failure is None:
                 self._lay_out(logger, report)
-            self._write_more(experiment, report)
-            experiment.flush()
 
     @rank_zero_only
     def write_images(
@@ -65,9 +73,9 @@ class ReportWriter:
         """
         for logger in tensorboard_loggers(loggers):
             experiment = logger.experiment  # type: ignore[attr-defined]
-            for name, image in images.items():
-                experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
-            experiment.flush()
+            with added_whole(experiment):
+                for name, image in images.items():
+                    experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
 
     def _write_more(self, experiment: Any, report: Report) -> None:
         """What only TensorBoard can show."""

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 
 from lightning_hessian.records import Report
+from lightning_hessian.show.whole_files import write_whole
 
 FORMAT_VERSION = 2
 """Reports are nested, and notes have codes, from version 2 on."""
@@ -73,7 +74,7 @@ def write_sidecar(report: Report, ckpt_path: str | os.PathLike[str], *, name: st
         with fsspec.open(path, "w", encoding="utf8") as file:
             file.write(text)
     else:
-        _replace(Path(path), text)
+        write_whole(Path(path), text.encode())
     return path
 
 
@@ -106,20 +107,6 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
             "`analyze`."
         )
     return dict(values)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside the target and rename: a kill at any moment leaves the old file or the new."""
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        with draft.open("w", encoding="utf8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _finite(value: Any) -> Any:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, Krylov
 from lightning_hessian.fit.checkpoints import Sidecars
+from lightning_hessian.fit.room import Room
 from lightning_hessian.show import read_sidecar
 from tests.callbacks.test_checkpoints import true_eigenvalue
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed
@@ -110,7 +111,7 @@ def test_reports_wait_for_checkpoints_that_another_thread_writes(tmp_path: Path)
 
 
 def test_a_report_is_kept_until_its_checkpoint_was_there_and_is_gone(tmp_path: Path) -> None:
-    sidecars = Sidecars(trainer(), "hessian")
+    sidecars = Sidecars(trainer(), "hessian", Room())
     first, second = (tmp_path / name for name in ("first.ckpt", "second.ckpt"))
     for ckpt in (first, second):
         Path(f"{ckpt}.hessian.json").touch()
@@ -138,7 +139,7 @@ def test_the_name_may_be_any_tag(name: str, ending: str, tmp_path: Path) -> None
     fitted.fit(Classifier(), loader())
     (path,) = tmp_path.glob("*.ckpt")
     assert [each.name for each in tmp_path.iterdir() if each != path] == [path.name + ending]
-    later = Sidecars(fitted, name)
+    later = Sidecars(fitted, name, Room())
     path.unlink()
     later.settle()
     assert not list(tmp_path.iterdir())
@@ -153,11 +154,38 @@ def test_a_change_of_the_working_directory_moves_nothing(
     for path in (tmp_path / "mine.ckpt", foreign):
         path.touch()
     monkeypatch.chdir(tmp_path)
-    sidecars = Sidecars(trainer(), "hessian")
+    sidecars = Sidecars(trainer(), "hessian", Room())
     sidecars.note("mine.ckpt")
     monkeypatch.chdir(other)
     sidecars.settle()
     assert foreign.exists()
+
+
+def test_drafts_that_a_kill_has_left_go_at_the_next_start_and_nothing_else(tmp_path: Path) -> None:
+    ours = [".a.ckpt.hessian.json.part", ".b.ckpt.hessian.json.part"]
+    others = [
+        ".a.ckpt.masks.json.part",  # of another callback
+        "a.ckpt.hessian.json.part",
+        ".mine.part",
+        ".a.ckpt.hessian.json",
+        ".a.ckpt.hessian.json.part.old",
+        ".c.ckpt",
+    ]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder in (tmp_path, elsewhere):
+        for name in (*ours, *others):
+            (folder / name).write_text("{")
+        (folder / ".folder.hessian.json.part").mkdir()
+        (folder / ".link.hessian.json.part").symlink_to(folder / ".mine.part")
+    kept = {*others, ".folder.hessian.json.part", ".link.hessian.json.part"}
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=9)
+    sidecars = Sidecars(trainer(saver, enable_checkpointing=True), "hessian", Room())
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"elsewhere"}
+    # a folder that only the user knows, when a checkpoint is first saved into it
+    assert ours[0] in {path.name for path in elsewhere.iterdir()}
+    sidecars.drop(str(elsewhere / "d.ckpt"))
+    assert {path.name for path in elsewhere.iterdir()} == kept
 
 
 class Normalised(Classifier):
