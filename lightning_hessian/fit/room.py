@@ -35,12 +35,12 @@ class Room:
 
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
-        self._is_over = False
+        self._is_over = self._is_told_of_history = False
 
     def begin(self, trainer: Trainer) -> None:
         """A fit begins: there may be room again."""
         self._trainer = trainer
-        self._is_over = False
+        self._is_over = self._is_told_of_history = False
 
     def end(self) -> None:
         """The fit is over."""
@@ -51,15 +51,19 @@ class Room:
         """Whether checkpoints should grow by little more than the run's own."""
         return self._is_over or self._shortage(self._of_checkpoints()) is not None
 
-    def require_for_history(self) -> None:
-        """Let a history go into a checkpoint.
+    def admits_history(self) -> bool:
+        """Whether a history may go into a checkpoint, which is to find room in any case.
 
         Raises:
-            NoRoomError: If the checkpoint might not find room because of it.
+            NoRoomError: The first time in a fit that it may not.
         """
         shortage = self._shortage(self._of_checkpoints(), LEAST)
-        if shortage is not None:
-            raise NoRoomError(shortage)
+        if shortage is None:
+            return True
+        if self._is_told_of_history:
+            return False
+        self._is_told_of_history = True
+        raise NoRoomError(f"{shortage}. Nor has any later one that finds as little room")
 
     def write(self, act: Callable[[], None], places: Iterable[Place]) -> None:
         """Do what writes into some places, if there is room.

@@ -1,11 +1,10 @@
-"""The report beside a checkpoint: a JSON file that a person or a data frame can read."""
+"""The report beside a checkpoint: a JSON file that a person can read, and other programs."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,10 @@ from lightning_hessian.show.whole_files import write_whole
 
 FORMAT_VERSION = 2
 """Reports are nested, and notes have codes, from version 2 on."""
+
+LARGEST_FILE = 256 * 2**20
+DEEPEST = 16
+"""Lists and records within each other; twice what reports have."""
 
 _WRITTEN_BY = {1: "one before 0.1.0"}
 
@@ -88,25 +91,63 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         By field name.
 
     Raises:
-        ValueError: If the file is no report, or one of another version.
+        ValueError: If the file is no report, too large or too deep for one, or of another version.
     """
-    with fsspec.open(os.fspath(path), encoding="utf8") as file:
-        values = json.load(file)
-    if not isinstance(values, Mapping) or "format_version" not in values:
+    name = os.fspath(path)
+    values = _parsed(name)
+    if not isinstance(values, dict) or "format_version" not in values:
         raise ValueError(
-            f"`path` must be a report beside a checkpoint, but {os.fspath(path)} has no "
+            f"`path` must be a report beside a checkpoint, but {name} has no "
             "'format_version'. Give the file that ends in the callback's name, such as "
             "`.hessian.json`."
         )
     version = values["format_version"]
+    if type(version) is not int:
+        raise ValueError(
+            f"{name} must hold a whole number as its 'format_version', and has something of type "
+            f"{type(version).__name__}. Measure the checkpoint again by `analyze`."
+        )
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{os.fspath(path)} holds a report in format version {version}, which another "
+            f"{name} holds a report in format version {version}, which another "
             f"lightning_hessian wrote ({_WRITTEN_BY.get(version, 'a later one')}); this one reads "
             f"version {FORMAT_VERSION}. Read it with that one, or measure the checkpoint again by "
             "`analyze`."
         )
-    return dict(values)
+    return values
+
+
+def _parsed(name: str) -> Any:
+    """What a JSON file holds, if it may be a report."""
+    with fsspec.open(name, "rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(
+            f"`path` must be a report beside a checkpoint, but {name} has more than "
+            f"{LARGEST_FILE >> 20} MiB, which no report has."
+        )
+    try:
+        values = json.loads(content)
+        _check_depth(values, DEEPEST)
+    except RecursionError:
+        raise ValueError(
+            f"`path` must be a report beside a checkpoint, but {name} holds lists within lists "
+            f"deeper than the {DEEPEST} of any report."
+        ) from None
+    except ValueError as error:
+        raise ValueError(
+            f"`path` must be a report beside a checkpoint, but {name} is no JSON: {error}."
+        ) from error
+    return values
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise RecursionError
+    items = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list):
+        for item in items:
+            _check_depth(item, depth - 1)
 
 
 def _finite(value: Any) -> Any:
