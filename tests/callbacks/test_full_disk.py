@@ -158,6 +158,14 @@ class Filling:
         return write
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file of events ends where a record does: a length, the record, two checksums."""
+    content, end = path.read_bytes(), 0
+    while end < len(content):
+        end += 16 + int.from_bytes(content[end : end + 8], "little")
+    return end == len(content)
+
+
 @pytest.mark.sampled
 @pytest.mark.filterwarnings(THREAD)
 @pytest.mark.parametrize("room", [5_000, 0, 700, 30_000])
@@ -187,6 +195,7 @@ def test_an_event_of_ours_that_finds_no_room_leaves_the_users_writer_whole(
     # the user's points are all there, and their writer takes more
     run.logger.experiment.add_scalar("mine", 1.0, 12)  # type: ignore[union-attr]
     run.logger.experiment.flush()  # type: ignore[union-attr]
+    assert all(map(is_whole, (tmp_path / "full" / "run").glob("*tfevents*")))
     with_ours = points(tmp_path / "full" / "run")
     assert with_ours.pop("mine") == [(12, 1.0)]
     assert with_ours == points(tmp_path / "bare" / "run")
