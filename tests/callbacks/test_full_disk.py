@@ -8,6 +8,7 @@ import resource
 import shutil
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lightning_hessian import HessianSpectrum, Krylov
+from lightning_hessian.errors import NoRoomError
 from lightning_hessian.fit.room import SPARE, Room
 from lightning_hessian.show import ReportWriter
 from tests.helpers.events import Events
@@ -234,10 +236,14 @@ def test_what_is_no_lack_of_room_is_told_each_time() -> None:
 def test_a_disk_that_does_not_tell_its_size_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(0, 0, 0))
-    fit(tmp_path, at_saves())
-    assert "hessian/eig_1" in Events(tmp_path / "run").scalars()
-    assert list((tmp_path / "saved").glob("*.json"))
+    room, done = Room(), []
+    room.begin(trainer())
+    for total in (0, 1):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, total=total: Disk(total, 0, 0))
+        with pytest.raises(NoRoomError) if total else nullcontext():
+            # not there yet, and elsewhere
+            room.write(lambda: done.append(1), [tmp_path / "a" / "b", None, "s3://bucket"])
+    assert done == [1]
 
 
 def in_child(directory: str, ours: bool) -> None:
