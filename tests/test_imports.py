@@ -48,7 +48,8 @@ ONLY_IN = {
         "sandbox",
         "show",
     },
-    "pytorch_lightning": {"callbacks"},
+    # only users import it, which takes a while
+    "pytorch_lightning": set(),
     "matplotlib": {"show"},
     "torch.utils.tensorboard": {"show"},
 }

@@ -77,27 +77,53 @@ def test_the_run_under_the_other_name_is_left_as_it_is() -> None:
 
 
 IMPORTS_IN_FORKS = """
-import importlib, os, sys
+import importlib, importlib.util, os, sys
 # what both names import, once for all forks
 import scipy.stats, torch._dynamo, torch.distributed.fsdp, torch.utils.tensorboard, torchmetrics
-for name in sys.argv[1:]:
+for order in sys.argv[1:]:
     if not os.fork():
-        importlib.import_module(name)
+        for name in order.split(","):
+            importlib.util.find_spec(name)  # who asks, as many do, imports nothing
+            importlib.import_module(name)
         import lightning_hessian
         from lightning_utilities.core import rank_zero
-        print(name, rank_zero.log.name, flush=True)
+        other = sys.modules.get("pytorch_lightning")
+        joined = other and issubclass(lightning_hessian.HessianSpectrum, other.Callback)
+        print(order, rank_zero.log.name.partition(".utilities")[0], joined, flush=True)
         os._exit(0)
-    assert os.wait()[1] == 0, name
+    assert os.wait()[1] == 0, order
 """
 
 
 @pytest.mark.slow
-def test_importing_it_leaves_the_users_logger_in_its_place() -> None:
-    names = ["lightning.pytorch", "pytorch_lightning"]
+def test_the_other_name_is_served_in_every_order_of_imports_and_never_imported() -> None:
+    """The logger of the name that came first is kept."""
+    expected = {
+        "lightning.pytorch": ("lightning.pytorch", None),
+        "pytorch_lightning": ("pytorch_lightning", True),
+        "pytorch_lightning,lightning.pytorch": ("pytorch_lightning", True),
+        "lightning_hessian": ("lightning.pytorch", None),
+        "lightning_hessian,pytorch_lightning": ("pytorch_lightning", True),
+    }
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IMPORTS_IN_FORKS, *names],
+        [sys.executable, "-W", "ignore", "-c", IMPORTS_IN_FORKS, *expected],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [f"{name} {name}.utilities.rank_zero" for name in names]
+    lines = [f"{order} {logger} {joined}" for order, (logger, joined) in expected.items()]
+    assert done.stdout.splitlines() == lines
+
+
+@pytest.mark.slow
+def test_a_callback_that_was_there_first_becomes_one_of_the_other_name() -> None:
+    """Bases that a class gets later are those of its instances too."""
+    code = """
+import sys
+from lightning_hessian import HessianSpectrum
+early = HessianSpectrum()
+assert "pytorch_lightning" not in sys.modules
+from pytorch_lightning import Trainer
+Trainer(callbacks=[early], logger=False, accelerator="cpu")
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
