@@ -7,8 +7,9 @@ PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 DOCS := $(VENV)/.docs
+ENVIRONMENTS := $(VENV)/.environments
 
-.PHONY: demo test slow lint types examples docs benchmarks clean
+.PHONY: demo test slow lint types examples docs benchmarks versions wheel compatibility clean
 
 demo: $(READY)
 	$(RUN) examples/demo.py
@@ -38,6 +39,19 @@ docs: $(DOCS)
 benchmarks: $(PEERS)
 	$(RUN) -m examples.benchmarks.peers
 
+# the default tests with the lowest and the highest versions that pyproject.toml admits, on each
+# Python from 3.10 to 3.13 that is there; an hour, and some GB of downloads
+versions: $(ENVIRONMENTS)
+	$(RUN) -m tests.versions
+
+# a built wheel in an empty environment
+wheel: $(ENVIRONMENTS)
+	$(RUN) -m tests.wheel
+
+# docs/works_with.md: installs some twenty packages
+compatibility: $(ENVIRONMENTS)
+	$(RUN) -m examples.compatibility
+
 clean:
 	rm -rf $(VENV) runs docs/_build docs/gallery
 
@@ -48,6 +62,10 @@ $(READY): pyproject.toml constraints.txt
 
 $(DOCS): $(READY)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	touch $@
+
+$(ENVIRONMENTS): $(READY)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,environments]"
 	touch $@
 
 # curvlinops pulls in torchvision through backpack, and uses it nowhere; of

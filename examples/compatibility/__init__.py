@@ -1,1 +1,1 @@
-"""Real packages that train through Lightning: does the callback leave them as they are, and right?"""
+"""Real packages that train through Lightning: left as they are, and measured rightly?"""

@@ -1,7 +1,7 @@
 """Install each package, train with it, and write the page: ``python -m examples.compatibility``.
 
-Needs ``uv`` (``pip install uv``), an index of packages, some 20 GB of disk and half an hour. Names of
-programs choose some of them; the page is written of all outcomes that are there.
+Needs ``uv`` (``pip install uv``), an index of packages, some 20 GB of disk and half an hour. Names
+of programs choose some of them; the page is written of all outcomes that are there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := sorted(set(options.programs) - set(PACKAGES)):
         parser.error(f"no program {unknown[0]!r}; there are {', '.join(sorted(PACKAGES))}")
+    options.folder = options.folder.absolute()
     options.folder.mkdir(parents=True, exist_ok=True)
     chosen = [] if options.only_write else options.programs or sorted(PACKAGES)
     for program in chosen:

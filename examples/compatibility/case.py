@@ -1,4 +1,4 @@
-"""What the program of a package says: what it trains, how, and what the loss is, written plainly."""
+"""What the program of a package says: what it trains, how, and what its loss is in plain words."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def installed(package: Package, folder: Path) -> Path:
     done = folder / ".installed"
     if not done.exists():
         uv = (sys.executable, "-m", "uv")
-        subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)], check=True)
+        subprocess.run(
+            [*uv, "venv", "--clear", "--python", sys.executable, str(folder)], check=True
+        )
         excluded = folder / "excluded.txt"
         excluded.write_text(EXCLUDED, encoding="utf8")
         install = [*uv, "pip", "install", "--python", str(python), "--constraint", str(excluded)]

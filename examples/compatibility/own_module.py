@@ -1,4 +1,4 @@
-"""The module that a person writes around a network of a package's, and its few steps of training."""
+"""The module that a person writes around a network of a package's, and a few steps of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One package in its own environment: ``python -m examples.compatibility.run with_timm --out FILE``.
+"""One package in its environment: ``python -m examples.compatibility.run with_timm --out FILE``.
 
 The module is trained three times from the same seed: twice without callbacks, which says whether
 the training repeats itself at all, and once with :class:`~lightning_hessian.HessianSpectrum` and
@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from examples.compatibility.packages import PACKAGES
 from examples.compatibility.truth import truth_of
 from lightning_hessian import HessianSpectrum, Krylov, LossDifference, SpectrumReport
 
+C = TypeVar("C")
 MOST_PRODUCTS = 400
 """Of one measurement: more than most of these networks have parameters."""
 
@@ -71,6 +72,13 @@ def measured(report: SpectrumReport) -> tuple[dict[str, float], dict[str, float]
     return values, errors
 
 
+def in_use(module: Any, callback: C) -> C:
+    """A callback, or the copy that a package has made of it for its own Trainer."""
+    trainer = getattr(module, "_trainer", None)
+    there = [] if trainer is None else [c for c in trainer.callbacks if type(c) is type(callback)]
+    return there[0] if there else callback
+
+
 def compare(program: str) -> Outcome:
     """Train three times, and look."""
     case: Case = importlib.import_module(f"examples.compatibility.{program}").CASE
@@ -87,6 +95,7 @@ def compare(program: str) -> Outcome:
     )
     difference = LossDifference(num_samples="all", max_overhead=None)
     module, with_callbacks = trained(case, [spectrum, difference])
+    spectrum, difference = in_use(module, spectrum), in_use(module, difference)
     report = spectrum.reports[-1]
     values, errors = measured(report)
     truth = None if case.loss is None or report.failure else truth_of(case.loss, module)

@@ -16,14 +16,17 @@ STANDARD_ERRORS = 4
 """How far from the truth a trace may be."""
 HEAD = """# Works with
 
-Modules of real packages, each installed into an environment of its own and trained three times from the same seed:
-twice without callbacks, once with `HessianSpectrum` and `LossDifference`. `python -m examples.compatibility` makes the
-environments, runs the programs in `examples/compatibility/`, a short one for each package, and writes this page.
+Modules of real packages, each installed into an environment of its own and trained three times
+from the same seed: twice without callbacks, once with `HessianSpectrum` and `LossDifference`.
+`python -m examples.compatibility` makes the environments, runs the programs in
+`examples/compatibility/`, a short one for each package, and writes this page.
 
-- **same bits**: weights, buffers, logged metrics and the state of torch's random numbers at the end of training, with
-  the callbacks and without.
-- **truth**: the same number from the dense Hessian, by differences of float64 gradients of a loss that is written out
-  in the program without this library. "agrees" means within the error given, and float32 rounding.
+- **same bits**: weights, buffers, logged metrics and the state of torch's random numbers at the end
+  of training, with the callbacks and without.
+- **truth**: largest eigenvalue and trace of the dense Hessian, by differences of float64 gradients
+  of a loss that is written out in the program without this library. "agrees" means that loss,
+  largest and smallest eigenvalue are within the error given (the trace within four standard
+  errors), and float32 rounding.
 - **loss difference**: the standard deviation of the losses of single samples, or why it is refused.
 """
 
@@ -40,12 +43,13 @@ def page(outcomes: Sequence[Outcome]) -> str:
     lines = [_row(*COLUMNS), f"|{'---|' * len(COLUMNS)}"]
     lines += [_row(*_cells(each)) for each in outcomes]
     notes = [f"**{_name(each)}**: {note}" for each in outcomes for note in _said(each)]
-    said = ["\n## What the reports said", *notes] if notes else []
-    return "\n".join([HEAD, *lines, *("\n" + each if each[0] == "*" else each for each in said)]) + "\n"
+    said = ["", "## What the reports said"] if notes else []
+    said += [line for note in notes for line in ("", note)]
+    return "\n".join([HEAD, *lines, *said, ""])
 
 
 def agrees(outcome: Outcome) -> bool | None:
-    """Whether eigenvalues and trace are the dense Hessian's, within their errors; None without one."""
+    """Whether all numbers are the dense Hessian's within their errors; None where there is none."""
     if not outcome.truth or not outcome.values:
         return None
     rounding = ROUNDING * max(abs(outcome.truth["eig_1"]), abs(outcome.truth["eig_min"]))

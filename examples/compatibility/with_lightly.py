@@ -26,7 +26,9 @@ def batch_loss(network: Any, batch: list[Tensor]) -> Tensor:
 def train(callbacks: list[Any]) -> OwnModule:
     """All images in one batch, so that the loss does not depend on who meets whom."""
     head = SimCLRProjectionHead(4, 4, 3, batch_norm=False)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    )
     loader = DataLoader(TensorDataset(*VIEWS), batch_size=12, shuffle=True)
     return OwnModule(network, batch_loss).fitted(loader, callbacks)
 

@@ -46,4 +46,6 @@ def train(callbacks: list[Any]) -> TemporalFusionTransformer:
     return module
 
 
-CASE = Case("temporal fusion transformer, quantiles", train, options={"solver": Krylov(max_hvps=60)})
+CASE = Case(
+    "temporal fusion transformer, quantiles", train, options={"solver": Krylov(max_hvps=60)}
+)

@@ -31,4 +31,6 @@ def train(callbacks: list[Any]) -> Any:
     return model.module
 
 
-CASE = Case("variational autoencoder, noise in the step", train, options={"solver": Krylov(max_hvps=60)})
+CASE = Case(
+    "variational autoencoder, noise in the step", train, options={"solver": Krylov(max_hvps=60)}
+)

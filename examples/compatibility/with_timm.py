@@ -25,7 +25,9 @@ def batch_loss(network: Any, batch: list[Tensor]) -> Tensor:
 
 def train(callbacks: list[Any]) -> OwnModule:
     """With dropout of paths and of projections."""
-    network = VisionTransformer(**SMALL, depth=1, num_heads=2, drop_path_rate=0.1, proj_drop_rate=0.1)
+    network = VisionTransformer(
+        **SMALL, depth=1, num_heads=2, drop_path_rate=0.1, proj_drop_rate=0.1
+    )
     loader = DataLoader(TensorDataset(IMAGES, CLASSES), batch_size=6, shuffle=True)
     return OwnModule(network, batch_loss).fitted(loader, callbacks)
 
