@@ -16,6 +16,7 @@ COUNTS = np.random.default_rng(0).poisson(3.0, size=(32, 8)).astype(np.float32)
 
 def train(callbacks: list[Any]) -> Any:
     """A latent variable is drawn in every step."""
+    scvi.settings.seed = 0
     cells = anndata.AnnData(COUNTS.copy())
     scvi.model.SCVI.setup_anndata(cells)
     model = scvi.model.SCVI(cells, n_hidden=4, n_latent=2)

@@ -49,7 +49,7 @@ def train(callbacks: list[Any]) -> OwnModule:
 
 
 def loss(module: OwnModule) -> Tensor:
-    """Smooth distance of the value of each action taken from what it led to."""
+    """Squared distance of the value of each action taken from what it led to."""
     live = dict(module.network.value_network_params.flatten_keys(".").items())
     target = dict(module.network.target_value_network_params.flatten_keys(".").items())
 
@@ -60,7 +60,7 @@ def loss(module: OwnModule) -> Tensor:
 
     rows = STATES.double()
     led_to = REWARDS[:, 0].double() + 0.9 * values(rows[:, 1], target).max(1).values.detach()
-    return nn.functional.smooth_l1_loss(values(rows[:, 0], live)[range(24), ACTIONS], led_to)
+    return nn.functional.mse_loss(values(rows[:, 0], live)[range(24), ACTIONS], led_to)
 
 
 CASE = Case("Q-learning on tensor dictionaries", train, loss)
