@@ -42,7 +42,7 @@ PACKAGES = {
     "with_gluonts": Package("gluonts[torch]"),
     "with_gpytorch": Package("gpytorch"),
     "with_lightly": Package("lightly", base=VISION),
-    "with_litdata": Package("litdata"),
+    "with_litdata": Package("litdata", base=VISION),
     "with_litgpt": Package("litgpt"),
     "with_neuralforecast": Package("neuralforecast"),
     "with_peft": Package("peft", ("transformers",)),

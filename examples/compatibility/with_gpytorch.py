@@ -61,5 +61,5 @@ def loss(module: OwnModule) -> Tensor:
     return -(log_density - 12 * math.log(2 * math.pi)) / 24
 
 
-OPTIONS = {"mode": "train", "loss": Loss(dataloader=LOADER)}
+OPTIONS = {"mode": "train", "loss": Loss(dataloader=[[INPUTS, TARGETS]])}
 CASE = Case("an exact Gaussian process", train, loss, OPTIONS)
