@@ -75,10 +75,10 @@ def test_a_run_that_changed_and_one_that_never_repeats_itself_are_told_apart() -
 def test_reasons_stand_in_the_line_and_whole_below() -> None:
     refused = "RefusedError: batches cannot be cut: so it is. Do that."
     text = page([replace(GOOD, loss_difference=refused, failure="ValueError: no. Never.")])
-    assert "| refused: ValueError |" in text or "| refused: no |" in text
+    assert "| refused: no |" in text
     assert f"**lib**: {refused}" in text
     ended = replace(GOOD, error="ImportError: gone")
-    assert "the program ended: ImportError" in page([ended])
+    assert "the program ended: gone" in page([ended])
 
 
 def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:

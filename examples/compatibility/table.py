@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def _name(outcome: Outcome) -> str:
 
 def _plain(text: str) -> str:
     """The first clause, fit for a cell."""
-    first = text.removeprefix("RefusedError: ").partition(". ")[0].partition(": ")[0]
+    reason = re.sub(r"^\w+Error: ", "", text)
+    first = reason.partition(". ")[0].partition(": ")[0]
     return first.replace("|", "\\|").replace("\n", " ")
 
 
