@@ -230,6 +230,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
         """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
+        self._recorder.begin_fit()
         made = [report for report in self.reports if report.failure is None]
         plan = self._pace.prepare(
             FitLength.of(trainer),
@@ -286,6 +287,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 num_skipped=num_skipped,
             )
             self.reports.append(report)
+            for note in self._recorder.news():
+                self._tell(f"from step {report.global_step} on read with the note: {note}", trainer)
             self._write(session, partial(self._publish, trainer))
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import load_history, save_history
-from lightning_hessian.records import Report
+from lightning_hessian.records import Note, Report
 from lightning_hessian.show import Figures, Gallery, ReportWriter, table
 
 R = TypeVar("R", bound=Report)
@@ -40,6 +40,18 @@ class Recorder(Generic[R]):
         self._settings = settings
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
+        self._told: set[str] = set()
+
+    def begin_fit(self) -> None:
+        """Every kind of note is news again."""
+        self._told.clear()
+
+    def news(self) -> list[Note]:
+        """Notes that qualify the latest report and have not been given in this fit."""
+        # of each kind one, as texts hold numbers that change from report to report
+        new = [note for note in self.reports[-1].qualifications if note.code not in self._told]
+        self._told |= {note.code for note in new}
+        return new
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""

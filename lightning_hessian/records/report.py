@@ -62,8 +62,12 @@ class Report:
             columns=(LOSS_COLUMN,),
         ),
     )
-    num_parameters: int = 0
-    num_samples: int = 0
+    num_parameters: int = field(
+        default=0, metadata=shown("num_parameters", doc="selected parameters", when=bool)
+    )
+    num_samples: int = field(
+        default=0, metadata=shown("num_samples", doc="samples that the loss averages", when=bool)
+    )
     data: str = ""
     mode: Mode = "eval"
     loss_name: str | None = None
@@ -105,7 +109,10 @@ class Report:
     epoch: int = 0
     global_step: int = field(default=0, metadata=shown(columns=(Column("step", 6, "{}", place=0),)))
     ckpt_path: str | None = None
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = field(
+        default=(),
+        metadata=shown("notes", doc="what to beware of", kind="text", when=bool),
+    )
     failure: str | None = field(
         default=None,
         metadata=shown("failure", doc="why there are no numbers", kind="text", in_failure=True),
@@ -115,6 +122,16 @@ class Report:
     def failed(self) -> bool:
         """Whether there are no numbers."""
         return self.failure is not None
+
+    @property
+    def qualifications(self) -> tuple[Note, ...]:
+        """The notes without which a number would mislead."""
+        return tuple(note for note in self.notes if note.qualifies)
+
+    @derived(shown("qualified", doc="1 where a note qualifies numbers: see the text `notes`"))
+    def qualified(self) -> bool:
+        """Whether some number is not to be read without a note."""
+        return bool(self.qualifications)
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The report in primitives, fit for JSON and for a checkpoint's callback state.

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
@@ -46,7 +47,7 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
         axes.grid(color=FAINT, alpha=0.2)
         choose_ticks(axes)
     title = f"Hessian of the training loss: {describe(good[-1])}"
-    place(figure, [eigenvalues, trace, loss], FRAME, title, 10)
+    place(figure, [eigenvalues, trace, loss], FRAME, title, 10, caveat(good))
     return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Estimate, LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
@@ -63,7 +64,8 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
         _choose_scale(axes)
         choose_ticks(axes)
     frame = Frame(widths=(2.7,) * columns, height=2.3, top=0.5)
-    place(figure, grid, frame, f"Loss difference: {describe(good[-1])}", 10)
+    title = f"Loss difference: {describe(good[-1])}"
+    place(figure, grid, frame, title, 10, caveat(good))
     return figure
 
 

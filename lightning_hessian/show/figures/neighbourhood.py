@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import CURVE, FAINT, SECOND, THIRD, new_figure
@@ -49,7 +50,7 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
         set_title(axes, f"perturbed: {where}")
     title = f"Variance of the loss around the weights at step {report.global_step:,}"
     frame = Frame(widths=(WIDTH,) * len(spaces), height=3.3, beside=0.9)
-    place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5)
+    place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5, caveat([report]))
     return figure
 
 
