@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import Trainer
@@ -15,6 +16,21 @@ from lightning_hessian.records import Note, Report
 from lightning_hessian.show import Figures, Gallery, ReportWriter, table
 
 R = TypeVar("R", bound=Report)
+
+
+def _otherwise(before: Report, after: Report) -> Note:
+    """What to say where a history goes on with other options."""
+    counts = [
+        f"{getattr(after, field):,} {name} instead of {getattr(before, field):,}"
+        for field, name in (("num_parameters", "parameters"), ("num_samples", "samples"))
+        if getattr(after, field) != getattr(before, field)
+    ]
+    of = f" ({', '.join(counts)})" if counts else ""
+    return Note(
+        "options-changed",
+        "The fit was resumed with other options than those of the reports before it"
+        f"{of}: from here on the curves go on with another quantity.",
+    )
 
 
 class Recorder(Generic[R]):
@@ -41,6 +57,7 @@ class Recorder(Generic[R]):
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self._told: set[str] = set()
+        self._goes_on_otherwise = False
 
     def begin_fit(self) -> None:
         """Every kind of note is news again."""
@@ -64,7 +81,7 @@ class Recorder(Generic[R]):
         self._writer.write(trainer.loggers, report)
         if trainer.loggers and report.failure is None:
             images = self._gallery.next(self.reports, draws_all=draws_all)
-            self._writer.write_images(trainer.loggers, report.global_step, images)
+            self._writer.write_images(trainer.loggers, report.step, images)
 
     @rank_zero_only
     def publish_rest(self, trainer: Trainer) -> None:
@@ -72,7 +89,7 @@ class Recorder(Generic[R]):
         images = self._gallery.last()
         if images:
             latest = next(report for report in reversed(self.reports) if report.failure is None)
-            self._writer.write_images(trainer.loggers, latest.global_step, images)
+            self._writer.write_images(trainer.loggers, latest.step, images)
 
     def state(self, measured_at: Fingerprint | None) -> dict[str, Any]:
         """The history in primitives, as it travels in a checkpoint."""
@@ -81,7 +98,17 @@ class Recorder(Generic[R]):
     def load(self, state: Mapping[str, Any]) -> Fingerprint | None:
         """Take a history from a checkpoint; gives what was measured last, by the same options."""
         self.reports, measured_at = load_history(state, self.kind, self._settings)
+        self._goes_on_otherwise = bool(self.reports) and state["settings"] != self._settings
         return measured_at
+
+    def add(self, report: R) -> None:
+        """Take the next report; the first with numbers after a change of options says so."""
+        if self._goes_on_otherwise and report.failure is None:
+            self._goes_on_otherwise = False
+            earlier = [each for each in self.reports if each.failure is None]
+            if earlier:
+                report = replace(report, notes=(*report.notes, _otherwise(earlier[-1], report)))
+        self.reports.append(report)
 
     def watch_checkpoints(self, checkpoints: CheckpointReports | None) -> None:
         """Let the files beside the checkpoints of a fit follow these; None when it is over."""

@@ -43,7 +43,7 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
         path = f"  {report.ckpt_path}" if report.ckpt_path else ""
         if report.failure is not None:
             # seconds are known of each attempt to measure; without one, neither is the step
-            step = NOTHING if math.isnan(report.seconds) else str(report.global_step)
+            step = NOTHING if math.isnan(report.seconds) else str(report.step)
             lines += [f"{step:>6} no numbers{path}", f"{'':>6} {report.failure}"]
             continue
         cells = (f"{_cell(*pair, report):>{pair[1].width}}" for pair in columns)

@@ -108,7 +108,7 @@ def _place_texts(figure: Figure, panels: Sequence[Axes], report: LossDifferenceR
         top=0.1 + lines_height(circumstances, MIDDLE),
         beside=BESIDE,
     )
-    title = f"Loss difference |L(k + 1) - L(k)| at step {report.global_step:,}"
+    title = f"Loss difference |L(k + 1) - L(k)| at step {report.step:,}"
     below = place(figure, panels, frame, title, 12, caveat([report]))
     y = (below + 0.06) / figure.get_figheight()
     figure.supxlabel(sentences, fontsize=SIZE, x=0.2 / inches, y=y, ha="left", va="bottom")

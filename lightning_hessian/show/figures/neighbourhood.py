@@ -48,7 +48,7 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
         _draw(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
         where = "all parameters" if dimensions is None else f"{dimensions:,} dimensions"
         set_title(axes, f"perturbed: {where}")
-    title = f"Variance of the loss around the weights at step {report.global_step:,}"
+    title = f"Variance of the loss around the weights at step {report.step:,}"
     frame = Frame(widths=(WIDTH,) * len(spaces), height=3.3, beside=0.9)
     place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5, caveat([report]))
     return figure

@@ -55,7 +55,7 @@ def spectrum_figure(report: SpectrumReport) -> Figure:
     circumstances = wrapped(describe(report), WIDTH, SMALL)
     set_title(axes, circumstances, fontsize=SMALL, color=FAINT)
     frame = Frame((WIDTH,), HEIGHT, top=0.1 + lines_height(circumstances, SMALL))
-    title = f"Hessian of the training loss at step {report.global_step:,}"
+    title = f"Hessian of the training loss at step {report.step:,}"
     place(figure, [axes], frame, title, 12, caveat([report]))
     return figure
 
