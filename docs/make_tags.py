@@ -10,7 +10,8 @@ from lightning_hessian.show import tag_table
 PAGE = Path(__file__).parent / "tags.md"
 HEAD = """# Tags
 
-Everything is logged at `trainer.global_step`. The first part of a tag is the callback's `name=`.
+Everything is logged at the step at which Lightning logs the loss of the same weights. The first
+part of a tag is the callback's `name=`.
 `<i>` counts from 1, `<name>` is the name of a block, `<threshold>` one of `thresholds`. *Its error*
 lists the tags logged beside it, if there are any. A quantity that was not asked for has no tags.
 [When it measures](tensorboard.md) says where they appear.

@@ -29,6 +29,7 @@ from lightning_hessian.fit import (
     Pace,
     Recorder,
     Session,
+    Steps,
     Stopwatch,
 )
 from lightning_hessian.options import LossSetup
@@ -229,7 +230,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
         """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
-        self._recorder.room.begin(trainer)
+        self._recorder.begin_fit(trainer)
         plan = self._pace.prepare(
             FitLength.of(trainer),
             self._setup.planned_samples,
@@ -247,7 +248,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
             num_samples=None if plan is None else plan.num_samples,
         )
         self._resumed_at = None
-        self._pace.begin(self._session, trainer.global_step)
+        self._pace.begin(self._session, Steps.of(trainer))
         if plan is not None:
             self._tell(self._pace.promise(), trainer)
 
@@ -263,7 +264,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
         if session is None:
             return
         start = time.perf_counter()
-        event = Event(moment, trainer.global_step, trainer.current_epoch)
+        event = Event(moment, Steps.of(trainer), trainer.current_epoch)
         with ExitStack() as quiet:
             report = self._attempt(session, event, quiet)
             if report is None:
@@ -278,17 +279,21 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 report,
                 mode=self.mode,
                 epoch=event.epoch,
-                global_step=event.global_step,
+                global_step=event.steps.global_step,
+                logged_step=event.steps.logged_step,
                 ckpt_path=ckpt_path,
                 seconds=seconds,
                 overhead=overhead,
                 num_skipped=num_skipped,
             )
-            self.reports.append(report)
+            self._recorder.add(report)
+            for note in self._recorder.news():
+                self._tell(f"from step {report.step} on read with the note: {note}", trainer)
             self._write(session, partial(self._publish, trainer))
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
         """The report of an event, with numbers or the reason why not; None if none is made."""
+        step = event.steps.logged_step
         try:
             decision = self._pace.decide(event)
             if not decision.measure:
@@ -302,8 +307,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
             raise
         except InterruptedMeasurementError as error:
             rank_zero_warn(
-                f"{type(self).__name__} abandoned its measurement at step {event.global_step}: "
-                f"{error}."
+                f"{type(self).__name__} abandoned its measurement at step {step}: {error}."
             )
             return None
         except Exception as error:
@@ -316,7 +320,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
                     return None
                 future = "not be tried again while the module stays as it is"
             rank_zero_warn(
-                f"{type(self).__name__} has no numbers at step {event.global_step}. {failure} "
+                f"{type(self).__name__} has no numbers at step {step}. {failure} "
                 f"Training goes on unchanged. It will {future}."
             )
             return self.report_type(failure=failure)
@@ -351,7 +355,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
             except Exception as error:
                 if self._on_error == "raise":
                     raise
-                of_step = f" of step {self.reports[-1].global_step}" if self.reports else ""
+                of_step = f" of step {self.reports[-1].step}" if self.reports else ""
                 rank_zero_warn(
                     f"{type(self).__name__} could not write its report{of_step}: "
                     f"{type(error).__name__}: {error}. It is kept in `reports`; training goes on."

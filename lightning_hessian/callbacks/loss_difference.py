@@ -34,7 +34,8 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
     ``L_k`` being the mean loss of the first ``k``, and from how many samples on the difference
     stays below a threshold. The run is left bit-identical. Every number carries its error. Reports
     (:class:`~lightning_hessian.LossDifferenceReport`) are kept in :attr:`reports` and logged at
-    ``trainer.global_step`` under ``loss_difference/``; the documentation lists the tags.
+    the step of the same weights' own loss under ``loss_difference/``; the documentation lists the
+    tags.
 
     A loss that is not a mean over samples (contrastive, of batch statistics) is refused.
 

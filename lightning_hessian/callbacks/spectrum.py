@@ -21,7 +21,8 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
     price that is known before: ``max_overhead`` of the training's work. The run is left
     bit-identical. Every number carries its error; what the price does not buy at a point is absent
     there. Reports (:class:`~lightning_hessian.SpectrumReport`) are kept in :attr:`reports` and
-    logged at ``trainer.global_step`` under ``hessian/``; the documentation lists the tags.
+    logged at the step of the same weights' own loss under ``hessian/``; the documentation lists the
+    tags.
     Processes that a Trainer spawns (``ddp_spawn``, ``ddp_fork``) keep :attr:`reports` to
     themselves: loggers and the files beside checkpoints have them.
 

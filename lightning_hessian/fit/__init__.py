@@ -12,6 +12,7 @@ from lightning_hessian.fit.recorder import Recorder
 from lightning_hessian.fit.schedule import Schedule
 from lightning_hessian.fit.session import Session
 from lightning_hessian.fit.settings import settings_text
+from lightning_hessian.fit.steps import Steps
 from lightning_hessian.fit.stopwatch import Stopwatch
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Recorder",
     "Schedule",
     "Session",
+    "Steps",
     "Stopwatch",
     "load_history",
     "settings_text",

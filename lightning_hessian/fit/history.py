@@ -50,12 +50,14 @@ class History(Generic[R]):
         left_out: Those that are not among them.
         measured_at: The weights measured last; None if they count as not yet measured.
         study: What the study remembers of the last report.
+        has_other_settings: Whether it was made by other options.
     """
 
     reports: list[R] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     measured_at: Fingerprint | None = None
     study: Mapping[str, Any] = field(default_factory=dict)
+    has_other_settings: bool = False
 
 
 def save_history(history: History[R], settings: str) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def load_history(state: Any, kind: type[R], settings: str) -> History[R]:
         left_out=LeftOut(count=around.left_out.count + gone, cost=around.left_out.cost),
         measured_at=around.measured_at if around.settings == settings else None,
         study=study,
+        has_other_settings=around.settings != settings,
     )
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from lightning_hessian.data import Loaders, batch_sampler_of
+from lightning_hessian.fit.steps import Steps
 
 STOPS_EARLY = frozenset({"EarlyStopping", "Timer"})
 
@@ -94,11 +95,12 @@ def _batch_size(loader: Any) -> int | None:
 
 
 def _batches_done(trainer: Trainer, per_epoch: float) -> int:
+    steps = Steps.of(trainer).logged_step
     if math.isfinite(per_epoch):
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         done = int(trainer.current_epoch * per_epoch) + int(batch % max(per_epoch, 1))
-        return done if trainer.global_step else 0
-    return int(trainer.global_step * trainer.accumulate_grad_batches)
+        return done if steps else 0
+    return int(steps * trainer.accumulate_grad_batches)
 
 
 def _checkpoints(trainer: Trainer, num_batches: float, per_epoch: float) -> int:

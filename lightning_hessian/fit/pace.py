@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from lightning_hessian.fit.length import FitLength
 from lightning_hessian.fit.plan import ASSUMED, GROWTH, Buyer, Plan, make_plan
 from lightning_hessian.fit.schedule import Schedule
+from lightning_hessian.fit.steps import Steps
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,12 +35,12 @@ class Event:
 
     Attributes:
         moment: What happens.
-        global_step: ``trainer.global_step``.
+        steps: That lie behind the weights.
         epoch: ``trainer.current_epoch``.
     """
 
     moment: Moment
-    global_step: int
+    steps: Steps
     epoch: int
 
 
@@ -130,10 +131,10 @@ class Pace:
         self._num_skipped = self._num_left_out = 0
         return self.plan
 
-    def begin(self, situation: Situation, global_step: int) -> None:
+    def begin(self, situation: Situation, steps: Steps) -> None:
         """The fit begins."""
         self._situation = situation
-        self._latest_step = global_step
+        self._latest_step = steps.counted
         self._next_place = self._batches
 
     def end(self) -> None:
@@ -247,12 +248,12 @@ class Pace:
         if event.moment != "step":
             return True
         # a batch of an accumulation moves buffers only
-        before, self._latest_step = self._latest_step, event.global_step
-        if event.global_step == before:
+        before, self._latest_step = self._latest_step, event.steps.counted
+        if event.steps.counted == before:
             return False
         if self.schedule.is_planned and self.plan is not None:
             return self._has_reached_place()
-        return self.schedule.is_due_after_step(event.global_step, stride)
+        return self.schedule.is_due_after_step(before, event.steps.counted, stride)
 
     def _has_reached_place(self) -> bool:
         """Whether a place of the plan was passed since the one before; all, where it has none."""

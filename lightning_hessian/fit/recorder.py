@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,10 +14,25 @@ from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import History, LeftOut, load_history, save_history
 from lightning_hessian.fit.room import Room
-from lightning_hessian.records import Report
+from lightning_hessian.records import Note, Report
 from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, table
 
 R = TypeVar("R", bound=Report)
+
+
+def _otherwise(before: Report, after: Report) -> Note:
+    """What to say where a history goes on with other options."""
+    counts = [
+        f"{getattr(after, field):,} {name} instead of {getattr(before, field):,}"
+        for field, name in (("num_parameters", "parameters"), ("num_samples", "samples"))
+        if getattr(after, field) != getattr(before, field)
+    ]
+    of = f" ({', '.join(counts)})" if counts else ""
+    return Note(
+        "options-changed",
+        "The fit was resumed with other options than those of the reports before it"
+        f"{of}: from here on the curves go on with another quantity.",
+    )
 
 
 class Recorder(Generic[R]):
@@ -44,6 +60,20 @@ class Recorder(Generic[R]):
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
+        self._told: set[str] = set()
+        self._goes_on_otherwise = False
+
+    def begin_fit(self, trainer: Trainer) -> None:
+        """Every kind of note is news again, and there may be room on the disk."""
+        self.room.begin(trainer)
+        self._told.clear()
+
+    def news(self) -> list[Note]:
+        """Notes that qualify the latest report and have not been given in this fit."""
+        # of each kind one, as texts hold numbers that change from report to report
+        new = [note for note in self.reports[-1].qualifications if note.code not in self._told]
+        self._told |= {note.code for note in new}
+        return new
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
@@ -72,7 +102,7 @@ class Recorder(Generic[R]):
     def _log_images(self, trainer: Trainer, report: R, draw: Callable[[], Images]) -> None:
         images = draw()
         if images:
-            self._writer.write_images(trainer.loggers, report.global_step, images)
+            self._writer.write_images(trainer.loggers, report.step, images)
 
     @property
     def num_made(self) -> int:
@@ -116,10 +146,20 @@ class Recorder(Generic[R]):
             history = History()
             load_study(history.study)
         self.reports, self._left_out = history.reports, history.left_out
+        self._goes_on_otherwise = bool(history.reports) and history.has_other_settings
         return history.measured_at
 
     def _made(self) -> list[R]:
         return [report for report in self.reports if report.failure is None]
+
+    def add(self, report: R) -> None:
+        """Take the next report; the first with numbers after a change of options says so."""
+        if self._goes_on_otherwise and report.failure is None:
+            self._goes_on_otherwise = False
+            earlier = [each for each in self.reports if each.failure is None]
+            if earlier:
+                report = replace(report, notes=(*report.notes, _otherwise(earlier[-1], report)))
+        self.reports.append(report)
 
     def watch_checkpoints(self, checkpoints: CheckpointReports | None) -> None:
         """Let the files beside the checkpoints of a fit follow these; None when it is over."""

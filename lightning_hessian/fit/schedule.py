@@ -14,7 +14,8 @@ class Schedule:
 
     Attributes:
         every_n_epochs: Measure at the end of each n-th epoch; None for never.
-        every_n_train_steps: Measure after each n-th optimiser step; None for never.
+        every_n_train_steps: Measure after each n-th optimiser step, as ``trainer.global_step``
+            counts; batches where optimisers are stepped past Lightning. None for never.
         at_checkpoints: Measure whenever a checkpoint is saved.
         is_planned: Whether the points are spread by the plan of a fit instead.
     """
@@ -60,10 +61,13 @@ class Schedule:
             is_planned=is_planned,
         )
 
-    def is_due_after_step(self, global_step: int, stride: int = 1) -> bool:
-        """Whether the number of optimiser steps done is a multiple of the interval."""
-        every = self.every_n_train_steps
-        return every is not None and global_step % (every * stride) == 0
+    def is_due_after_step(self, before: int, after: int, stride: int = 1) -> bool:
+        """Whether the number of steps has come to a multiple of the interval, or passed one."""
+        # with two optimisers a batch is two steps, so that multiples are passed
+        if self.every_n_train_steps is None:
+            return False
+        interval = self.every_n_train_steps * stride
+        return after // interval > before // interval
 
     def is_due_after_epoch(self, epoch: int, stride: int = 1) -> bool:
         """Whether the epoch that ends, counted from zero, completes an interval."""

@@ -228,4 +228,4 @@ class Session:
         state = self._trainer.state
         in_fit = state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
         has_stage = state.stage is not None and not self._trainer.sanity_checking
-        return in_fit and has_stage and event.global_step > 0
+        return in_fit and has_stage and event.steps.counted > 0

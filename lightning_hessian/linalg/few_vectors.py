@@ -13,6 +13,7 @@ from lightning_hessian.linalg.eigenvalues import are_known, end_vectors
 from lightning_hessian.linalg.lanczos_short import lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_share
 from lightning_hessian.linalg.operator import SymmetricOperator
+from lightning_hessian.linalg.stopping import unmet_notes
 from lightning_hessian.linalg.task import Task
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
 from lightning_hessian.linalg.trace import NUM_PILOT
@@ -40,7 +41,7 @@ def _in_flight(width: int) -> int:
 
 
 def measure_in_few_vectors(task: Task, max_vectors: int) -> Spectrum:
-    """Measure with a basis of at most ``max_vectors``; notes on tolerances are the caller's."""
+    """Measure with a basis of at most ``max_vectors``."""
     # Thick restarts find the ends. Fresh probes on the complement of their space estimate the
     # trace, as after a full sweep. The pairs that converged are then taken out exactly, and a
     # recurrence without a basis gives the distribution of the rest, and the negative mass. Half of
@@ -79,6 +80,7 @@ def measure_in_few_vectors(task: Task, max_vectors: int) -> Spectrum:
         ends = len(found.largest.values), len(found.smallest.values)
         own = end_vectors(pairs.space, pairs.ritz, num_largest=ends[0], num_smallest=ends[1])
         found = replace(found, vectors=own)
+    found = replace(found, notes=(*unmet_notes(found, asked, pairs.space), *found.notes))
     return _with_density(task, found, pairs) if asked.density else found
 
 

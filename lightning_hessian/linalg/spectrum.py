@@ -167,10 +167,10 @@ def _measure(
         return _by_sweep(task, cheap, room, basis, Note("memory-limit", text))
     room = vectors_that_fit(task.operator, memory_limit, width=task.width, kind="full")
     found = measure_in_few_vectors(task, room)
-    notes = (*unmet_notes(found, task.asked), *found.notes)
-    if cheap is not None:
-        notes += (Note("all-products-exact", "All products are exact, as the sweep restarts."),)
-    return replace(found, notes=notes)
+    if cheap is None:
+        return found
+    note = Note("all-products-exact", "All products are exact, as the sweep restarts.")
+    return replace(found, notes=(*found.notes, note))
 
 
 def _reserved(task: Task, *, has_low_precision: bool) -> int:
@@ -223,7 +223,7 @@ def _by_sweep(
         num_hvps=exact.num_products + num_swept,
         # a rounded basis is not quite what was multiplied
         dimension=0 if basis == "bfloat16" else known.dimension,
-        notes=(*unmet_notes(found, asked), *rule.density_notes(space), *notes, *found.notes),
+        notes=(*unmet_notes(found, asked, known), *rule.density_notes(space), *notes, *found.notes),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lightning_hessian.linalg.density import quadrature_weights
@@ -32,6 +33,13 @@ class Tolerances:
     floor: float = 0.0
     trace_floor: float = 0.0
     only_reached: bool = False
+
+    @property
+    def limit(self) -> str:
+        """The bound on the products, in words: an option, or what somebody else could pay for."""
+        if self.only_reached:
+            return f"the {self.max_hvps} products allowed"
+        return f"max_hvps={self.max_hvps}"
 
     def __post_init__(self) -> None:
         if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
@@ -79,8 +87,8 @@ class SpectrumRule:
             return ()
         text = (
             f"the density still moved by {self.moved:.1%} of its range (Wasserstein distance) in "
-            f"the last products within max_hvps={self._tolerances.max_hvps}: it is coarser than "
-            "its error band shows."
+            f"the last products within {self._tolerances.limit}: it is coarser than its error band "
+            "shows."
         )
         return (Note("density-not-at-rest", text),)
 
@@ -130,22 +138,33 @@ class SpectrumRule:
         self._history = [*earlier[-1:], *(h for h in self._history if h[0] > now[0] - STRIDE), now]
 
 
-def unmet_notes(found: Spectrum, asked: Tolerances) -> tuple[Note, ...]:
-    """What to say of eigenvalues and a trace that did not reach their tolerances."""
+def unmet_notes(found: Spectrum, asked: Tolerances, space: KrylovSpace) -> tuple[Note, ...]:
+    """What to say of eigenvalues and a trace that did not reach their tolerances in a space."""
     notes = []
+    reason = _reason(asked, space)
     for name, ends in (("largest", found.largest), ("smallest", found.smallest)):
         missed = int((~ends.converged).sum())
         if missed:
             text = (
                 f"{missed} of the {len(ends.converged)} {name} eigenvalues did not reach "
-                f"rtol={asked.rtol:g} within max_hvps={asked.max_hvps}: they are Ritz values "
-                "with the bounds given."
+                f"rtol={asked.rtol:g} {reason}"
             )
             notes.append(Note(f"{name}-not-reached", text))
     if found.trace is not None and not found.trace.converged:
         text = (
-            f"the trace did not reach trace_rtol={asked.trace_rtol:g} within "
-            f"max_hvps={asked.max_hvps}: its interval is wider."
+            f"the trace did not reach trace_rtol={asked.trace_rtol:g} within {asked.limit}: its "
+            "interval is wider."
         )
         notes.append(Note("trace-not-reached", text))
     return tuple(notes)
+
+
+def _reason(asked: Tolerances, space: KrylovSpace) -> str:
+    """Why eigenvalues are not within tolerance: too few products, or too few digits in them."""
+    if space.product_noise <= max(asked.rtol * RitzPairs.of(space).extent, asked.floor):
+        return f"within {asked.limit}: they are Ritz values with the bounds given."
+    advice = "" if space.vectors.dtype == torch.float64 else " Give `precision=64`."
+    return (
+        f"as products are off by up to {space.product_noise:.1e} by themselves (roundings, or "
+        f"differences of gradients), which no further product makes better.{advice}"
+    )

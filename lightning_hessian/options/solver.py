@@ -28,12 +28,14 @@ class Krylov(Solver):
     """One block Lanczos sweep for everything, until its tolerances are met; the default.
 
     Args:
-        rtol: Wanted bound of each eigenvalue, relative to it (or to 1 % of the largest).
-        trace_rtol: Wanted standard error of the trace, relative to it.
+        rtol: Wanted bound of each eigenvalue, relative to the spectrum's range.
+        trace_rtol: Wanted standard error of the trace on the frozen samples, relative to it or,
+            where it cancels, to the sum of the eigenvalues' magnitudes. Not reached within
+            `max_hvps` or what `max_overhead` pays for, a note says so.
         density_rtol: The density has come to rest when its Wasserstein distance over four products
             is below this share of the range.
         sampling_rtol: Wanted sampling error of the largest eigenvalue, the trace (relative) and the
-            density (of the range), for num_samples="auto".
+            density (of the range), for num_samples="auto"; a note says where the trace's is larger.
         max_hvps: Bound on the Hessian-vector products of one measurement.
         probes_per_block: Probes in a block of the sweep; when None 4, or 2 from 20,000 parameters
             on.

@@ -45,7 +45,11 @@ class Report:
         num_skipped: Steps since the report before at which a measurement was due and was left out
             for ``max_overhead``.
         epoch: ``trainer.current_epoch``.
-        global_step: ``trainer.global_step``, the number of optimiser steps behind the weights.
+        global_step: ``trainer.global_step``, the number of optimiser steps behind the weights, as
+            checkpoints name it.
+        logged_step: Where the report stands on the axis of the loggers: the number of batches
+            behind the weights that ended in a step, as Lightning counts for ``self.log``. None for
+            ``global_step``, from which it differs in manual optimisation alone.
         ckpt_path: The checkpoint that holds these weights, if one is known.
         notes: What was not reached and what to beware of, in sentences.
         failure: None, or why there are no numbers.
@@ -65,8 +69,12 @@ class Report:
             columns=(LOSS_COLUMN,),
         ),
     )
-    num_parameters: int = 0
-    num_samples: int = 0
+    num_parameters: int = field(
+        default=0, metadata=shown("num_parameters", doc="selected parameters", when=bool)
+    )
+    num_samples: int = field(
+        default=0, metadata=shown("num_samples", doc="samples that the loss averages", when=bool)
+    )
     data: str = ""
     mode: Mode = "eval"
     loss_name: str | None = None
@@ -106,18 +114,37 @@ class Report:
         ),
     )
     epoch: int = 0
-    global_step: int = field(default=0, metadata=shown(columns=(Column("step", 6, "{}", place=0),)))
+    global_step: int = 0
+    logged_step: int | None = None
     ckpt_path: str | None = None
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = field(
+        default=(),
+        metadata=shown("notes", doc="what to beware of", kind="text", when=bool),
+    )
     failure: str | None = field(
         default=None,
         metadata=shown("failure", doc="why there are no numbers", kind="text", in_failure=True),
     )
 
+    @derived(shown(columns=(Column("step", 6, "{}", place=0),)))
+    def step(self) -> int:
+        """Where it stands on the axis of the loggers."""
+        return self.global_step if self.logged_step is None else self.logged_step
+
     @derived(shown("failed", doc="1 where there are no numbers", in_failure=True))
     def failed(self) -> bool:
         """Whether there are no numbers."""
         return self.failure is not None
+
+    @property
+    def qualifications(self) -> tuple[Note, ...]:
+        """The notes without which a number would mislead."""
+        return tuple(note for note in self.notes if note.qualifies)
+
+    @derived(shown("qualified", doc="1 where a note qualifies numbers: see the text `notes`"))
+    def qualified(self) -> bool:
+        """Whether some number is not to be read without a note."""
+        return bool(self.qualifications)
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The report in primitives, fit for JSON and for a checkpoint's callback state.

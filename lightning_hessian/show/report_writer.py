@@ -22,6 +22,11 @@ from lightning_hessian.show.tensorboard import (
 )
 
 
+def keeps_rows(logger: Logger) -> bool:
+    """Whether a logger writes a row of columns for each call, of whichever namespace."""
+    return hasattr(getattr(logger, "experiment", None), "metrics_file_path")
+
+
 class ReportWriter:
     """Scalars go to every logger; figures, texts, histograms and charts to TensorBoard.
 
@@ -37,18 +42,20 @@ class ReportWriter:
 
     @rank_zero_only
     def write(self, loggers: Sequence[Logger], report: Report) -> None:
-        """Write one report at its global step, and flush; on the first process only.
+        """Write one report at its step, and flush; on the first process only.
 
         Args:
             loggers: The Trainer's.
             report: With numbers, or with a failure, whose reason is written as a text.
         """
-        step = report.global_step
+        step = report.step
         named = {f"{self._prefix}/{tag}": value for tag, value in scalars(report).items()}
         boards = list(tensorboard_loggers(loggers))
         for logger in loggers:
             if logger not in boards:
-                logger.log_metrics(named, step=step)
+                # as Lightning's own rows do; elsewhere it would be a point in a curve of the user's
+                row = {**named, "epoch": report.epoch} if keeps_rows(logger) else named
+                logger.log_metrics(row, step=step)
         for logger in boards:
             experiment = logger.experiment  # type: ignore[attr-defined]
             with added_whole(experiment):
@@ -64,7 +71,7 @@ class ReportWriter:
         step: int,
         images: Mapping[str, npt.NDArray[np.uint8]],
     ) -> None:
-        """Write pictures at a global step, and flush; on the first process only.
+        """Write pictures at a step, and flush; on the first process only.
 
         Args:
             loggers: The Trainer's.
@@ -88,13 +95,13 @@ class ReportWriter:
                     leaf.value,
                     tags=tuple(f"{self._prefix}/{tag}" for tag in leaf.tags),
                     size=report.num_parameters,
-                    step=report.global_step,
+                    step=report.step,
                 )
             elif leaf.shown.kind == "text":
                 paragraphs = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
                 # two line ends: the text is shown as Markdown
                 text = "\n\n".join(paragraphs)
-                experiment.add_text(f"{self._prefix}/{leaf.tags[0]}", text, report.global_step)
+                experiment.add_text(f"{self._prefix}/{leaf.tags[0]}", text, report.step)
 
     def _lay_out(self, logger: Logger, report: Report) -> None:
         directory = logger.log_dir

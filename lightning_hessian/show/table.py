@@ -13,6 +13,7 @@ from lightning_hessian.records import Column, Declared, Report, declared
 from lightning_hessian.show.leaves import Names
 
 NOTHING = "-"
+QUALIFIED = "*"
 SMALL = 1e-3
 """Values below it are written by their power of ten, where their error leaves them digits."""
 
@@ -29,7 +30,8 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
 
     Returns:
         The table; notes and failures stand below their line, the checkpoint, if one is known, at
-        the end of it.
+        the end of it. A line with a number that a note qualifies ends in ``*``, and so begins the
+        note.
     """
     columns = [(each, column) for each in declared(kind) for column in each.shown.columns]
     columns.sort(key=lambda pair: pair[1].place)
@@ -41,12 +43,13 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
         path = f"  {report.ckpt_path}" if report.ckpt_path else ""
         if report.failure is not None:
             # seconds are known of each attempt to measure; without one, neither is the step
-            step = NOTHING if math.isnan(report.seconds) else str(report.global_step)
+            step = NOTHING if math.isnan(report.seconds) else str(report.step)
             lines += [f"{step:>6} no numbers{path}", f"{'':>6} {report.failure}"]
             continue
         cells = (f"{_cell(*pair, report):>{pair[1].width}}" for pair in columns)
-        lines.append(" ".join(cells) + path)
-        lines += [f"{'':>6} note: {note}" for note in report.notes]
+        mark = f" {QUALIFIED}" if report.qualified else ""
+        lines.append(" ".join(cells) + mark + path)
+        lines += [f"{QUALIFIED if n.qualifies else '':>6} note: {n}" for n in report.notes]
     return "\n".join(lines)
 
 

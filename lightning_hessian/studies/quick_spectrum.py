@@ -266,7 +266,7 @@ def _sampling(
 
 def _unfinished(space: TrackedSpace, pairs: _Pairs) -> float:
     """How far above the leading pair's bound a larger eigenvalue may be."""
-    if space.is_whole:
+    if space.is_whole or (space.probe is not None and _is_zero(pairs)):
         return 0.0
     count = space.num_recycled
     if space.dimension < (ENOUGH_PRODUCTS if count else ENOUGH_AFRESH):
@@ -276,6 +276,11 @@ def _unfinished(space: TrackedSpace, pairs: _Pairs) -> float:
     # found by the steps from the probe alone, and these may not have come to rest
     before = torch.linalg.eigvalsh(space.projection[:-1, :-1])[-1]
     return float(pairs.values[0] - before)
+
+
+def _is_zero(pairs: _Pairs) -> bool:
+    """Whether products were all exactly zero: a random probe's, of the zero matrix alone."""
+    return not bool(pairs.values.any()) and not bool(pairs.residuals.any())
 
 
 def _skewed(theta: float, margin: float) -> tuple[float, float]:

@@ -37,6 +37,7 @@ from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
+from lightning_hessian.studies.trace_tolerance import trace_notes
 from lightning_hessian.studies.trade import (
     CHECKS,
     FAIR_PRODUCTS,
@@ -205,7 +206,7 @@ class SpectrumStudy:
             report = self._by_pyhessian(loss, solver, on_products)
         if self._options.grows and not loss.sample.is_whole and report.sampling is None:
             report = replace(report, notes=(*report.notes, _STAYS))
-        return replace(
+        report = replace(
             report,
             loss=gradient.loss,
             gradient_norm=float(gradient.vector.norm()),
@@ -217,6 +218,10 @@ class SpectrumStudy:
             loss_name=loss.name,
             unused_parameters=gradient.unused,
         )
+        if not isinstance(solver, Krylov):
+            return report
+        notes = trace_notes(report, solver, has_allowance=allowance is not None)
+        return replace(report, notes=(*report.notes, *notes))
 
     def _within(
         self,
@@ -231,11 +236,12 @@ class SpectrumStudy:
             return self._by_krylov(
                 loss, replace(solver, max_hvps=bought.num_products), on_products, is_bought=True
             )
-        return self._by_few(loss, bought.num_products, on_products)
+        return self._by_few(loss, solver, bought.num_products, on_products)
 
     def _by_few(
         self,
         loss: TrainingLoss | Conductor,
+        solver: Krylov,
         num_products: int,
         on_products: Callable[[int], None],
     ) -> SpectrumReport:
@@ -252,6 +258,8 @@ class SpectrumStudy:
             recycled=earlier.vectors[:, :1] if is_known and earlier else None,
             num_eigenvalues=options.num_eigenvalues,
             trace=options.trace,
+            rtol=solver.rtol,
+            trace_rtol=solver.trace_rtol,
             generator=self._generator(FRESH + (earlier.count if earlier else 0)),
             population=loss.sample.population,
             on_products=on_products,

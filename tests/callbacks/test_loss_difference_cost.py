@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lightning_hessian import LossDifference, Perturbations, Surface
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.fit import Event, FitLength, Pace, Schedule
+from lightning_hessian.fit import Event, FitLength, Pace, Schedule, Steps
 from lightning_hessian.fit.plan import budget
 from lightning_hessian.loss.training_step import TrainingStep
 from lightning_hessian.options import DifferenceOptions
@@ -120,7 +120,7 @@ def simulated(pace: Pace, batches: int, due: int | None) -> list[float]:
     for event in (0, *(places or ()), batches):
         moment = "start" if event == 0 else "end" if event == batches else "step"
         pace._batches = event
-        allowance = pace._allowance(Event(moment, event, 0))  # type: ignore[arg-type]
+        allowance = pace._allowance(Event(moment, Steps(event, event), 0))  # type: ignore[arg-type]
         if allowance:
             made.append(buyer.least_price(plan.num_samples, is_first=not made))
             pace.account(made[-1])

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from lightning_hessian.fit import Decision, Event, FitLength, Moment, Pace, Schedule
+from lightning_hessian.fit import Decision, Event, FitLength, Moment, Pace, Schedule, Steps
 from lightning_hessian.fit.pace import DUE
 from lightning_hessian.fit.plan import GROWTH, budget
 
@@ -76,12 +76,12 @@ def begun(
     length = FitLength(num_batches=num_batches, batch_size=BATCH, num_done=at, **known)  # type: ignore[arg-type]
     pace.prepare(length, lambda n, _: n, spent=spent, num_made=num_made, has_limit=has_limit)
     fit = Fit(obstacle, are_new)
-    pace.begin(fit, at)
+    pace.begin(fit, Steps(at, at))
     return pace, fit
 
 
 def decide(pace: Pace, moment: Moment, step: int = 1, epoch: int = 0) -> Decision:
-    return pace.decide(Event(moment, step, epoch))
+    return pace.decide(Event(moment, Steps(step, step), epoch))
 
 
 def course(pace: Pace, num_batches: int, *, cost: float | None = None) -> list[tuple[int, float]]:
@@ -133,7 +133,8 @@ def test_without_a_limit_all_that_is_due_is_measured_for_its_own_reason(moment: 
 def test_between_start_and_end_the_schedule_says_what_is_due(
     moment: Moment, step: int, epoch: int, is_due: bool
 ) -> None:
-    pace, fit = begun(None, schedule=Schedule(every_n_epochs=2, every_n_train_steps=3))
+    schedule = Schedule(every_n_epochs=2, every_n_train_steps=3)
+    pace, fit = begun(None, schedule=schedule, at=step - 1)
     wanted = Decision(True, DUE[moment]) if is_due else Decision(False, "nothing is due")
     assert decide(pace, moment, step, epoch) == wanted
     assert bool(fit.asked) == is_due

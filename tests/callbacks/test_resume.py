@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -95,6 +96,25 @@ def test_changed_options_keep_the_history_and_measure_anew(tmp_path: Path) -> No
     fit(tmp_path, second, steps=4, ckpt_path=tmp_path / "epoch=0-step=3.ckpt")
     assert steps(second) == [0, 2, 3, 3, 4]
     assert [len(report.largest.values) for report in second.reports] == [1, 1, 1, 2, 2]
+
+
+def test_the_first_report_after_a_change_of_options_says_that_the_curve_is_of_another_quantity(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = often(at_checkpoints=True)
+    others = often(at_checkpoints=True, loss=Loss(parameters=["network.2.*"]))
+    same = often(at_checkpoints=True)
+    fit(tmp_path, first, steps=3)
+    saved = tmp_path / "epoch=0-step=3.ckpt"
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
+        fit(tmp_path, others, steps=4, ckpt_path=saved)
+    codes = [[note.code == "options-changed" for note in r.notes] for r in others.reports]
+    assert [any(each) for each in codes] == [False, False, False, True, False]
+    note = next(n for n in others.reports[3].qualifications if n.code == "options-changed")
+    assert "(21 parameters instead of 51)" in note
+    assert any("from here on the curves" in r.getMessage() for r in caplog.records)
+    fit(tmp_path, same, steps=4, ckpt_path=saved)
+    assert not any(n.code == "options-changed" for r in same.reports for n in r.notes)
 
 
 def tokens(batch: Any) -> float:

@@ -207,3 +207,36 @@ def test_blocks_are_as_wide_as_the_densitys_error_calls_for(size: int, width: in
 def test_nothing_wanted_is_refused() -> None:
     with pytest.raises(ValueError, match=r"nothing to measure: `num_eigenvalues` .* at least one"):
         wanted(density=False)
+
+
+def exhausted(dtype: torch.dtype, **options: Any) -> tuple[int, list[str]]:
+    """Products and texts of a sweep that has all 27 dimensions, with a tolerance below rounding."""
+    matrix = symmetric_with(symmetric_indefinite(27), seed=0).to(dtype)
+    found = measure_spectrum(
+        DenseOperator(matrix), rtol=1e-8, generator=torch.Generator().manual_seed(0), **options
+    )
+    return found.num_hvps, [str(n) for n in found.notes if n.code.endswith("not-reached")]
+
+
+def test_what_rounding_keeps_from_its_tolerance_asks_for_digits_and_not_for_products() -> None:
+    num_hvps, texts = exhausted(torch.float32, max_hvps=200)
+    assert num_hvps == 27
+    assert len(texts) == 2
+    for text in texts:
+        assert "max_hvps" not in text
+        assert "products are off by up to" in text
+        assert text.endswith("Give `precision=64`.")
+
+
+def test_with_enough_digits_nothing_is_left_to_note() -> None:
+    assert exhausted(torch.float64, max_hvps=200) == (27, [])
+
+
+def test_what_too_few_products_keep_from_its_tolerance_asks_for_products() -> None:
+    num_hvps, texts = exhausted(torch.float64, max_hvps=16, trace=False, density=False)
+    assert num_hvps == 16
+    assert all("within max_hvps=16" in text and "precision" not in text for text in texts)
+    allowed = exhausted(torch.float64, max_hvps=16, trace=False, density=False, only_reached=True)[
+        1
+    ]
+    assert "within the 16 products allowed" in allowed[0]

@@ -62,7 +62,7 @@ def test_what_was_not_measured_leaves_an_empty_panel() -> None:
 
 def test_labels_and_title() -> None:
     figure = history_figure([report_at(0), report_at(1)])
-    assert [axes.get_xlabel() for axes in figure.axes] == ["optimiser step"] * 3
+    assert [axes.get_xlabel() for axes in figure.axes] == ["step"] * 3
     assert [axes.get_title() for axes in figure.axes] == [
         "largest and smallest eigenvalues",
         "trace, 95 % interval",

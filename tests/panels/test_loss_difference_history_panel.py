@@ -129,7 +129,7 @@ def test_equal_losses_and_unknown_errors_are_drawn() -> None:
 def test_title_and_labels() -> None:
     figure = loss_difference_history_figure(both())
     assert figure.get_suptitle().startswith("Loss difference: 1,000 parameters, all 6 samples")
-    assert {axes.get_xlabel() for axes in figure.axes} == {"optimiser step"}
+    assert {axes.get_xlabel() for axes in figure.axes} == {"step"}
 
 
 def test_without_a_good_report_there_is_no_figure() -> None:

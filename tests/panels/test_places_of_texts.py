@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import LossDifferenceReport
+from lightning_hessian.records import LossDifferenceReport, Note
 from lightning_hessian.show import (
     history_figure,
     loss_difference_figure,
@@ -51,6 +51,12 @@ def many_eigenvalues() -> Figure:
     )
 
 
+def qualified() -> Figure:
+    names = ("stopped-gradients", "density-not-at-rest", "largest-not-reached", "on-a-kink")
+    notes = [Note(f"{name}{end}", "x") for end in ("", "-again") for name in names]
+    return spectrum(notes=tuple(notes), data=LONG)
+
+
 def narrow() -> Figure:
     return spectrum(density=density_at(1000.0, 1000.001, bandwidth=1e-5))
 
@@ -61,7 +67,8 @@ def differences(losses: Any = MANY, **changes: Any) -> LossDifferenceReport:
 
 def difference_with_everything() -> Figure:
     thresholds = (0.1, 1e-2, 1e-3, 1e-5, 1e-7)
-    changes = {"thresholds": thresholds, "num_orders": 20, "held_out": HELD_OUT}
+    notes = (Note("mean-not-verified", "x"), Note("losses-too-small", "y"))
+    changes = {"notes": notes, "thresholds": thresholds, "num_orders": 20, "held_out": HELD_OUT}
     return loss_difference_figure(differences(**changes, **DERIVATIVES))
 
 
@@ -95,6 +102,7 @@ def spectra(scale: float) -> Figure:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "spectrum": spectrum,
     "spectrum, many eigenvalues": many_eigenvalues,
+    "spectrum, qualified": qualified,
     "spectrum, narrow range": narrow,
     "difference, few losses": lambda: loss_difference_figure(difference_report(LOSSES[:3])),
     "difference, equal losses": lambda: loss_difference_figure(differences(torch.ones(7))),

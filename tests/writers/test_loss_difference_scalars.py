@@ -35,6 +35,9 @@ def test_a_full_report_has_exactly_these_scalars() -> None:
     near, far = report.neighbourhood
     wanted = {
         "failed": 0,
+        "qualified": 0,
+        "num_parameters": 1000,
+        "num_samples": 6,
         "seconds": 1.5,
         "overhead": 0.04,
         "num_skipped": 2,
@@ -102,7 +105,7 @@ def test_what_was_not_measured_is_left_out() -> None:
     for part in ("held_out", "gap", "gradient", "hessian", "neighbourhood", "required"):
         assert not [tag for tag in tags if part in tag]
     # all but the last seven rows of the kinds of the full report
-    assert len(tags) == 18
+    assert len(tags) == 21
 
 
 def test_unknown_errors_leave_the_values() -> None:

@@ -27,6 +27,9 @@ def _tags(report: SpectrumReport, prefix: str) -> dict[str, float]:
 def test_a_full_report_has_exactly_these_scalars() -> None:
     assert _tags(report_at(), "hessian") == {
         "hessian/failed": 0.0,
+        "hessian/qualified": 0.0,
+        "hessian/num_parameters": 1000.0,
+        "hessian/num_samples": 26.0,
         "hessian/seconds": 1.5,
         "hessian/overhead": 0.04,
         "hessian/num_skipped": 2.0,
@@ -133,7 +136,7 @@ def test_what_was_not_measured_is_left_out() -> None:
     report = report_at(smallest=Eigenvalues(), trace=None)
     tags = _tags(report, "h")
     assert not [tag for tag in tags if "trace" in tag or "eig_min" in tag]
-    assert len(tags) == 23 - 6
+    assert len(tags) == 26 - 6
 
 
 def test_the_error_of_products_is_there_where_they_are_differences() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ REPORT = SpectrumReport(
     num_hvps=40,
     seconds=1.5,
     global_step=7,
-    notes=(Note("x", "beware"),),
+    notes=(Note("few-vectors", "beware"),),
 )
 
 
@@ -35,6 +37,18 @@ def test_a_line_has_each_number_with_its_error() -> None:
     assert [cell for cell in [*cells, "40", "1.50"] if cell not in line] == []
     assert len(line) == len(heading)
     assert note.strip() == "note: beware"
+
+
+def test_a_line_with_a_qualified_number_is_marked_and_so_is_its_note() -> None:
+    notes = (Note("on-a-kink", "kinked"), Note("few-vectors", "beware"))
+    plain = table(SpectrumReport, [replace(REPORT, notes=())])
+    report = replace(REPORT, notes=notes, ckpt_path="a.ckpt")
+    heading, line, *below = table(SpectrumReport, [report]).splitlines()
+    assert [heading, line] == [
+        f"{plain.splitlines()[0]}  checkpoint",
+        f"{plain.splitlines()[1]} *  a.ckpt",
+    ]
+    assert below == ["     * note: kinked", "       note: beware"]
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
@@ -72,7 +86,7 @@ def test_a_line_of_differences_has_each_number_with_its_error() -> None:
         held_out=HELD_OUT,
         thresholds=(1e-3, 1e-9),
         global_step=7,
-        notes=(Note("x", "beware"),),
+        notes=(Note("loss-is-sum", "beware"),),
     )
     heading, line, note = table(LossDifferenceReport, [report]).splitlines()
     needed = report.required_sample_size(1e-3)

@@ -59,7 +59,7 @@ def test_every_kind_of_record_has_exactly_its_tags(tmp_path: Path) -> None:
     assert tags["histograms"] == {"hessian/density", "hessian/density_symlog"}
     assert tags["images"] == {"hessian/spectrum"}
     assert tags["tensors"] == {"hessian/failure/text_summary"}
-    assert len(tags["scalars"]) == 23
+    assert len(tags["scalars"]) == 26
 
 
 def test_the_image_arrives_whole(tmp_path: Path) -> None:

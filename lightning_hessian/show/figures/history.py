@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
@@ -23,7 +24,7 @@ UNKNOWN = TraceEstimate(
 
 
 def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
-    """Draw eigenvalues, trace and loss against the optimiser step, with their error bars.
+    """Draw eigenvalues, trace and loss against the step, with their error bars.
 
     Args:
         reports: In order; failed ones are left out.
@@ -39,14 +40,14 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
     eigenvalues, trace, loss = figure.subplots(1, 3)
     _draw_eigenvalues(eigenvalues, good)
     _draw_trace(trace, good)
-    loss.plot([r.global_step for r in good], [r.loss for r in good], color=CURVE, marker=".")
+    loss.plot([r.step for r in good], [r.loss for r in good], color=CURVE, marker=".")
     set_title(loss, "loss on the frozen samples", pad=ABOVE_POWER)
     for axes in (eigenvalues, trace, loss):
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel("step")
         axes.grid(color=FAINT, alpha=0.2)
         choose_ticks(axes)
     title = f"Hessian of the training loss: {describe(good[-1])}"
-    place(figure, [eigenvalues, trace, loss], FRAME, title, 10)
+    place(figure, [eigenvalues, trace, loss], FRAME, title, 10, caveat(good))
     return figure
 
 
@@ -74,7 +75,7 @@ def without_failures(reports: Sequence[AnyReport]) -> list[AnyReport]:
 
 
 def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
-    steps = [r.global_step for r in reports]
+    steps = [r.step for r in reports]
     largest = [r.largest for r in reports]
     smallest = [r.smallest for r in reports]
     for ends, colour in ((largest, LARGEST), (smallest, SMALLEST)):
@@ -94,7 +95,7 @@ def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
 
 
 def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
-    steps = [r.global_step for r in reports]
+    steps = [r.step for r in reports]
     traces = [UNKNOWN if r.trace is None else r.trace for r in reports]
     axes.plot(steps, [trace.value for trace in traces], color=CURVE, marker=".")
     axes.fill_between(

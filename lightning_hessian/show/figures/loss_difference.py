@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, RequiredSampleSize
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.derivative_convergence import draw_distances, has_derivatives
 from lightning_hessian.show.figures.frame import (
     LETTERS_PER_INCH,
@@ -107,9 +108,9 @@ def _place_texts(figure: Figure, panels: Sequence[Axes], report: LossDifferenceR
         top=0.1 + lines_height(circumstances, MIDDLE),
         beside=BESIDE,
     )
-    title = f"Loss difference |L(k + 1) - L(k)| at step {report.global_step:,}"
-    place(figure, panels, frame, title, 12)
-    y = 0.06 / figure.get_figheight()
+    title = f"Loss difference |L(k + 1) - L(k)| at step {report.step:,}"
+    below = place(figure, panels, frame, title, 12, caveat([report]))
+    y = (below + 0.06) / figure.get_figheight()
     figure.supxlabel(sentences, fontsize=SIZE, x=0.2 / inches, y=y, ha="left", va="bottom")
 
 

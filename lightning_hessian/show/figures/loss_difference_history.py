@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Estimate, LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
@@ -32,7 +33,7 @@ MANY_TIMES = 10
 
 
 def loss_difference_history_figure(reports: Reports) -> Figure:
-    """Draw difference, spread, sizes needed, ``V(sigma)`` and losses against the optimiser step.
+    """Draw difference, spread, sizes needed, ``V(sigma)`` and losses against the step.
 
     Bands and bars are two standard errors, those of a size the 95 % interval. Sizes and
     ``V(sigma)`` have a panel where they were asked for.
@@ -58,17 +59,18 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
     grid = [figure.add_axes((0, 0, 1, 1)) for _ in panels]
     for draw, axes in zip(panels, grid, strict=True):
         draw(axes, good)
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel("step")
         axes.grid(color=FAINT, alpha=0.2)
         _choose_scale(axes)
         choose_ticks(axes)
     frame = Frame(widths=(2.7,) * columns, height=2.3, top=0.5)
-    place(figure, grid, frame, f"Loss difference: {describe(good[-1])}", 10)
+    title = f"Loss difference: {describe(good[-1])}"
+    place(figure, grid, frame, title, 10, caveat(good))
     return figure
 
 
 def _draw_difference(axes: Axes, reports: Reports) -> None:
-    last = [(report.global_step, report.differences.last_mean_abs) for report in reports]
+    last = [(report.step, report.differences.last_mean_abs) for report in reports]
     measured = [(step, estimate) for step, estimate in last if estimate is not None]
     steps = [step for step, _ in measured]
     values = np.array([estimate.value for _, estimate in measured])
@@ -93,7 +95,7 @@ def _draw_sizes(axes: Axes, reports: Reports) -> None:
         asked = [report for report in reports if threshold in report.thresholds]
         needed = [report.required_sample_size(threshold) for report in asked]
         axes.errorbar(
-            [report.global_step for report in asked],
+            [report.step for report in asked],
             [size.size for size in needed],
             yerr=[
                 [size.size - size.lower for size in needed],
@@ -106,7 +108,7 @@ def _draw_sizes(axes: Axes, reports: Reports) -> None:
             label=f"below {threshold:g}",
         )
     samples = [report.num_samples for report in reports]
-    steps = [report.global_step for report in reports]
+    steps = [report.step for report in reports]
     axes.plot(steps, samples, color=FAINT, linestyle="--", linewidth=0.8, label="N")
     set_title(axes, "samples needed", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
@@ -138,7 +140,7 @@ def _draw_parts(
     *,
     is_first: bool,
 ) -> None:
-    steps = [report.global_step for report, _ in found]
+    steps = [report.step for report, _ in found]
     for name, dashes in (("value", "-"), ("linear", "--"), ("quadratic", ":")):
         parts = [getattr(variance, f"{name}_part") for _, variance in found]
         label = f"{name} part" if is_first else None
@@ -175,7 +177,7 @@ def _draw_bars(
     label: str,
 ) -> None:
     axes.errorbar(
-        [report.global_step for report in reports],
+        [report.step for report in reports],
         [value for value, _ in pairs],
         yerr=[0.0 if math.isnan(error) else ERRORS * error for _, error in pairs],
         color=colour,

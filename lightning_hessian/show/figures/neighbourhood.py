@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, NeighbourhoodVariance
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import CURVE, FAINT, SECOND, THIRD, new_figure
@@ -47,9 +48,9 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
         _draw(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
         where = "all parameters" if dimensions is None else f"{dimensions:,} dimensions"
         set_title(axes, f"perturbed: {where}")
-    title = f"Variance of the loss around the weights at step {report.global_step:,}"
+    title = f"Variance of the loss around the weights at step {report.step:,}"
     frame = Frame(widths=(WIDTH,) * len(spaces), height=3.3, beside=0.9)
-    place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5)
+    place(figure, panels, frame, f"{title}\n{describe(report)}", 9.5, caveat([report]))
     return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import Frame, lines_height, place, set_title, wrapped
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
 from lightning_hessian.show.figures.ticks import choose_ticks
@@ -54,7 +55,8 @@ def spectrum_figure(report: SpectrumReport) -> Figure:
     circumstances = wrapped(describe(report), WIDTH, SMALL)
     set_title(axes, circumstances, fontsize=SMALL, color=FAINT)
     frame = Frame((WIDTH,), HEIGHT, top=0.1 + lines_height(circumstances, SMALL))
-    place(figure, [axes], frame, f"Hessian of the training loss at step {report.global_step:,}", 12)
+    title = f"Hessian of the training loss at step {report.step:,}"
+    place(figure, [axes], frame, title, 12, caveat([report]))
     return figure
 
 
