@@ -163,6 +163,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
         self._recorder.watch_checkpoints(None)
         self._stopwatch.begin()
         self.begin(trainer, pl_module)
+        # what is known from before a resume counts until there is something new
+        self._try_to_write(partial(self._recorder.offer, trainer, self.reports))
         with self._stopwatch:
             # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
             if self._pace.schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -286,6 +288,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 num_skipped=num_skipped,
             )
             self.reports.append(report)
+            self._try_to_write(partial(self._recorder.offer, trainer, [report]))
             self._write(session, partial(self._publish, trainer))
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:

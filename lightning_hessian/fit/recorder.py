@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -12,7 +13,7 @@ from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import load_history, save_history
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, Gallery, ReportWriter, table
+from lightning_hessian.show import Figures, Gallery, ReportWriter, scalars, table
 
 R = TypeVar("R", bound=Report)
 
@@ -21,7 +22,8 @@ class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
     ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
-    all options that a report depends on, in words.
+    all options that a report depends on, in words. With ``monitor`` other callbacks
+    and schedulers get the numbers to watch.
     """
 
     def __init__(
@@ -32,18 +34,37 @@ class Recorder(Generic[R]):
         custom_scalars: bool,
         draw: Callable[[Sequence[R]], Figures],
         settings: str,
+        monitor: bool = False,
     ) -> None:
         self.kind = kind
         self.name = name
         self.reports: list[R] = []
         self._gallery = Gallery(draw)
         self._settings = settings
+        self._monitor = monitor
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
 
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
         return table(self.kind, reports)
+
+    def offer(self, trainer: Trainer, reports: Sequence[R]) -> None:
+        """Put the numbers of these reports where callbacks look for what they monitor.
+
+        On every process, as each decides by itself. A later report takes the place of an earlier
+        one; what it did not measure, or failed to, stays as it was last known.
+        """
+        if not self._monitor:
+            return
+        for report in reports:
+            if report.failure is None:
+                trainer.callback_metrics.update(
+                    {
+                        f"{self.name}/{tag}": torch.tensor(value, dtype=torch.float64)
+                        for tag, value in scalars(report).items()
+                    }
+                )
 
     @rank_zero_only
     def publish(self, trainer: Trainer, *, draws_all: bool) -> None:
