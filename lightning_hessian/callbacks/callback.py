@@ -162,6 +162,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
         self._recorder.watch_checkpoints(None)
         self._stopwatch.begin()
         self.begin(trainer, pl_module)
+        # what is known from before a resume counts until there is something new
+        self._try_to_write(partial(self._recorder.offer, trainer, self.reports))
         with self._stopwatch:
             # a trial run saves nothing, but for a `last.ckpt` that nobody wanted
             if self._pace.schedule.at_checkpoints and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -287,6 +289,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 num_skipped=num_skipped,
             )
             self._recorder.add(report)
+            self._try_to_write(partial(self._recorder.offer, trainer, self.reports[-1:]))
             for note in self._recorder.news():
                 self._tell(f"from step {report.step} on read with the note: {note}", trainer)
             self._write(session, partial(self._publish, trainer))

@@ -54,6 +54,8 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         seed: Of the samples, the probes, and the random numbers inside the step.
         name: First part of all tags, and what tells two of these callbacks apart.
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
+        monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
+            next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
 
     Raises:
@@ -89,6 +91,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         seed: int = 0,
         name: str = "hessian",
         custom_scalars: bool = True,
+        monitor: bool = False,
         on_error: OnError = "warn",
     ) -> None:
         blocks = parameter_blocks
@@ -125,6 +128,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             custom_scalars=custom_scalars,
             draw=spectrum_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",
+            monitor=monitor,
         )
         pace = Pace(schedule, max_overhead, study)
         super().__init__(setup, study, pace, recorder, on_error)

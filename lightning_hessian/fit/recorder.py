@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
@@ -15,7 +16,7 @@ from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.history import History, LeftOut, load_history, save_history
 from lightning_hessian.fit.room import Room
 from lightning_hessian.records import Note, Report
-from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, table
+from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, scalars, table
 
 R = TypeVar("R", bound=Report)
 
@@ -39,7 +40,8 @@ class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
     ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
-    all options that a report depends on, in words.
+    all options that a report depends on, in words. With ``monitor`` other callbacks
+    and schedulers get the numbers to watch.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Recorder(Generic[R]):
         custom_scalars: bool,
         draw: Callable[[Sequence[R]], Figures],
         settings: str,
+        monitor: bool = False,
     ) -> None:
         self.kind = kind
         self.name = name
@@ -57,6 +60,7 @@ class Recorder(Generic[R]):
         self._left_out = LeftOut()
         self._gallery = Gallery(draw)
         self._settings = settings
+        self._monitor = monitor
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
@@ -78,6 +82,23 @@ class Recorder(Generic[R]):
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
         return table(self.kind, reports)
+
+    def offer(self, trainer: Trainer, reports: Sequence[R]) -> None:
+        """Put the numbers of these reports where callbacks look for what they monitor.
+
+        On every process, as each decides by itself. A later report takes the place of an earlier
+        one; what it did not measure, or failed to, stays as it was last known.
+        """
+        if not self._monitor:
+            return
+        for report in reports:
+            if report.failure is None:
+                trainer.callback_metrics.update(
+                    {
+                        f"{self.name}/{tag}": torch.tensor(value, dtype=torch.float64)
+                        for tag, value in scalars(report).items()
+                    }
+                )
 
     @rank_zero_only
     def publish(self, trainer: Trainer, *, draws_all: bool) -> None:
