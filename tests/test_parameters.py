@@ -168,3 +168,20 @@ def test_a_block_of_nothing_selected_is_refused(patterns: list[str], reason: str
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     with pytest.raises(RefusedError, match=reason):
         ParameterSelection.of(module, ["1.*"]).blocks(patterns)
+
+
+def test_a_block_that_is_not_trained_has_no_positions_yet() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    module[0].requires_grad_(False)
+    selection = ParameterSelection.of(module)
+    assert selection.idle == (("0.weight",), ("0.bias",))
+    found = selection.blocks(["0.*", "1.*"])
+    assert {name: block.tolist() for name, block in found.items()} == {
+        "0.*": [],
+        "1.*": [0, 1, 2, 3],
+    }
+    # by its name alone a parameter that is not asked for is none
+    asked = ParameterSelection.of(module, ["1.*"])
+    assert asked.idle == ()
+    with pytest.raises(RefusedError, match=r"'0\.\*' matches none"):
+        asked.blocks(["0.*"])

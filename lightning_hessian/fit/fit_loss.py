@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches, pad_to_equal_count
@@ -16,6 +17,7 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.fit.noise import PASSES, is_noisy
+from lightning_hessian.fit.other_function import Flags, compare_with_training
 from lightning_hessian.fit.standing import Standing
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
@@ -102,6 +104,8 @@ class FitLoss:
         self._products: ProductChoice | None = None
         self._checked: Standing | None = None
         self._num_checks = 0
+        self._is_compared = setup.mode == "train"
+        self._mode_notes: tuple[Note, ...] = ()
         self.has_products = False
         self.setup_cost = 0.0
         self._trust = GraphTrust()
@@ -114,11 +118,11 @@ class FitLoss:
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in a report."""
         batching = self._batching
-        return (*(batching.notes if batching else ()), *self._products_notes)
+        return (*self._mode_notes, *(batching.notes if batching else ()), *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
-        if self._setup.mode == "train":
+        if self._setup.mode == "train" or not self._is_compared:
             self._train_flags = _training_flags(self._module)
 
     def grow(self, num_samples: int) -> bool:
@@ -139,9 +143,11 @@ class FitLoss:
         if self._batching is None:
             _refuse_sharded(self._trainer)
             self._choose_batching()
+            assert self._batching is not None
             if self._setup.held_out is not False:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
+            self._compare_modes(self._batching)
         standing = Standing.of(self._trainer, self._module)
         if self._setup.derivatives != "none" and self._must_check(standing):
             assert self._batching is not None
@@ -174,6 +180,26 @@ class FitLoss:
         self.setup_cost += PASSES * self._on_all(batching.frozen.batches[0].num_samples)
         return is_noisy(partial(self._open, dtype=self._dtype), batching.frozen)
 
+    def _compare_modes(self, batching: Batching) -> None:
+        """Once in a fit: whether the module has, in eval mode, the loss that is trained."""
+        if self._is_compared:
+            return
+        frozen, flags = batching.specimen, self._train_flags or _training_flags(self._module)
+        samples = self._on_all(frozen.batches[0].num_samples)
+
+        def spend(gradients: float) -> None:
+            self.setup_cost += gradients * samples
+
+        def opened(flags: Flags | None) -> AbstractContextManager[TrainingLoss]:
+            return self._open(frozen, self._dtype, flags=flags)
+
+        note = compare_with_training(opened, frozen, flags, spend)
+        self._is_compared = True
+        if note is not None:
+            self._mode_notes = (note,)
+            if note.code == "other-function-in-eval":
+                rank_zero_warn(note)
+
     def _choose_products(self, batching: Batching) -> None:
         """Unless the losses alone are worth measuring, what has no products is refused."""
         self._products, self.has_products = None, True
@@ -203,8 +229,9 @@ class FitLoss:
         *,
         products: Callable[[TrainingLoss], LossProducts] | None = None,
         copies: bool = False,
+        flags: Flags | None = None,
     ) -> Iterator[TrainingLoss]:
-        with self._entered(dtype, copies=copies) as sandbox:
+        with self._entered(dtype, copies=copies, flags=flags) as sandbox:
             loss = self._loss(frozen, sandbox, products)
             if self._batching is not None and frozen is self._batching.frozen:
                 fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
@@ -215,9 +242,12 @@ class FitLoss:
             yield loss
 
     @contextmanager
-    def _entered(self, dtype: torch.dtype, *, copies: bool = False) -> Iterator[Sandbox]:
+    def _entered(
+        self, dtype: torch.dtype, *, copies: bool = False, flags: Flags | None = None
+    ) -> Iterator[Sandbox]:
         """A sandbox on each process, with the first one's weights in all."""
-        with enter_on_all(self.processes, self._sandbox(dtype, copies=copies)) as sandbox:
+        own = self._sandbox(dtype, copies=copies, flags=flags)
+        with enter_on_all(self.processes, own) as sandbox:
             share_state(sandbox, self.processes)
             yield sandbox
 
@@ -230,17 +260,22 @@ class FitLoss:
         return torch.float64 if precision == 64 else torch.float32
 
     def _sandbox(
-        self, dtype: torch.dtype, *, copies: bool = False, data: Sequence[object] = ()
+        self,
+        dtype: torch.dtype,
+        *,
+        copies: bool = False,
+        data: Sequence[object] = (),
+        flags: Flags | None = None,
     ) -> Sandbox:
         trainer = self._trainer
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
         return Sandbox(
             self._module,
-            mode=self._setup.mode,
+            mode=self._setup.mode if flags is None else "train",
             seed=self._setup.seed,
             dtype=dtype,
-            train_flags=self._train_flags,
+            train_flags=self._train_flags if flags is None else flags,
             trainer=trainer,
             foreign=[
                 *self.sample.contents,

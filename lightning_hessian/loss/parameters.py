@@ -21,10 +21,12 @@ class ParameterSelection:
     Attributes:
         aliases: All names of each parameter, in the module's order.
         tensors: The parameters themselves, not copies.
+        idle: All names of each parameter that is not trained, and would be selected if it were.
     """
 
     aliases: tuple[tuple[str, ...], ...]
     tensors: tuple[nn.Parameter, ...]
+    idle: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(
@@ -69,10 +71,15 @@ class ParameterSelection:
                         f"`parameters` must match trainable parameters, but {pattern!r} matches "
                         f"none. Names look like {examples}."
                     )
-            found = {key: p for key, p in found.items() if _matches(aliases[key], patterns)}
-        for key, parameter in found.items():
-            _check_real_and_dense(aliases[key][0], parameter)
-        return cls(tuple(tuple(aliases[key]) for key in found), tuple(found.values()))
+        chosen = [key for key in aliases if patterns is None or _matches(aliases[key], patterns)]
+        trained, idle = [key for key in chosen if key in found], set(chosen) - set(found)
+        for key in trained:
+            _check_real_and_dense(aliases[key][0], found[key])
+        return cls(
+            tuple(tuple(aliases[key]) for key in trained),
+            tuple(found[key] for key in trained),
+            tuple(tuple(aliases[key]) for key in chosen if key in idle),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,13 +99,15 @@ class ParameterSelection:
     def blocks(self, patterns: Sequence[str] | Literal["modules"]) -> dict[str, Tensor]:
         """Positions in the flat vector ``(m,)``, ascending, of parameters that belong together.
 
+        A pattern that matches only parameters that are not trained has none yet.
+
         Args:
             patterns: Shell-style patterns of names, each a block, which a tied parameter is in
                 when any of its names matches; ``modules`` for the parameters of one module each,
                 under the module's name, tied ones with the first.
 
         Raises:
-            RefusedError: If a pattern matches no selected parameter.
+            RefusedError: If a pattern matches no parameter that is selected or :attr:`idle`.
         """
         ranges = [torch.arange(*ends) for ends in pairwise(self.offsets)]
         if patterns == "modules":
@@ -114,12 +123,13 @@ class ParameterSelection:
                 for pattern in patterns
             }
         for pattern, parts in members.items():
-            if not parts:
+            if not parts and not any(_matches(names, [pattern]) for names in self.idle):
                 raise RefusedError(
                     f"`parameter_blocks` must match selected parameters, but {pattern!r} matches "
                     f"none. Names look like {', '.join(self.names[:5])}."
                 )
-        return {name: torch.cat(parts) for name, parts in members.items()}
+        none = torch.arange(0)
+        return {name: torch.cat([none, *parts]) for name, parts in members.items()}
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """View a contiguous flat vector ``(size,)`` as tensors of the parameters' shapes."""

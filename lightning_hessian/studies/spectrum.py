@@ -329,6 +329,8 @@ class SpectrumStudy:
         leaves_open = not loss.sample.is_whole or bool(loss.redrawn)
         is_sampled = leaves_open and loss.products.quality.method == "exact"
         parts = loss.parameters.blocks(patterns) if patterns else {}
+        untrained = [name for name, positions in parts.items() if not len(positions)]
+        parts = {name: positions for name, positions in parts.items() if len(positions)}
         sampled = self._num_sampled(solver, is_bought=is_bought) if is_sampled else 0
         looks = True
         if is_bought and sampled:
@@ -343,7 +345,8 @@ class SpectrumStudy:
             report_of(spectrum, loss.products.quality, loss.size),
             graph_bytes=loss.products.graph_bytes,
         )
-        num_hvps, notes = report.num_hvps, report.notes
+        num_hvps = report.num_hvps
+        notes = (*report.notes, *map(_nothing_trained, untrained))
         sampling = self._sampling(loss, spectrum, sampled, looks_at_draws=looks)
         if sampling is not None:
             num_hvps += sampling.num_hvps
@@ -514,6 +517,14 @@ def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBloc
     return tuple(
         ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
         for name, (value, error) in zip(parts, pairs, strict=True)
+    )
+
+
+def _nothing_trained(pattern: str) -> Note:
+    return Note(
+        "block-not-trained",
+        f"The block {pattern!r} has no numbers, as none of its parameters is trained at present; "
+        "it has them from the first measurement after one is unfrozen.",
     )
 
 

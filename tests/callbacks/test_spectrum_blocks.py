@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import BaseFinetuning
 from torch import Tensor, nn
 
 from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
@@ -106,6 +107,68 @@ def test_a_block_that_matches_nothing_is_a_failure_with_its_reason(module: Super
     with pytest.warns(UserWarning, match="`parameter_blocks` must match selected parameters"):
         trainer(callback, max_steps=1).fit(copy.deepcopy(module), loader(DATA))
     assert "'head.*' matches none. Names look like network.0.weight" in callback.reports[0].failure
+
+
+class OfWhatIsTrained(Supervised):
+    """Its optimiser has only the parameters that are trained."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.05)
+
+
+class Unfreezes(BaseFinetuning):
+    """The first layer is trained from the second epoch on, as finetuning callbacks do it."""
+
+    def freeze_before_training(self, pl_module: Any) -> None:
+        self.freeze(pl_module.network[0])
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Any) -> None:
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(pl_module.network[0], optimizer)
+
+
+def finetuned(module: Supervised, **options: Any) -> list[SpectrumReport]:
+    """Reports at the start and after each of two epochs, the first layer frozen in the first."""
+    callback = HessianSpectrum(
+        max_overhead=None,
+        num_samples="all",
+        solver=Krylov(rtol=1e-8),
+        **{"loss": Loss(precision=64)} | options,
+    )
+    own = OfWhatIsTrained(copy.deepcopy(module.network))
+    trainer(Unfreezes(), callback, max_epochs=2).fit(own, loader(DATA))
+    return callback.reports
+
+
+def test_a_block_that_is_frozen_at_first_costs_no_other_number(
+    module: Supervised, hessian: Tensor
+) -> None:
+    reports = finetuned(
+        module, parameter_blocks=["network.0.*", "network.2.*"], eigenvalues_per_block=1
+    )
+    assert [report.failure for report in reports] == [None] * len(reports)
+    first, last = reports[0], reports[-1]
+    # of the second layer alone, as long as it is the only one that is trained
+    head = hessian[25:, 25:]
+    exact = torch.linalg.eigvalsh(head).flip(0)
+    torch.testing.assert_close(first.largest.values, exact[:5], rtol=1e-7, atol=1e-9)
+    assert [block.name for block in first.blocks] == ["network.2.*"]
+    assert first.blocks[0].trace.value == pytest.approx(float(head.trace()), abs=1e-10)
+    assert first.num_parameters == 18
+    (note,) = [note for note in first.notes if note.code == "block-not-trained"]
+    assert "'network.0.*' has no numbers, as none of its parameters is trained at present" in note
+    assert [block.name for block in last.blocks] == ["network.0.*", "network.2.*"]
+    assert last.num_parameters == 43
+    assert all(note.code != "block-not-trained" for note in last.notes)
+
+
+def test_parameters_that_are_all_frozen_at_first_are_measured_once_they_are_not(
+    module: Supervised,
+) -> None:
+    with pytest.warns(UserWarning, match="'network.0.*' matches none"):
+        reports = finetuned(module, loss=Loss(precision=64, parameters=["network.0.*"]))
+    assert [report.failure is None for report in reports] == [False, True]
+    assert reports[1].num_parameters == 25
 
 
 class Hessians(pl.Callback):

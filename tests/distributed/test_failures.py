@@ -22,10 +22,11 @@ from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.helpers.spectrum import spectrum as cheap_spectrum
 
-# calls of the step on each of two processes, which have two batches each: noise (0, 1), graph
-# search (2), check (3 to 9), gradient (10, 11), whose graphs serve the products
-FIRST, IN_CHECK, FIRST_OF_GRADIENT, LAST_OF_GRADIENT = 0, 5, 10, 11
-NUM_CALLS, LATER = 12, 2  # of the first measurement, and of each after the second
+# calls of the step on each of two processes, which have two batches each: noise (0, 1), loss in
+# both modes (2, 3), graph search (4), check (5 to 11), gradient (12, 13), whose graphs serve the
+# products
+FIRST, IN_CHECK, FIRST_OF_GRADIENT, LAST_OF_GRADIENT = 0, 7, 12, 13
+NUM_CALLS, LATER = 14, 2  # of the first measurement, and of each after the second
 
 
 def spectrum(**options: Any) -> HessianSpectrum:

@@ -95,9 +95,10 @@ def undisturbed() -> dict[Any, Run]:
     return {}
 
 
-# calls of the step in the first measurement: whether it is noisy (1, 2), search of the graph (3),
-# self-check in float64 (4 to 40), gradient (41, 42), products (43 to 48); then the next measurement
-IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 12, 42, 45, 88
+# calls of the step in the first measurement: whether it is noisy (1, 2), its loss in both modes (3,
+# 4), search of the graph (5), self-check in float64 (6 to 42), gradient (43, 44), products (45 to
+# 50); then the next measurement, which looks for noise first
+IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 44, 47, 52
 
 
 @pytest.mark.sampled
