@@ -205,8 +205,10 @@ class Session:
             raise
         except BaseException:
             # a fault may have hit the very step that puts the state back
-            self._loss.close()
-            untouched.verify()
+            try:
+                self._loss.close()
+            finally:
+                untouched.verify()
             raise
         self._loss.close()
         untouched.verify()
