@@ -94,6 +94,22 @@ class MeasuringCallback(HostCallback, Generic[R]):
         """Whether errors end the fit."""
         return self._on_error == "raise"
 
+    def settle(self) -> None:
+        """Put back what a fault has kept from being put back.
+
+        Raises:
+            RestorationError: If that fails too.
+        """
+        if self._session is None:
+            return
+        try:
+            self._session.settle()
+        except Exception as error:
+            raise RestorationError(
+                f"random generators could not be put back after a measurement ({error}), so the "
+                "run would go on with others. Resume it from its last checkpoint."
+            ) from error
+
     def disable(self, error: Exception) -> None:
         """Leave the fit, with the reason as the last report."""
         self._pace.end()
@@ -373,7 +389,12 @@ class MeasuringCallback(HostCallback, Generic[R]):
             measure=partial(self._measure_checkpoint, trainer),
             present=self._present_report,
             attempt=self._try_to_write,
+            guard=self._guarded,
         )
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """What Lightning calls by other ways than hooks is guarded like these."""
+        call()
 
     def _measure_checkpoint(self, trainer: Trainer, path: str) -> None:
         with self._stopwatch:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_hessian.errors import RestorationError
 
 C = TypeVar("C", bound=type[Callback])
-CALLED_ELSEWHERE = ("_measure_checkpoint", "_present_report", "_try_to_write")
+CALLED_ELSEWHERE = ("_guarded",)
 """By what watches checkpoints, in the midst of saving one."""
 BEGINS, ENDS, SAVES, LOADS = "on_train_start", "teardown", "state_dict", "load_state_dict"
 
@@ -24,7 +24,7 @@ def guarded(cls: C) -> C:
     training goes on without it. A state that cannot be saved or read is left out. Only an error in
     putting the run's state back ends the run, and, with ``on_error="raise"``, any other.
 
-    The class answers ``raises_errors``, ``is_disabled`` and ``disable(error)``.
+    The class answers ``raises_errors``, ``is_disabled``, ``settle()`` and ``disable(error)``.
 
     Args:
         cls: To be guarded; what its methods ``CALLED_ELSEWHERE`` raise is treated likewise.
@@ -52,8 +52,10 @@ def _hook(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return hook(self, *args, **options)
         except RestorationError:
+            self.settle()
             raise
         except Exception as error:
+            self.settle()
             if self.raises_errors:
                 raise _unmistakable(error) from error
             self.is_disabled = True

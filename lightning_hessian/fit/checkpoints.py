@@ -31,7 +31,8 @@ class CheckpointWatch:
 
     All ways to a checkpoint go through ``trainer.save_checkpoint``: :class:`ModelCheckpoint` in all
     its manners (one that saves weights only calls no hook of callbacks), savers on exceptions, and
-    the user. The method is shadowed on the instance while a fit runs.
+    the user. The method is shadowed on the instance while a fit runs. All that is told
+    goes through ``guard``, which raises nothing.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class CheckpointWatch:
         *,
         before: Callable[[str], None],
         after: Callable[[str], None],
+        guard: Callable[[Callable[[], None]], None],
     ) -> None:
         self._trainer = trainer
         self._is_watching = True
@@ -47,16 +49,18 @@ class CheckpointWatch:
 
         @wraps(original)
         def save_checkpoint(filepath: str | Path, *args: Any, **kwargs: Any) -> None:
-            path = os.fspath(filepath)
-            watched = self._is_watching and not os.path.basename(path).startswith(TEMPORARY)
-            if watched:
-                before(path)
+            # nothing else here: what this raises, the user's saver raises
+            guard(partial(self._tell, before, filepath))
             original(filepath, *args, **kwargs)
-            if watched:
-                after(path)
+            guard(partial(self._tell, after, filepath))
 
         self._shadow = save_checkpoint
         trainer.__dict__["save_checkpoint"] = save_checkpoint
+
+    def _tell(self, listener: Callable[[str], None], filepath: str | Path) -> None:
+        path = os.fspath(filepath)
+        if self._is_watching and not os.path.basename(path).startswith(TEMPORARY):
+            listener(path)
 
     def end(self) -> None:
         """Stop telling. A shadow that another one lies upon stays, and does nothing."""
@@ -162,6 +166,7 @@ class CheckpointReports:
         measure: Callable[[str], None],
         present: Callable[[], Report | None],
         attempt: Callable[[Callable[[], None]], None],
+        guard: Callable[[Callable[[], None]], None],
     ) -> None:
         self._trainer = trainer
         self._name = name
@@ -170,7 +175,7 @@ class CheckpointReports:
         self._attempt = attempt
         self._room = room
         self._sidecars = Sidecars(trainer, name, room)
-        self._watch = CheckpointWatch(trainer, before=self._before, after=self._after)
+        self._watch = CheckpointWatch(trainer, before=self._before, after=self._after, guard=guard)
 
     @rank_zero_only
     def settle(self) -> None:

@@ -108,6 +108,7 @@ class FitLoss:
         self._mode_notes: tuple[Note, ...] = ()
         self.has_products = False
         self.setup_cost = 0.0
+        self._sandboxes: list[Sandbox] = []
         self._trust = GraphTrust()
         self._products_notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
@@ -168,6 +169,12 @@ class FitLoss:
             assert self._batching is not None
             with self._open(self._batching.frozen, self._dtype) as loss:
                 yield loss
+
+    def close(self) -> None:
+        """Leave what a fault has kept from being left; called after each measurement."""
+        for sandbox in reversed(self._sandboxes):
+            sandbox.close()
+        self._sandboxes.clear()
 
     def _must_check(self, standing: Standing) -> bool:
         is_doubtful = self._products is None or self._products.is_doubtful
@@ -270,7 +277,7 @@ class FitLoss:
         trainer = self._trainer
         settings = [optimizer.param_groups for optimizer in trainer.optimizers]
         schedules = [vars(config.scheduler) for config in trainer.lr_scheduler_configs]
-        return Sandbox(
+        sandbox = Sandbox(
             self._module,
             mode=self._setup.mode if flags is None else "train",
             seed=self._setup.seed,
@@ -287,6 +294,8 @@ class FitLoss:
             copies=copies,
             fast_float32=self._settle_fast_float32(),
         )
+        self._sandboxes.append(sandbox)
+        return sandbox
 
     def _settle_fast_float32(self) -> bool:
         """Find out whether faster float32 products, where asked for, lose nothing here."""

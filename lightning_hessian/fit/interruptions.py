@@ -42,13 +42,17 @@ class Interruptions:
                 signal.signal(signum, self._note)
             yield
         finally:
-            # Ctrl-C last: from then on it may end this very loop
-            for signum, handler in reversed(self._handlers.items()):
-                signal.signal(signum, handler)
-            self._handlers = {}  # they hold what the user gave them, and Lightning's a Trainer
-            pending, self._pending = self._pending, []
-            for signum in dict.fromkeys(pending):
-                signal.raise_signal(signum)
+            self.release()
+
+    def release(self) -> None:
+        """Hold nothing back any more, and raise again what came; nothing where none is held."""
+        # Ctrl-C last: from then on it may end this very loop
+        for signum, handler in reversed(self._handlers.items()):
+            signal.signal(signum, handler)
+        self._handlers = {}  # they hold what the user gave them, and Lightning's a Trainer
+        pending, self._pending = self._pending, []
+        for signum in dict.fromkeys(pending):
+            signal.raise_signal(signum)
 
     def poll(self) -> None:
         """Abandon the measurement if a signal waits; called before each batch of it."""
@@ -65,7 +69,8 @@ class Interruptions:
 
 def _puts_back(frame: FrameType | None) -> bool:
     """Whether the code that a signal met is on its way out of a sandbox."""
-    while frame is not None and frame.f_code is not Sandbox.__exit__.__code__:
+    leaving = (Sandbox.__exit__.__code__, Sandbox.close.__code__)
+    while frame is not None and frame.f_code not in leaving:
         frame = frame.f_back
     return frame is not None
 

@@ -70,6 +70,7 @@ class Session:
         )
         self._progress = Progress(trainer, name)
         self._is_busy = False
+        self._put_back: Callable[[], None] | None = None
         self._loss.remember_flags()
 
     @property
@@ -147,14 +148,25 @@ class Session:
         if self._is_busy:
             yield
             return
-        put_back = global_generator_state()
+        self._put_back = global_generator_state()
         self._is_busy = True
         try:
             with stopped_clocks(self._trainer), self._interruptions.held_back():
                 yield
         finally:
-            self._is_busy = False
-            put_back()
+            self.settle()
+
+    def settle(self) -> None:
+        """Put back what :meth:`undisturbed` has still to put back, at once.
+
+        A fault may keep the block from being left; then it is left when its objects are forgotten,
+        in the midst of training.
+        """
+        if self._put_back is not None:
+            self._put_back()
+        self._put_back = None
+        self._is_busy = False
+        self._interruptions.release()
 
     def measure(
         self,
@@ -193,8 +205,12 @@ class Session:
             raise
         except BaseException:
             # a fault may have hit the very step that puts the state back
-            untouched.verify()
+            try:
+                self._loss.close()
+            finally:
+                untouched.verify()
             raise
+        self._loss.close()
         untouched.verify()
         return report
 

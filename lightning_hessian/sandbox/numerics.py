@@ -32,6 +32,7 @@ def exact_derivatives(
     - cuDNN without benchmarking, and off for modules with a recurrent layer.
     """
     with ExitStack() as stack:
+        _keep_attention(stack)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if _may_hold_compiled_code():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -48,6 +49,14 @@ def exact_derivatives(
         if torch.backends.cudnn.is_available():
             _set_cudnn(stack, any(isinstance(m, nn.RNNBase) for m in module.modules()))
         yield
+
+
+def _keep_attention(stack: ExitStack) -> None:
+    # a fault in leaving `sdpa_kernel` leaves some of its four switches
+    switches: Any = torch.backends.cuda
+    for kernel in ("flash", "mem_efficient", "math", "cudnn"):
+        is_enabled = getattr(switches, f"{kernel}_sdp_enabled")()
+        stack.callback(getattr(switches, f"enable_{kernel}_sdp"), is_enabled)
 
 
 def _set_dtype(stack: ExitStack, dtype: torch.dtype) -> None:

@@ -70,26 +70,11 @@ class Sandbox:
         self._parameters: tuple[nn.Parameter, ...] = ()
 
     def __enter__(self) -> Sandbox:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(mode=False))
-            stack.enter_context(torch.enable_grad())
-            stack.callback(global_generator_state())
-            before = self._snapshot()
-            _preserve_versions(stack, before)
-            stack.callback(_put_back, before)
-            _set_gradient_hooks_aside(stack, self.module)
-            if self._trainer is not None:
-                silence_trainer(self._trainer)
-            stack.enter_context(
-                exact_derivatives(self.module, self.dtype, fast_float32=self._fast_float32)
-            )
-            before.replace(stand_ins(before.owned) | self._copies_of(before))
-            set_sharding_aside(self.module)
-            self._set_flags()
-            mute_logging(self.module)
-            self._inside = self._snapshot(base=before)
-            self._parameters = tuple(self.module.parameters())
-            self._stack = stack.pop_all()
+        try:
+            self._enter(self._stack)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -98,8 +83,15 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        try:
+            self._stack.__exit__(kind, error, traceback)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Put back what is still to be put back: something only after a fault in leaving."""
         self._inside, self._parameters = None, ()
-        self._stack.__exit__(kind, error, traceback)
+        self._stack.close()
 
     def reset(self, index: int) -> None:
         """Return to the state just after entering, with all generators seeded for ``index``.
@@ -141,6 +133,26 @@ class Sandbox:
         for tensor, other in bits:
             saved[id(tensor)] = saved[id(tensor)].holding(other.to(tensor.device, copy=True))
         self._state.restore_tensors()
+
+    def _enter(self, stack: ExitStack) -> None:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.callback(global_generator_state())
+        before = self._snapshot()
+        _preserve_versions(stack, before)
+        stack.callback(_put_back, before)
+        _set_gradient_hooks_aside(stack, self.module)
+        if self._trainer is not None:
+            silence_trainer(self._trainer)
+        stack.enter_context(
+            exact_derivatives(self.module, self.dtype, fast_float32=self._fast_float32)
+        )
+        before.replace(stand_ins(before.owned) | self._copies_of(before))
+        set_sharding_aside(self.module)
+        self._set_flags()
+        mute_logging(self.module)
+        self._inside = self._snapshot(base=before)
+        self._parameters = tuple(self.module.parameters())
 
     @property
     def _state(self) -> StateSnapshot:
@@ -191,6 +203,15 @@ class Sandbox:
 
 
 def _put_back(before: StateSnapshot) -> None:
+    try:
+        before.restore()
+    except Exception:
+        _put_back_once_more(before)
+        raise
+
+
+def _put_back_once_more(before: StateSnapshot) -> None:
+    """What has failed in the midst has left some of it."""
     try:
         before.restore()
     except Exception as error:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.fit import Pace, Recorder, Session
 from lightning_hessian.fit.untouched import Untouched
+from lightning_hessian.options import LossSetup
 from lightning_hessian.sandbox import Sandbox
 from tests.helpers.fitting import Classifier, loader, trainer
 
@@ -92,9 +95,25 @@ def test_a_run_that_is_not_the_same_after_a_measurement_ends(kind: str) -> None:
         untouched.verify()
 
 
-def test_a_fault_at_the_first_instant_of_leaving_the_sandbox_ends_the_run(
+def weights(*callbacks: Any) -> list[Any]:
+    torch.manual_seed(3)
+    module = Classifier()
+    trainer(*callbacks).fit(module, loader())
+    return [tensor.tolist() for tensor in module.state_dict().values()]
+
+
+def test_a_fault_at_the_first_instant_of_leaving_the_sandbox_is_made_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bare = weights()
+    callback = HessianSpectrum()
+    monkeypatch.setattr(Sandbox, "__exit__", broken(KeyError("x")))
+    with pytest.warns(UserWarning, match="has no numbers at step 4. KeyError: 'x'"):
+        assert weights(callback) == bare
+    assert callback.reports[-1].failure == "KeyError: 'x'"
+
+
+def test_where_the_sandbox_is_never_left_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[Sandbox] = []
 
     def fails(self: Sandbox, *_: Any) -> None:
@@ -103,8 +122,25 @@ def test_a_fault_at_the_first_instant_of_leaving_the_sandbox_ends_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(Sandbox, "__exit__", fails)
+        patch.setattr(Sandbox, "close", fails)
         with pytest.raises(RestorationError, match="the module has other training flags"):
             trainer(HessianSpectrum()).fit(Classifier(), loader())
     # what it has changed of torch itself is not to stay for the other tests
     for sandbox in reversed(left):
-        sandbox.__exit__(None, None, None)
+        sandbox.close()
+
+
+def test_a_block_that_a_fault_has_kept_open_is_settled_at_once_and_for_good() -> None:
+    session = Session(LossSetup(), trainer(), Classifier(), name="any")
+    before = torch.get_rng_state()
+    block = session.undisturbed()
+    block.__enter__()
+    torch.rand(1)
+    session.settle()
+    assert torch.equal(torch.get_rng_state(), before)
+    # training goes on, and draws; then the block is forgotten, which leaves it
+    torch.rand(1)
+    drawn = torch.get_rng_state()
+    del block
+    gc.collect()
+    assert torch.equal(torch.get_rng_state(), drawn)

@@ -6,10 +6,12 @@ import math
 import re
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_hessian import Krylov, Loss, LossDifference, Perturbations, PyHessian, Surface
 from tests.helpers.difference import LossesAlone, difference
@@ -180,3 +182,31 @@ def test_perturbations_out_of_range_are_refused_at_once(
 def test_a_surface_out_of_range_is_refused_at_once(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Surface(**options)
+
+
+class Observed(pl.LightningModule):
+    """A mean over what is observed, of windows of which some are padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        inputs, mask = batch
+        off = (self.layer(inputs) - inputs.flip(1)).square() * mask
+        return off.sum() / mask.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("every", [30, 10, 3, 2])
+def test_samples_of_less_weight_are_a_weighted_mean_however_few_they_are(every: int) -> None:
+    inputs = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(120, 4)
+    mask[::every, :2] = 0
+    callback = LossDifference(on_error="raise", max_overhead=None, every_n_epochs=None)
+    data = TensorDataset(inputs, mask)
+    trainer(callback, max_steps=1).fit(Observed(), DataLoader(data, batch_size=20))
+    assert callback.reports[0].separability == "weighted mean"

@@ -1,39 +1,76 @@
-"""Raises an error at the n-th call of any function of the package inside a fit."""
+"""Raises an error at a call that is made while the package is at work in a fit."""
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
 
 import lightning_hessian
 
 PACKAGE = str(Path(lightning_hessian.__file__).parent)
+KINDS: tuple[type[Exception], ...] = (
+    KeyError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    RecursionError,
+    StopIteration,
+    NotImplementedError,
+)
+
+HOSTS = ("/loggers/", "/matplotlib/")
+"""Whose calls are seen from outside only: files of the user's, and a million lines of drawing."""
+
+Kind = Literal["ours", "guard", "host", "other"]
+Site = tuple[str, str]
+"""The innermost function of the package, and what is called: by it, or by what it has called."""
 
 
-class InjectedError(Exception):
-    """Nothing in the package expects it."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What to raise, and where.
+
+    Attributes:
+        site: At which calls.
+        number: At which of them, from 0.
+        kind: Of the error; nobody holds it, as a traceback would keep alive what it has met.
+    """
+
+    site: Site
+    number: int
+    kind: type[Exception]
 
 
 @dataclass
 class Injector:
-    """Counts calls, and raises at one of them.
+    """Counts the calls of each site in a fit, and raises at one of them.
+
+    It sees all that is called while a function of the package runs, whoever wrote it: torch,
+    Python's built-in functions, the module. Not the guard itself, whose only work is to catch. Of
+    saving a checkpoint, writing to a logger and drawing, the call alone.
 
     Attributes:
-        at: Number of the call at which to raise; -1 for none.
-        error: What to raise.
-        calls: So far.
+        fault: To be raised; None for none.
+        calls: So far, by site.
         where: Functions of the package in which it was raised, the innermost first.
     """
 
-    at: int = -1
-    error: Exception = field(default_factory=lambda: InjectedError("injected"))
-    calls: int = 0
+    fault: Fault | None = None
+    calls: dict[Site, int] = field(default_factory=dict)
     where: list[str] = field(default_factory=list)
+    _places: list[str | None] = field(default_factory=list)
+    _known: dict[CodeType, tuple[Kind, str | None]] = field(default_factory=dict)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -44,17 +81,50 @@ class Injector:
         finally:
             sys.setprofile(None)
 
-    def _see(self, frame: FrameType, event: str, _: Any) -> None:
-        code = frame.f_code
-        if event != "call" or not code.co_filename.startswith(PACKAGE):
-            return
-        # the guard itself, whose only work is to catch, and what gives an attribute to Lightning
-        if code.co_filename.endswith("guard.py") or code.co_name == "state_key":
-            return
-        self.calls += 1
-        if self.calls - 1 == self.at:
+    def _see(self, frame: FrameType, event: str, called: Any) -> None:
+        place = self._places[-1] if self._places else None
+        if event == "return":
+            if self._places:
+                self._places.pop()
+        elif event == "call":
+            kind, name = self._lookup(frame.f_code)
+            self._places.append(place if kind == "other" else name)
+            if kind == "ours" or (place is not None and kind != "guard"):
+                self._count((place or "Lightning", frame.f_code.co_name), frame)
+        elif event == "c_call" and place is not None:
+            self._count((place, called.__qualname__), frame)
+
+    def _lookup(self, code: CodeType) -> tuple[Kind, str | None]:
+        if code not in self._known:
+            self._known[code] = _describe(code)
+        return self._known[code]
+
+    def _count(self, site: Site, frame: FrameType) -> None:
+        number = self.calls.get(site, 0)
+        self.calls[site] = number + 1
+        fault = self.fault
+        if fault is not None and fault.site == site and fault.number == number:
             self.where = _stack(frame)
-            raise self.error
+            raise fault.kind("injected")
+
+
+def draw(calls: dict[Site, int], generator: random.Random) -> Fault:
+    """A fault at any site, all alike, in its first, its last, or any other call there."""
+    site = generator.choice(sorted(calls))
+    number = generator.choice((0, calls[site] - 1, generator.randrange(calls[site])))
+    return Fault(site, number, generator.choice(KINDS))
+
+
+def _describe(code: CodeType) -> tuple[Kind, str | None]:
+    """Whose code it is, and the place of what it calls; None where we do not look."""
+    path = code.co_filename
+    if path.startswith(PACKAGE):
+        if path.endswith("guard.py") or code.co_name in ("state_key", "save_checkpoint"):
+            return "guard", None
+        return "ours", f"{Path(path).name}:{code.co_name}"
+    if code is Trainer.save_checkpoint.__code__ or any(part in path for part in HOSTS):
+        return "host", None
+    return "other", None
 
 
 def _stack(frame: FrameType | None) -> list[str]:
@@ -62,6 +132,6 @@ def _stack(frame: FrameType | None) -> list[str]:
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(PACKAGE):
-            names.append(f"{Path(path).name}:{frame.f_code.co_name}")
+            names.append(f"{Path(path).name}:{frame.f_code.co_name}:{frame.f_lineno}")
         frame = frame.f_back
     return names

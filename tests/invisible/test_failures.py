@@ -286,7 +286,7 @@ def test_state_that_cannot_be_put_back_ends_the_run(
 
     def broken(self: StateSnapshot) -> None:
         calls.append(1)
-        if len(calls) <= 2:  # before the next evaluation, and on leaving
+        if len(calls) <= 3:  # before the next evaluation, and on leaving, twice
             raise OSError("gone")
         restore(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -127,3 +128,22 @@ def test_the_answer_holds_for_the_products_of_this_machine() -> None:
     # 24 bits, summed over 300 terms; a rounding to 8 bits would show as 1e-3
     assert errors[0] < 300 * torch.finfo(torch.float32).eps
     assert fast_float32_is_exact(CPU) == (errors[1] < 300 * torch.finfo(torch.float32).eps)
+
+
+def test_kernels_of_attention_are_put_back_where_leaving_them_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def fails_in_leaving(*_: Any) -> Iterator[None]:
+        torch.backends.cuda.enable_flash_sdp(False)
+        yield
+        raise OSError("gone")
+
+    before = global_state()["attention"]
+    monkeypatch.setattr(numerics, "sdpa_kernel", fails_in_leaving)
+    with (
+        pytest.raises(OSError, match="gone"),
+        exact_derivatives(nn.Linear(2, 2), torch.float32),
+    ):
+        pass
+    assert global_state()["attention"] == before
