@@ -5,6 +5,7 @@ from __future__ import annotations
 INFORMING = frozenset(
     {
         "all-products-exact",
+        "block-not-trained",
         "derivatives-not-measured",
         "derivatives-without-error",
         "differences-in-float32",
@@ -19,12 +20,15 @@ INFORMING = frozenset(
         "neighbourhood-not-measured",
         "no-derivatives",
         "no-larger-sample",
+        "noise-fixed",
+        "not-compared-with-training",
         "products-by-differences",
         "sample-does-not-grow",
         "sampling-errors-uncertain",
         "surface-left-out",
         "trace-not-measured",
         "trace-not-reached",
+        "weighted-mean",
     }
 )
 """Codes of notes on how numbers were made, on wide error bars and on numbers that are not there."""

@@ -97,8 +97,8 @@ def undisturbed() -> dict[Any, Run]:
 
 # calls of the step in the first measurement: whether it is noisy (1, 2), its loss in both modes (3,
 # 4), search of the graph (5), self-check in float64 (6 to 42), gradient (43, 44), products (45 to
-# 50); then the next measurement, which looks for noise first
-IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 44, 47, 52
+# 50) and other draws (51 to 66); then the next measurement, with a check (67 to 104) and a gradient
+IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 44, 47, 106
 
 
 @pytest.mark.sampled
