@@ -31,10 +31,12 @@ class BackwardCall:
 
     Attributes:
         trainable: Names of the parameters that took a gradient at that moment.
+        moved: Names of those that the step itself has moved until then.
         stepped: Names of the parameters of the optimisers that stepped on it; empty if none did.
     """
 
     trainable: frozenset[str]
+    moved: frozenset[str]
     stepped: frozenset[str] = frozenset()
 
 
@@ -44,7 +46,8 @@ class ManualBackwardLoss:
     The step runs up to that call and is left there. Nothing moves before: optimisers and schedulers
     do not step, earlier calls of ``manual_backward`` leave gradients of zero. So all losses of a
     step are measured at the same weights, where training computes the later ones after the steps
-    on the earlier ones. A batch on which the step makes no such call counts as skipped.
+    on the earlier ones. A step that moves weights by itself in between, as for a sharpness-aware
+    loss, is refused from there on. A batch on which the step makes no such call counts as skipped.
 
     Args:
         step: The module's training step.
@@ -88,7 +91,7 @@ class ManualBackwardLoss:
 
         Raises:
             RefusedError: If the call is not there, or not the only one, or another one on some
-                batches than on others.
+                batches than on others, or at weights that the step has moved.
         """
         processes = processes or SingleProcess()
         own = [
@@ -110,8 +113,16 @@ class ManualBackwardLoss:
                 "parameters, on some batches than on others, so it is not one loss. "
                 f"{_TO_SAY_WHICH}"
             )
-        (names,) = trainable
-        return names.intersection(*owners)
+        names = trainable.pop().intersection(*owners)
+        moved = sorted(names & frozenset().union(*(call.moved for call in calls)))
+        if moved:
+            raise RefusedError(
+                f"`manual_backward` call {number} of `{type(self._module).__name__}.training_step` "
+                f"must be at the module's weights, but the step has moved {moved[0]!r} and "
+                f"{len(moved) - 1} other parameters until then, as sharpness-aware steps do. Give "
+                f"`Loss(which=0)` for the loss before that. {_TO_SAY_WHICH}"
+            )
+        return names
 
     def _calls(self, batch: FrozenBatch, sandbox: Sandbox) -> list[BackwardCall]:
         sandbox.reset(batch.index)
@@ -158,6 +169,12 @@ class _Recorder:
         self._has_stepped = False
         self._parameters = dict(module.named_parameters())
         self._names = {id(p): name for name, p in self._parameters.items()}
+        is_counted = wanted is None
+        self._start = {
+            name: p.detach().clone()
+            for name, p in self._parameters.items()
+            if is_counted and p.requires_grad
+        }
 
     def backward(
         self,
@@ -182,14 +199,21 @@ class _Recorder:
                 name
                 for name, p in self._parameters.items()
                 if p.requires_grad and (reached is None or id(p) in reached)
-            )
+            ),
+            frozenset(
+                name
+                for name, held in self._start.items()
+                if not self._parameters[name].detach().equal(held)
+            ),
         )
         self.calls.append(call)
         self._pending.append(call)
         for name in call.trainable:
             parameter = self._parameters[name]
-            if parameter.grad is None:  # for steps that read it, to log its norm
-                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is None:
+                # for steps that read it, to log its norm or, as is seen then, to move weights by it
+                fill = torch.ones_like if self._wanted is None else torch.zeros_like
+                parameter.grad = fill(parameter)
 
     def step(self, optimizer: torch.optim.Optimizer, closure: Any = None, **_: Any) -> Any:
         """In place of ``optimizer.step``."""

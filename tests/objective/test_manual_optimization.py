@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_hessian import Krylov, Loss
 from lightning_hessian.errors import RefusedError
@@ -212,6 +213,48 @@ def test_a_loss_that_is_not_there_or_not_one_is_refused(
 ) -> None:
     with pytest.raises(RefusedError, match=reason):
         hard.measure(kind(), which=loss)
+
+
+class SharpnessAware(Classifier):
+    """Moves the weights up along the gradient, and back, around a second backward pass."""
+
+    def __init__(self, past_autograd: bool) -> None:
+        super().__init__(hard.seeded(hard.mlp).network)
+        self.automatic_optimization = False
+        self.past_autograd = past_autograd
+
+    def plain(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self.network(batch[0]), batch[1])
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.plain(batch, batch_idx))
+        parameters = list(self.parameters())
+        norm = torch.stack([p.grad.norm() for p in parameters]).norm() + 1e-12  # type: ignore[union-attr]
+        ascent = [0.05 * p.grad / norm for p in parameters]  # type: ignore[operator]
+        self.move(parameters, ascent, 1.0)
+        optimizer.zero_grad()
+        self.manual_backward(self.plain(batch, batch_idx))
+        self.move(parameters, ascent, -1.0)
+        optimizer.step()
+
+    def move(self, parameters: list[nn.Parameter], by: list[Tensor], sign: float) -> None:
+        with torch.no_grad():
+            for parameter, step in zip(parameters, by, strict=True):
+                (parameter.data if self.past_autograd else parameter).add_(sign * step)
+
+
+@pytest.mark.parametrize("past_autograd", [True, False])
+def test_the_loss_before_weights_are_moved_by_hand_is_the_plain_one(past_autograd: bool) -> None:
+    first, plain = (
+        hard.measure(SharpnessAware(past_autograd), which=which, precision=64)
+        for which in (0, "plain")
+    )
+    assert first.names == plain.names
+    assert first.matrix.equal(plain.matrix)
+    with pytest.raises(RefusedError, match="must be at the module's weights, but the step has mov"):
+        hard.measure(SharpnessAware(past_autograd), which=1)
 
 
 def test_an_error_in_the_step_leaves_no_stand_in_behind() -> None:
