@@ -49,7 +49,7 @@ PACKAGES = {
     "with_pyg": Package("torch_geometric"),
     "with_pyro": Package("pyro-ppl"),
     "with_pytorch_forecasting": Package("pytorch-forecasting"),
-    "with_pytorch_tabular": Package("pytorch-tabular"),
+    "with_pytorch_tabular": Package("pytorch-tabular", ("requests",)),
     "with_scvi": Package("scvi-tools"),
     "with_smp": Package("segmentation-models-pytorch", base=VISION),
     "with_timm": Package("timm", base=VISION),

@@ -75,8 +75,10 @@ def measured(report: SpectrumReport) -> tuple[dict[str, float], dict[str, float]
 def in_use(module: Any, callback: C) -> C:
     """A callback, or the copy that a package has made of it for its own Trainer."""
     trainer = getattr(module, "_trainer", None)
-    there = [] if trainer is None else [c for c in trainer.callbacks if type(c) is type(callback)]
-    return there[0] if there else callback
+    # a package that forgets its Trainer keeps what it made it with
+    kept = getattr(module, "trainer_kwargs", {}).get("callbacks", [])
+    known = kept if trainer is None else trainer.callbacks
+    return next((each for each in known if type(each) is type(callback)), callback)
 
 
 def compare(program: str) -> Outcome:

@@ -38,4 +38,6 @@ def train(callbacks: list[Any]) -> Fastflow:
     return module
 
 
-CASE = Case("normalising flow", train, options={"solver": Krylov(max_hvps=8), "density": False})
+# in eval mode the network gives maps of anomalies, of which there is no loss
+OPTIONS = {"mode": "train", "solver": Krylov(max_hvps=8), "density": False}
+CASE = Case("normalising flow", train, options=OPTIONS)

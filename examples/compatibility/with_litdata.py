@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from litdata import StreamingDataLoader, StreamingDataset
-from litdata.streaming import BinaryWriter
+from litdata.streaming.writer import BinaryWriter
 from torch import Tensor, nn
 from torch.nn import functional as F
 

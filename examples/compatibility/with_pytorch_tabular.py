@@ -34,7 +34,7 @@ def train(callbacks: list[Any]) -> Any:
             checkpoints=None,
             load_best=False,
             progress_bar="none",
-            trainer_kwargs={"logger": False, "enable_model_summary": False},
+            trainer_kwargs={"enable_model_summary": False},
         ),
         verbose=False,
     )

@@ -24,18 +24,19 @@ def batch_loss(network: Any, batch: list[Tensor]) -> Tensor:
 
 
 def train(callbacks: list[Any]) -> OwnModule:
-    """In batches of four."""
+    """All images a batch; then all else than the head is frozen, for the dense Hessian."""
     network = smp.Unet("resnet18", encoder_weights=None, encoder_depth=3, in_channels=1,
                        decoder_channels=(8, 8, 8))  # fmt: skip
     loader = DataLoader(TensorDataset(IMAGES, MASKS), batch_size=8, shuffle=True)
-    return OwnModule(network, batch_loss).fitted(loader, callbacks)
+    module = OwnModule(network, batch_loss).fitted(loader, callbacks)
+    network.requires_grad_(False)
+    network.segmentation_head.requires_grad_(True)
+    return module
 
 
 def loss(module: OwnModule) -> Tensor:
-    """One less twice the overlap over the sum; all else than the head is frozen."""
-    network = module.network.requires_grad_(False)
-    network.segmentation_head.requires_grad_(True)
-    shares, masks = network(IMAGES.double()).sigmoid(), MASKS.double()
+    """One less twice the overlap over the sum."""
+    shares, masks = module.network(IMAGES.double()).sigmoid(), MASKS.double()
     return 1 - 2 * (shares * masks).sum() / (shares.sum() + masks.sum()).clamp_min(1e-7)
 
 
