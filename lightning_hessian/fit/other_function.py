@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.errors import InterruptedMeasurementError, RestorationError
+from lightning_hessian.errors import InterruptedMeasurementError, NonFiniteError, RestorationError
 from lightning_hessian.fit.groups import SAME
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import any_process, on_all_or_none
@@ -68,8 +68,11 @@ def compare_with_training(
         spend: Told what is spent, in gradients of a batch.
     """
     spend(COMPARED)
-    with open_loss(None) as loss:
-        found = _loss_of_first(loss, frozen)
+    try:
+        with open_loss(None) as loss:
+            found = _loss_of_first(loss, frozen)
+    except NonFiniteError:  # which a batch alone may be, and if not, the measurement will tell
+        return None
     flags = _but_for(flags, (part for part in flags if isinstance(part, EXPLAINED)))
     try:
         pair = _difference(open_loss, frozen, flags, found, spend)

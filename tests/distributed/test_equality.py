@@ -22,6 +22,7 @@ OWN = (
     "gradient_seconds",
     "epoch",
     "global_step",
+    "logged_step",
     "subspace_overlap",  # not a number
 )
 

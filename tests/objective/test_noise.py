@@ -237,7 +237,7 @@ def test_a_weighted_mean_is_that_of_the_whole_set_in_any_batches(kind: type[Clas
 
 def test_a_loss_that_compares_samples_depends_on_its_batches() -> None:
     report = first_report(Contrastive(), DataLoader(rare_classes(), batch_size=20), 0)
-    assert codes(report) == ["depends-on-batches"]
+    assert "depends-on-batches" in codes(report)
     assert report.sampling is not None
 
 
@@ -265,7 +265,7 @@ def test_a_sum_over_the_batch_depends_on_it() -> None:
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return F.cross_entropy(self.network(batch[0]), batch[1], reduction="sum")
 
-    assert codes(first_report(Sum(), loader(), 0)) == ["depends-on-batches"]
+    assert "depends-on-batches" in codes(first_report(Sum(), loader(), 0))
 
 
 class SetsIn(Classifier):
