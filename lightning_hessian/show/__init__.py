@@ -1,6 +1,6 @@
 """From a record to what a person sees: figures, scalars, tables, TensorBoard, files."""
 
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure
 
 from lightning_hessian.show.charts import charts
 from lightning_hessian.show.figures.history import history_figure
@@ -21,7 +21,6 @@ from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 from lightning_hessian.show.whole_files import remove_drafts, write_whole
 
 __all__ = [
-    "Figure",
     "Figures",
     "Gallery",
     "Images",

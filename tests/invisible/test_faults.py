@@ -49,7 +49,8 @@ class DrawingLogger(CSVLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         np.random.rand(), random.random(), torch.rand(1)  # noqa: NPY002
         users = {name: value for name, value in metrics.items() if not name.startswith(OURS)}
-        if users:
+        # a row of ours carries its epoch
+        if users.keys() - {"epoch"} or len(users) == len(metrics):
             self.users.append((step, users))
         super().log_metrics(metrics, step)
 

@@ -225,7 +225,7 @@ def test_a_weighted_mean_is_that_of_the_whole_set_in_any_batches(kind: type[Clas
     assert whole.trace is not None
     for report in others:
         assert report.trace is not None
-        assert codes(report) == ["weighted-mean"]
+        assert "weighted-mean" in codes(report)
         assert report.loss == pytest.approx(whole.loss, rel=1e-5)
         assert report.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
         assert report.largest.values[0] == pytest.approx(float(whole.largest.values[0]), rel=1e-4)
