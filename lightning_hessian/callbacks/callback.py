@@ -159,7 +159,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed_at = self._recorder.load(state_dict, self._study.load_state)
+        self._resumed_at = self._recorder.log.load(state_dict, self._study.load_state)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -252,8 +252,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
         plan = self._pace.prepare(
             FitLength.of(trainer),
             self._setup.planned_samples,
-            spent=self._recorder.spent,
-            num_made=self._recorder.num_made,
+            spent=self._recorder.log.spent,
+            num_made=self._recorder.log.num_made,
             has_limit=has_limit and not trainer.fast_dev_run,  # type: ignore[attr-defined]
         )
         self._session = Session(
@@ -304,9 +304,9 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 overhead=overhead,
                 num_skipped=num_skipped,
             )
-            self._recorder.add(report)
+            self._recorder.log.add(report)
             self._try_to_write(partial(self._recorder.offer, trainer, self.reports[-1:]))
-            for note in self._recorder.news():
+            for note in self._recorder.log.news():
                 self._tell(f"from step {report.step} on read with the note: {note}", trainer)
             self._write(session, partial(self._publish, trainer))
 

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lightning_hessian.sample_losses.reductions import (
+    DIVISIONS,
     INDEX_LOSSES,
     index_weights,
     signature_with_reduction,
 )
-
-_DIVISIONS = frozenset({"div", "divide", "true_divide", "__truediv__", "div_", "__itruediv__"})
 
 
 class Divisors(TorchFunctionMode):
@@ -53,7 +52,7 @@ def _divisor(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> flo
     """Of a call whose result is a single number; None where it divides by nothing of the data."""
     name = getattr(func, "__name__", "")
     first = next(iter((*args, *kwargs.values())), None)
-    if name in _DIVISIONS:
+    if name in DIVISIONS:
         by = args[1] if len(args) > 1 else kwargs.get("other")
         is_of_parameters = isinstance(by, Tensor) and by.requires_grad
         return float(by) if isinstance(by, int | float | Tensor) and not is_of_parameters else None

@@ -33,7 +33,7 @@ _IN_PLACE = {
     "__itruediv__": torch.div,
     "__idiv__": torch.div,
 }
-_DIVISIONS = frozenset({"div", "divide", "true_divide", "__truediv__", "div_", "__itruediv__"})
+DIVISIONS = frozenset({"div", "divide", "true_divide", "__truediv__", "div_", "__itruediv__"})
 _RESHAPES = frozenset({"reshape", "view", "squeeze", "unsqueeze", "flatten"})
 
 
@@ -147,7 +147,7 @@ class Reductions(TorchFunctionMode):
             return None
         with torch.no_grad():
             own = [self._values(a) for a in args]
-            if name in _DIVISIONS and len(own) == 2:
+            if name in DIVISIONS and len(own) == 2:
                 own[1] = self._divisor(args[0], own)
             rows = compute(*own, **{k: self._values(v) for k, v in kwargs.items()})
         return rows if isinstance(rows, Tensor) and rows.shape == (self._count,) else None

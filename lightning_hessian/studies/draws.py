@@ -68,6 +68,14 @@ def price_of_draws(loss: TrainingLoss | Conductor, num_vectors: int) -> float:
     return RECOMPUTED * num_vectors * samples / loss.sample.num_samples
 
 
+def beside_draws(
+    loss: TrainingLoss | Conductor, num_vectors: int, num_products: int, *, least: int
+) -> tuple[int, bool]:
+    """How many products a look at other draws leaves, and whether that is enough to take it."""
+    left = num_products - math.ceil(price_of_draws(loss, num_vectors))
+    return (left, True) if left >= least else (num_products, not loss.redrawn)
+
+
 def look_at_draws(
     loss: TrainingLoss | Conductor, vectors: Tensor, beside: Tensor | None = None
 ) -> Draws | None:

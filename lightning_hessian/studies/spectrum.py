@@ -22,17 +22,15 @@ from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
 from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
-    Estimate,
     Note,
     ParameterBlock,
-    ProductQuality,
     SamplingError,
     Spectrum,
     SpectrumReport,
-    TraceEstimate,
 )
-from lightning_hessian.studies.batch_statistics import quantile
-from lightning_hessian.studies.draws import price_of_draws
+from lightning_hessian.studies.assembly import blocks_of, report_of, with_sampling
+from lightning_hessian.studies.draws import beside_draws
+from lightning_hessian.studies.enough_samples import enough_samples
 from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
@@ -61,8 +59,6 @@ FRESH = 10_000
 """Numbers of the probes' generators from here on are for each report another."""
 MANY = 40
 """Products of a report that can pay for the sampling error of every eigenvalue."""
-MARGIN = 1.05
-GROWTH = 8
 
 
 class SpectrumStudy:
@@ -154,24 +150,10 @@ class SpectrumStudy:
 
     def required_samples(self, report: SpectrumReport) -> int:
         """How many samples a report should have been on for its sampling errors."""
-        sampling, solver = report.sampling, self._options.solver
-        is_known = sampling is not None and len(report.largest.values) > 0
-        if not self._options.grows or not is_known or not isinstance(solver, Krylov):
+        solver = self._options.solver
+        if not self._options.grows or not isinstance(solver, Krylov):
             return report.num_samples
-        assert sampling is not None
-        rtol = solver.sampling_rtol
-        trace = density = math.inf
-        largest = _tolerance(rtol * abs(float(report.largest.values[0])))
-        # without an error, more samples would not bring one, unless there are too few batches
-        if report.trace is not None and math.isfinite(sampling.trace_error):
-            trace = _tolerance(rtol * abs(report.trace.value))
-        if report.density is not None and math.isfinite(sampling.density_distance):
-            density = _tolerance(rtol * _extent(report.density.nodes))
-        needed = sampling.required_samples(largest=largest, trace=trace, density=density)
-        if needed <= report.num_samples:
-            return needed
-        # by the law with some room, but not by far at once: it is itself an estimate
-        return min(math.ceil(MARGIN * needed), GROWTH * report.num_samples)
+        return enough_samples(report, solver.sampling_rtol)
 
     def measure(
         self,
@@ -247,12 +229,11 @@ class SpectrumStudy:
     ) -> SpectrumReport:
         """The largest eigenvalue and the trace from the last report's vector and a fresh probe."""
         options, earlier, names = self._options, self._earlier, loss.parameters.names
-        for_draws = math.ceil(price_of_draws(loss, LOOKED_AT))
-        looks = num_products - for_draws >= FAIR_PRODUCTS
+        num_products, looks = beside_draws(loss, LOOKED_AT, num_products, least=FAIR_PRODUCTS)
         is_known = earlier is not None and earlier.fits(names, loss.size)
         found = quick_spectrum(
             loss,
-            num_products=num_products - for_draws if looks else num_products,
+            num_products=num_products,
             looks_at_draws=looks,
             # the one that a checkpoint holds, so that a resumed fit goes on alike
             recycled=earlier.vectors[:, :1] if is_known and earlier else None,
@@ -335,9 +316,8 @@ class SpectrumStudy:
         looks = True
         if is_bought and sampled:
             left = solver.max_hvps - sampled - 1
-            for_draws = math.ceil(price_of_draws(loss, sampled + 1))
-            looks = left - for_draws >= SWEEP_PRODUCTS - 2
-            solver = replace(solver, max_hvps=left - for_draws if looks else left)
+            left, looks = beside_draws(loss, sampled + 1, left, least=SWEEP_PRODUCTS - 2)
+            solver = replace(solver, max_hvps=left)
         spectrum = self._sweep(
             loss, solver, list(parts.values()), on_products, bool(sampled), is_bought
         )
@@ -352,7 +332,7 @@ class SpectrumStudy:
             num_hvps += sampling.num_hvps
             if not math.isfinite(sampling.largest_margin):
                 notes += sampling.notes
-        blocks = _blocks(spectrum, parts)
+        blocks = blocks_of(spectrum, parts)
         if options.eigenvalues_per_block:
             blocks, spent = self._with_eigenvalues(blocks, parts, loss, solver)
             num_hvps += spent
@@ -457,69 +437,6 @@ class SpectrumStudy:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
 
 
-def report_of(spectrum: Spectrum, products: ProductQuality, size: int) -> SpectrumReport:
-    """A spectrum's numbers in a report, with the products' error where it is not in them yet."""
-    return SpectrumReport(
-        largest=spectrum.largest,
-        smallest=spectrum.smallest,
-        trace=None if spectrum.trace is None else _widened(spectrum.trace, products.trace_error),
-        frobenius_norm=_frobenius_norm(spectrum.trace, products.error * math.sqrt(size)),
-        density=spectrum.density,
-        negative_mass=spectrum.negative_mass,
-        products=products,
-        num_hvps=spectrum.num_hvps,
-        notes=(*spectrum.notes, *products.notes),
-    )
-
-
-def with_sampling(
-    trace: TraceEstimate | None, sampling: SamplingError | None
-) -> TraceEstimate | None:
-    """The trace with the error of the samples in it, beside that of the probes."""
-    if trace is None or sampling is None or not math.isfinite(sampling.trace_error):
-        return trace
-    error = sampling.trace_error
-    margin = quantile(sampling.degrees_of_freedom + 1) * error if error > 0 else 0.0
-    lower, upper = (math.hypot(end - trace.value, margin) for end in trace.interval)
-    return replace(
-        trace,
-        standard_error=math.hypot(trace.standard_error, error),
-        interval=(trace.value - lower, trace.value + upper),
-    )
-
-
-def _frobenius_norm(trace: TraceEstimate | None, error: float) -> Estimate | None:
-    """From the probes of the trace; products off by ``e`` move it by at most ``e sqrt(n)``."""
-    if trace is None or trace.squares is None:
-        return None
-    norm = trace.squares.root
-    return replace(norm, standard_error=math.hypot(norm.standard_error, error))
-
-
-def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
-    """The bounds have the products' error in them, the trace's probes have not."""
-    lower, upper = trace.interval
-    return replace(
-        trace,
-        standard_error=math.hypot(trace.standard_error, error),
-        interval=(lower - error, upper + error),
-        blocks=None,
-        squares=None,
-    )
-
-
-def _blocks(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBlock, ...]:
-    """The blocks that were asked for, with their traces if the trace was measured."""
-    traces = None if spectrum.trace is None else spectrum.trace.blocks
-    if traces is None:
-        return tuple(ParameterBlock(name=name) for name in parts)
-    pairs = zip(traces.values.tolist(), traces.standard_errors.tolist(), strict=True)
-    return tuple(
-        ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
-        for name, (value, error) in zip(parts, pairs, strict=True)
-    )
-
-
 def _nothing_trained(pattern: str) -> Note:
     return Note(
         "block-not-trained",
@@ -533,13 +450,3 @@ _STAYS = Note(
     "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
     "package's engine, and at least one of the largest eigenvalues.",
 )
-
-
-def _tolerance(value: float) -> float:
-    """Of a number of zero any error is too large, which no number of samples would change."""
-    return value if value > 0 else math.inf
-
-
-def _extent(nodes: Tensor) -> float:
-    """From the smallest eigenvalue to the largest, as far as the density shows them."""
-    return float(nodes.max() - nodes.min())

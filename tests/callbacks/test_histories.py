@@ -252,8 +252,8 @@ def test_a_long_history_keeps_the_first_and_the_latest_and_its_account() -> None
     again = holding(HessianSpectrum, [])
     again.load_state_dict(state)
     for each in (callback, again):
-        assert each._recorder.num_made == count - 1
-        assert each._recorder.spent == 10.0 * (count - 1)
+        assert each._recorder.log.num_made == count - 1
+        assert each._recorder.log.spent == 10.0 * (count - 1)
     assert again.state_dict()["left_out"] == state["left_out"]
     assert repr(again.state_dict()) == repr(state)
 
@@ -282,7 +282,7 @@ def test_a_history_of_twenty_thousand_reports_is_small_and_read_at_once() -> Non
     callback.load_state_dict(state)
     assert time.process_time() - start < 5  # a fraction of a second
     assert len(callback.reports) == MOST_REPORTS
-    assert callback._recorder.num_made == 2 * 20_000 - MOST_REPORTS
+    assert callback._recorder.log.num_made == 2 * 20_000 - MOST_REPORTS
 
 
 @pytest.mark.slow

@@ -67,4 +67,4 @@ def test_two_notes_of_one_kind_in_a_fit_are_told_as_one() -> None:
     for step in range(3):
         note = Note("on-a-kink", f"Seen at step {step}.")
         recorder.reports.append(recorder.kind(notes=(note, Note("few-vectors", "x"))))
-        assert [str(each) for each in recorder.news()] == [str(note)] * (step == 0)
+        assert [str(each) for each in recorder.log.news()] == [str(note)] * (step == 0)

@@ -98,7 +98,7 @@ def test_interval_of_the_trace_covers_it_for_narrower_blocks(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
-@pytest.mark.parametrize("probes_per_block", [1, 4])
+@pytest.mark.parametrize("probes_per_block", [1, 2, 4])
 def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
     name: str, probes_per_block: int
 ) -> None:

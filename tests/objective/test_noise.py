@@ -114,6 +114,12 @@ def test_on_all_samples_the_error_is_that_of_the_draws_alone() -> None:
     low, high = report.sampling.largest_interval
     assert low <= WANTED <= high
     assert high - low < 10 * EXPECTED
+    # the trace is of this eigenvalue and one without noise; the spectra's distance is half of it
+    assert report.sampling.trace_error == pytest.approx(
+        float(report.sampling.eigenvalue_errors[0]), rel=1e-6
+    )
+    assert 0 < report.sampling.density_distance < 10 * EXPECTED
+    assert report.sampling.density_distance >= abs(float(report.largest.values[0]) - WANTED) / 2
     part = first_report(Scaled(), DataLoader(SCALES, batch_size=16), 0, num_samples=128)
     assert part.sampling is not None
     assert float(part.sampling.eigenvalue_errors[0]) > 10 * EXPECTED
@@ -225,7 +231,8 @@ def test_a_weighted_mean_is_that_of_the_whole_set_in_any_batches(kind: type[Clas
     assert whole.trace is not None
     for report in others:
         assert report.trace is not None
-        assert "weighted-mean" in codes(report)
+        # few probes may miss the trace's tolerance, which is none of the loss's business
+        assert set(codes(report)) - {"trace-not-reached"} == {"weighted-mean"}
         assert report.loss == pytest.approx(whole.loss, rel=1e-5)
         assert report.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
         assert report.largest.values[0] == pytest.approx(float(whole.largest.values[0]), rel=1e-4)
@@ -237,7 +244,7 @@ def test_a_weighted_mean_is_that_of_the_whole_set_in_any_batches(kind: type[Clas
 
 def test_a_loss_that_compares_samples_depends_on_its_batches() -> None:
     report = first_report(Contrastive(), DataLoader(rare_classes(), batch_size=20), 0)
-    assert "depends-on-batches" in codes(report)
+    assert set(codes(report)) - {"trace-not-reached"} == {"depends-on-batches"}
     assert report.sampling is not None
 
 
@@ -265,7 +272,8 @@ def test_a_sum_over_the_batch_depends_on_it() -> None:
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return F.cross_entropy(self.network(batch[0]), batch[1], reduction="sum")
 
-    assert "depends-on-batches" in codes(first_report(Sum(), loader(), 0))
+    found = set(codes(first_report(Sum(), loader(), 0)))
+    assert found - {"trace-not-reached"} == {"depends-on-batches"}
 
 
 class SetsIn(Classifier):
