@@ -98,17 +98,20 @@ def simple_eigenvalues(probe_weights: Tensor, ritz: RitzPairs, size: int) -> Ten
     settled[cluster[~converged]] = False
     freedom = members * probe_weights.shape[1]
     limit = torch.from_numpy(stats.chi2.isf(IMPLAUSIBLE, freedom.numpy()))
-    plausible = mass * size <= limit
-    return (settled & plausible)[cluster]
+    simple = (settled & (mass * size <= limit))[cluster]
+    # none where they leave too little mass to the others: then one occurs more often than it was
+    # found, as a block finds no more copies than it is wide, and nothing says which
+    rest = probe_weights[~simple].sum(dim=0)
+    left = 1 - int(simple.sum()) / size
+    return torch.zeros_like(simple) if float(rest.min()) < 0.5 * left else simple
 
 
 def _lock(probe_weights: Tensor, simple: Tensor, size: int) -> Tensor:
     """Give the simple eigenvalues ``1/n`` each and scale the others to what is left."""
-    rest = probe_weights[~simple].sum(dim=0)
-    left = 1 - int(simple.sum()) / size
-    if not bool(simple.any()) or float(rest.min() if rest.numel() else 0.0) < 0.5 * left:
+    if not bool(simple.any()):
         return probe_weights
-    locked = probe_weights * (left / rest)
+    left = 1 - int(simple.sum()) / size
+    locked = probe_weights * (left / probe_weights[~simple].sum(dim=0))
     locked[simple] = 1 / size
     return locked
 
