@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lightning_hessian.data import FrozenBatches
 from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
-from lightning_hessian.fit.noise import FIXED, NOISY, PASSES, is_noisy, redraws
+from lightning_hessian.fit.noise import FIXED, NOISY, PASSES, is_noisy, redraws, smaller_groups
 from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
@@ -67,18 +67,11 @@ def choose_batching(
     if setup.derivatives != "required":
         return plain
     plain = replace(plain, cost=PASSES * frozen.batches[0].num_samples)
-    endless = replace(frozen, population=None)
     if is_noisy(open_loss, frozen):
         if setup.loss.noise == "fixed":
             return replace(plain, notes=(FIXED,))
-        redrawn = redraws(frozen, num_processes)
-        return replace(
-            plain,
-            frozen=frozen if redrawn else endless,
-            specimen=frozen,
-            redrawn=redrawn,
-            notes=(NOISY,),
-        )
+        size = smaller_groups(setup, open_loss, frozen, trained)
+        return _with_draws(plain, frozen if size is None else freeze(size), num_processes)
     if setup.loss.weight_fn is not None:
         return plain
     size = group_size(setup, frozen, trained, num_processes)
@@ -94,6 +87,7 @@ def choose_batching(
         plain = replace(plain, shared_cost=4 * frozen.num_samples)
         weighted = weigh_by_divisors(open_loss, frozen, other)
         if weighted is None:
+            endless = replace(frozen, population=None)
             return replace(plain, frozen=endless, specimen=endless, notes=(TOGETHER,))
         return replace(plain, frozen=weighted, specimen=weighted, notes=(WEIGHTED,))
     if size is None:
@@ -102,3 +96,16 @@ def choose_batching(
     first = replace(frozen, batches=frozen.batches[:1])
     is_larger = trained is not None and size > trained
     return replace(plain, frozen=other, specimen=first if is_larger else other)
+
+
+def _with_draws(plain: Batching, frozen: FrozenBatches, num_processes: int) -> Batching:
+    """Of a noisy loss, whose other draws are looked at or hidden in the scatter of the batches."""
+    redrawn = redraws(frozen, num_processes)
+    return replace(
+        plain,
+        frozen=frozen if redrawn else replace(frozen, population=None),
+        specimen=frozen,
+        cost=2 * plain.cost,
+        redrawn=redrawn,
+        notes=(NOISY,),
+    )

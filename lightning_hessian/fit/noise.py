@@ -9,10 +9,12 @@ from functools import partial
 import torch
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.fit.groups import Open
+from lightning_hessian.fit.groups import NUM_GROUPS, Open, may_regroup
 from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Note
+from lightning_hessian.sample_losses import samples_keep_losses
 
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Of a loss, by which kernels may differ from call to call."""
@@ -20,12 +22,9 @@ PASSES = 2 / 3
 """Gradients of one batch that looking for noise comes to."""
 NOISY = Note(
     "noisy-step",
-    "The step draws random numbers (reparametrisation, dropout, noise of a diffusion, mixup): the "
-    "loss is its mean over one draw for each batch. Sampling errors, and with them the intervals "
-    "of the largest eigenvalue and the trace, hold the scatter of the draws, also where all "
-    "samples are measured: read off several draws of some batches, or, where these cost too much, "
-    "with that of the samples off the scatter of three or more batches. Negative share, smallest "
-    "eigenvalues and density are of these draws, which spread the bulk.",
+    "The step draws random numbers: the loss is its mean over draws, measured under one for each "
+    "batch. The errors of the largest eigenvalue and the trace hold the scatter of the draws; "
+    "smallest eigenvalues, density and negative share are of these draws, which spread the bulk.",
 )
 FIXED = Note(
     "noise-fixed",
@@ -49,6 +48,23 @@ def is_noisy(open_loss: Open, frozen: FrozenBatches) -> bool:
     with open_loss(frozen) as loss:
         differs = on_all_or_none(loss.processes, partial(_differs, loss))
         return any_process(loss.processes, differs)
+
+
+def smaller_groups(
+    setup: LossSetup, open_loss: Open, frozen: FrozenBatches, trained: int | None
+) -> int | None:
+    """Samples to a group, so that there are enough groups for errors; None to leave the batches.
+
+    By random numbers two ways to deal the samples cannot be compared; but samples may be seen to
+    have the same losses in the same seats of a batch, with others about them. Costs two forward
+    passes of the first batch.
+    """
+    size = math.ceil(frozen.num_samples / NUM_GROUPS)
+    if trained is None or not may_regroup(setup) or size >= trained:
+        return None
+    with open_loss(frozen) as loss:
+        keep = samples_keep_losses(loss, loss.sample.batches[0], "mean")
+    return size if keep else None
 
 
 def redraws(frozen: FrozenBatches, num_processes: int) -> tuple[FrozenBatches, ...]:

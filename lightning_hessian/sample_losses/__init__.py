@@ -1,6 +1,7 @@
 """A batch's loss taken apart into those of its samples."""
 
 from lightning_hessian.sample_losses.divisors import Divisors
+from lightning_hessian.sample_losses.frozen_noise import samples_keep_losses
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
     Verified,
@@ -27,4 +28,5 @@ __all__ = [
     "sample_losses_at",
     "samples_checked",
     "samples_evaluated",
+    "samples_keep_losses",
 ]

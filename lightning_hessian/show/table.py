@@ -29,9 +29,9 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
         reports: In the order of the lines.
 
     Returns:
-        The table; notes and failures stand below their line, the checkpoint, if one is known, at
-        the end of it. A line with a number that a note qualifies ends in ``*``, and so begins the
-        note.
+        The table; notes and failures stand below their line, of notes of one kind the first, and
+        the checkpoint, if one is known, at the end of it. A line with a number that a note
+        qualifies ends in ``*``, and so begins the note.
     """
     columns = [(each, column) for each in declared(kind) for column in each.shown.columns]
     columns.sort(key=lambda pair: pair[1].place)
@@ -39,6 +39,7 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
     lines = [" ".join(headings)]
     if any(report.ckpt_path for report in reports):
         lines[0] += "  checkpoint"
+    told: set[str] = set()
     for report in reports:
         path = f"  {report.ckpt_path}" if report.ckpt_path else ""
         if report.failure is not None:
@@ -49,7 +50,9 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
         cells = (f"{_cell(*pair, report):>{pair[1].width}}" for pair in columns)
         mark = f" {QUALIFIED}" if report.qualified else ""
         lines.append(" ".join(cells) + mark + path)
-        lines += [f"{QUALIFIED if n.qualifies else '':>6} note: {n}" for n in report.notes]
+        news = [note for note in report.notes if note.code not in told]
+        told |= {note.code for note in news}
+        lines += [f"{QUALIFIED if n.qualifies else '':>6} note: {n}" for n in news]
     return "\n".join(lines)
 
 

@@ -95,10 +95,10 @@ def undisturbed() -> dict[Any, Run]:
     return {}
 
 
-# calls of the step in the first measurement: whether it is noisy (1, 2), its loss in both modes (3,
-# 4), search of the graph (5), self-check in float64 (6 to 42), gradient (43, 44), products (45 to
-# 50) and other draws (51 to 66); then the next measurement, with a check (67 to 104) and a gradient
-IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 44, 47, 106
+# calls of the step in the first measurement: is it noisy (1, 2), does it mix samples (3, 4), its
+# loss in both modes (5, 6), search of the graph (7), self-check in float64 (8 to 44), gradient (45
+# to 50), products (51 to 68), other draws (69 to 92); then the next: a check (93 to 130), a gradient
+IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 46, 55, 132
 
 
 @pytest.mark.sampled

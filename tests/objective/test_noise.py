@@ -152,6 +152,27 @@ def test_few_products_look_at_other_draws_or_count_samples_as_a_part(looks: bool
         assert found.sampling.population is None
 
 
+class Mixup(Variational):
+    """Each sample is mixed with another of its batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        values = 0.7 * batch[0] + 0.3 * batch[0][torch.randperm(len(batch[0]))]
+        return (0.5 * (self.mean - values).square()).mean() + self.log_scale.square()
+
+
+@pytest.mark.parametrize(("kind", "groups"), [(Variational, 11), (Mixup, 1)])
+def test_where_noise_leaves_samples_apart_they_are_measured_in_groups_that_tell_errors(
+    kind: type[Variational], groups: int
+) -> None:
+    data = DataLoader(standardised(), batch_size=64)
+    callback = HessianSpectrum(num_samples=64, max_overhead=None, every_n_epochs=None)
+    trainer(callback, max_steps=1).fit(kind(), data)
+    sampling = callback.reports[0].sampling
+    assert sampling is not None
+    # of 64 samples groups of six; or the one batch that they are in training
+    assert sampling.num_batches == groups
+
+
 def test_one_fixed_draw_has_no_error_of_draws() -> None:
     loss = Loss(noise="fixed")
     reports = [

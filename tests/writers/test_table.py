@@ -51,6 +51,15 @@ def test_a_line_with_a_qualified_number_is_marked_and_so_is_its_note() -> None:
     assert below == ["     * note: kinked", "       note: beware"]
 
 
+def test_a_note_of_one_kind_is_said_once_and_marked_in_every_line() -> None:
+    notes = [Note("on-a-kink", f"Seen at step {step}.") for step in range(3)]
+    reports = [replace(REPORT, notes=(note,)) for note in notes]
+    text = table(SpectrumReport, reports)
+    assert text.count("note:") == 1
+    assert "* note: Seen at step 0." in text
+    assert sum(line.endswith(" *") for line in text.splitlines()) == 3
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     report = SpectrumReport(loss=1.0, num_hvps=8, seconds=0.1)
     _, line = table(SpectrumReport, [report]).splitlines()
