@@ -97,7 +97,7 @@ def undisturbed() -> dict[Any, Run]:
 
 # calls of the step in the first measurement: is it noisy (1, 2), does it mix samples (3, 4), its
 # loss in both modes (5, 6), search of the graph (7), self-check in float64 (8 to 44), gradient (45
-# to 50), products (51 to 68), other draws (69 to 92); then the next: a check (93 to 130), a gradient
+# to 50), products (51 to 68), other draws (69 to 92); then the next: check (93 to 130), gradient
 IN_NOISE, IN_CHECK, IN_GRADIENT, IN_PRODUCTS, LATER = 1, 14, 46, 55, 132
 
 
