@@ -52,15 +52,15 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
 
 
 def halved(batch: FrozenBatch) -> tuple[FrozenBatch, FrozenBatch]:
-    """A batch as two random halves; of a single sample one that counts for nothing.
+    """A batch as two random halves; of three samples or less, the second one counts for nothing.
 
-    So that each process has as many halves as the others.
+    So that each process has as many halves as the others, and batch statistics have two samples.
 
     Raises:
         RefusedError: If it is not certain what belongs to a sample.
     """
     count = batch.num_samples
-    if count < 2:
+    if count < 4:
         return batch, replace(batch, weight=0)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
     first, second = (rows_of(batch, sorted(half.tolist())) for half in order.tensor_split(2))

@@ -118,6 +118,9 @@ def draw(calls: dict[Site, int], generator: random.Random) -> Fault:
 def _describe(code: CodeType) -> tuple[Kind, str | None]:
     """Whose code it is, and the place of what it calls; None where we do not look."""
     path = code.co_filename
+    if code.co_name == "__del__":
+        # what a finaliser raises, whenever it runs, nobody can catch
+        return "guard", None
     if path.startswith(PACKAGE):
         if path.endswith("guard.py") or code.co_name in ("state_key", "save_checkpoint"):
             return "guard", None
