@@ -17,7 +17,7 @@ from lightning_hessian.options import SpectrumOptions
 from lightning_hessian.records import SamplingError
 from lightning_hessian.studies import SpectrumStudy
 from lightning_hessian.studies import spectrum as spectrum_measurement
-from lightning_hessian.studies.spectrum import GROWTH, MARGIN
+from lightning_hessian.studies.enough_samples import GROWTH, MARGIN
 from tests.helpers.fitting import classification_data, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, mlp
 from tests.helpers.reports import eigenvalues_at, trace_at

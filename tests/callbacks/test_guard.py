@@ -11,6 +11,7 @@ import torch
 from lightning_hessian import HessianSpectrum
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.fit import Pace, Recorder, Session
+from lightning_hessian.fit.report_log import ReportLog
 from lightning_hessian.fit.untouched import Untouched
 from lightning_hessian.options import LossSetup
 from lightning_hessian.sandbox import Sandbox
@@ -68,7 +69,7 @@ def test_a_history_that_cannot_be_saved_or_read_is_left_out(
     monkeypatch.setattr(Recorder, "state", broken(TypeError("no")))
     with pytest.warns(UserWarning, match="no part in this checkpoint, as `state_dict` failed"):
         assert callback.state_dict() == {}
-    monkeypatch.setattr(Recorder, "load", broken(TypeError("no")))
+    monkeypatch.setattr(ReportLog, "load", broken(TypeError("no")))
     with pytest.warns(UserWarning, match="`load_state_dict` failed.*begins anew"):
         callback.load_state_dict({})
     assert callback.reports == []
