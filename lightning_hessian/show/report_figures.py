@@ -8,6 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, SpectrumReport
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.loss_difference import loss_difference_figure
 from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
 from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
@@ -51,5 +52,5 @@ def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
     if report.neighbourhood:
         figures["neighbourhood"] = partial(neighbourhood_figure, report)
     if report.surface is not None:
-        figures["surface"] = partial(surface_figure, report.surface)
+        figures["surface"] = partial(surface_figure, report.surface, caveat=caveat([report]))
     return figures

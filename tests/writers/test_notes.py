@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
 import lightning_hessian
+from lightning_hessian import spectra_figure
 from lightning_hessian.records import Note, SpectrumReport
 from lightning_hessian.records.note import INFORMING
 from lightning_hessian.show import (
@@ -19,7 +21,8 @@ from lightning_hessian.show import (
     scalars,
     spectrum_figure,
 )
-from tests.helpers.loss_difference_reports import difference_report, neighbourhood_at
+from lightning_hessian.show.report_figures import loss_difference_figures
+from tests.helpers.loss_difference_reports import bowl, difference_report, neighbourhood_at
 from tests.helpers.reports import report_at
 from tests.writers.test_tensorboard import written
 
@@ -74,8 +77,10 @@ def test_all_notes_are_a_text_at_their_step_and_only_there(tmp_path: Path) -> No
         lambda: loss_difference_figure(DIFFERENCE),
         lambda: loss_difference_history_figure([DIFFERENCE]),
         lambda: neighbourhood_figure(DIFFERENCE),
+        lambda: loss_difference_figures([replace(DIFFERENCE, surface=bowl())])["surface"](),
+        lambda: spectra_figure([report_at(0), report_at(1, notes=(KINK,))]),
     ],
-    ids=["spectrum", "history", "difference", "course", "neighbourhood"],
+    ids=["spectrum", "history", "difference", "course", "neighbourhood", "surface", "overlaid"],
 )
 def test_a_figure_names_the_notes_that_qualify_what_it_shows_once(figure: object) -> None:
     assert callable(figure)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import SpectralDensity, SpectrumReport
+from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import Frame, lines_height, place, set_title, wrapped
 from lightning_hessian.show.figures.spectrum import (
     HEIGHT,
@@ -73,7 +74,7 @@ def overlay_figure(spectra: Spectra, *, title: str) -> Figure:
     circumstances = wrapped(_shared(spectra), WIDTH, SMALL)
     set_title(axes, circumstances, fontsize=SMALL, color=FAINT)
     frame = Frame((WIDTH,), HEIGHT, top=0.1 + lines_height(circumstances, SMALL))
-    place(figure, [axes], frame, title, 12)
+    place(figure, [axes], frame, title, 12, caveat([report for _, report in spectra]))
     return figure
 
 

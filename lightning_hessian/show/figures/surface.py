@@ -27,7 +27,7 @@ LOWEST = 0.1
 """Share of the points that the lowest of such levels leaves below it."""
 
 
-def surface_figure(surface: LossSurface) -> Figure:
+def surface_figure(surface: LossSurface, *, caveat: str = "") -> Figure:
     """Draw the loss, the difference along one order, and its root mean square over orders.
 
     The cross marks the weights. Levels are even, or even in the logarithm of the height above the
@@ -36,6 +36,7 @@ def surface_figure(surface: LossSurface) -> Figure:
 
     Args:
         surface: Of at least 2 by 2 points.
+        caveat: What its values are not to be read without.
 
     Returns:
         The figure.
@@ -51,7 +52,8 @@ def surface_figure(surface: LossSurface) -> Figure:
     figure = new_figure(layout=None)
     k = surface.sample_size
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    place(figure, panels, FRAME, f"Loss around the weights; u, v: {surface.directions}", 10)
+    title = f"Loss around the weights; u, v: {surface.directions}"
+    place(figure, panels, FRAME, title, 10, caveat)
     for axes, values, is_signed, title in (
         (panels[0], surface.loss, False, "mean loss of all samples"),
         (panels[1], surface.difference, True, f"L(k + 1) - L(k) of one order, k = {k:,}"),
