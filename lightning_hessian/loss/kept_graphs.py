@@ -24,7 +24,7 @@ class KeptGraphs:
 
     Attributes:
         unsettled: Number of the batch whose graph was offered last and is not settled.
-        have_failed: Whether kept graphs had to be let go of.
+        have_failed: Whether graphs had to be let go of, or could not be looked at.
         reason: Why no graph is kept; None for want of room.
     """
 
@@ -86,6 +86,7 @@ class KeptGraphs:
         try:
             size = graph_bytes([t for t in first if t is not None], others)
         except RuntimeError as error:  # what was saved cannot be looked at
+            self.have_failed = True
             self.reason = f"Gradient graphs were not kept between products: {error}"
             return False
         if self.num_bytes + size > self._limit:

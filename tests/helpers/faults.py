@@ -52,6 +52,10 @@ class Fault:
     kind: type[Exception]
 
 
+NOTHING = Fault(("", ""), 0, KeyError)
+"""At no call, as each has a name."""
+
+
 @dataclass
 class Injector:
     """Counts the calls of each site in a fit, and raises at one of them.
@@ -61,7 +65,7 @@ class Injector:
     saving a checkpoint, writing to a logger and drawing, the call alone.
 
     Attributes:
-        fault: To be raised; None for none.
+        fault: To be raised; None to count the calls of all sites.
         calls: So far, by site.
         where: Functions of the package in which it was raised, the innermost first.
     """
@@ -69,7 +73,6 @@ class Injector:
     fault: Fault | None = None
     calls: dict[Site, int] = field(default_factory=dict)
     where: list[str] = field(default_factory=list)
-    _places: list[str | None] = field(default_factory=list)
     _known: dict[CodeType, tuple[Kind, str | None]] = field(default_factory=dict)
 
     @contextmanager
@@ -82,17 +85,33 @@ class Injector:
             sys.setprofile(None)
 
     def _see(self, frame: FrameType, event: str, called: Any) -> None:
-        place = self._places[-1] if self._places else None
-        if event == "return":
-            if self._places:
-                self._places.pop()
-        elif event == "call":
+        if event == "call":
+            name = frame.f_code.co_name
+        elif event == "c_call":
+            name = called.__qualname__
+        else:
+            return
+        # first what is cheap: all other calls of a fit cost no more than this
+        if self.fault is not None and name != self.fault.site[1]:
+            return
+        if event == "c_call":
+            place = self._place(frame)
+            if place is not None:
+                self._count((place, name), frame)
+            return
+        kind, _ = self._lookup(frame.f_code)
+        place = self._place(frame.f_back)
+        if kind == "ours" or (place is not None and kind != "guard"):
+            self._count((place or "Lightning", name), frame)
+
+    def _place(self, frame: FrameType | None) -> str | None:
+        """The innermost function that is not other people's, if it is one of ours."""
+        while frame is not None:
             kind, name = self._lookup(frame.f_code)
-            self._places.append(place if kind == "other" else name)
-            if kind == "ours" or (place is not None and kind != "guard"):
-                self._count((place or "Lightning", frame.f_code.co_name), frame)
-        elif event == "c_call" and place is not None:
-            self._count((place, called.__qualname__), frame)
+            if kind != "other":
+                return name
+            frame = frame.f_back
+        return None
 
     def _lookup(self, code: CodeType) -> tuple[Kind, str | None]:
         if code not in self._known:

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning_hessian import HessianSpectrum, Krylov, LossDifference
 from lightning_hessian.callbacks import MeasuringCallback
 from lightning_hessian.errors import RestorationError
-from tests.helpers.faults import Fault, Injector, draw
+from tests.helpers.faults import NOTHING, Fault, Injector, draw
 from tests.helpers.fitting import loader, trainer
 from tests.helpers.recording import Recorder
 from tests.helpers.restless import Restless, Shaken
@@ -123,8 +123,8 @@ def is_told(injector: Injector, fault: Fault, fit: Fit) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_no_fault_ends_a_run_or_changes_it_and_none_is_silent(name: str, tmp_path: Path) -> None:
-    bare = run(tmp_path / "bare", Injector()).users
-    run(tmp_path / "warm", Injector(), CALLBACKS[name]())
+    bare = run(tmp_path / "bare", Injector(NOTHING)).users
+    run(tmp_path / "warm", Injector(NOTHING), CALLBACKS[name]())
     counted = Injector()
     undisturbed = run(tmp_path / "counted", counted, CALLBACKS[name]())
     assert undisturbed.users == bare

@@ -17,7 +17,13 @@ from torch.utils.checkpoint import checkpoint
 from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.hvp import ExactProducts
 from lightning_hessian.linalg import rademacher
-from lightning_hessian.loss import KeptGraphs, ParameterSelection, TrainingLoss, free_memory
+from lightning_hessian.loss import (
+    KeptGraphs,
+    ParameterSelection,
+    TrainingLoss,
+    free_memory,
+    kept_graphs,
+)
 from lightning_hessian.loss.graph_memory import graph_bytes
 from lightning_hessian.sandbox import Sandbox
 from tests.helpers import hard_modules as hard
@@ -246,6 +252,24 @@ def test_running_out_of_memory_lets_the_graphs_go() -> None:
     kept, loss = products(Step(step.network, fail_once), None)
     assert len(graphs_of(loss)) == 0
     assert "out of memory" in str(graphs_of(loss).reason)
+    for one, other in zip(wanted, kept, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_graphs_that_cannot_be_looked_at_are_not_kept_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = Step(mlp())
+    wanted, _ = products(step, 0)
+
+    def fail(*_: object) -> int:
+        raise RuntimeError("what was saved is gone")
+
+    monkeypatch.setattr(kept_graphs, "graph_bytes", fail)
+    kept, loss = products(step, None)
+    assert len(graphs_of(loss)) == 0
+    assert [note.code for note in loss.products.quality.notes] == ["graphs-not-kept"]
+    assert "what was saved is gone" in str(loss.products.quality.notes[0])
     for one, other in zip(wanted, kept, strict=True):
         assert torch.equal(one, other)
 
