@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import CO_GENERATOR
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Literal
@@ -124,7 +125,9 @@ class Injector:
         fault = self.fault
         if fault is not None and fault.site == site and fault.number == number:
             self.where = _stack(frame)
-            raise fault.kind("injected")
+            # before its first line a generator would end by it without a word, as none can
+            is_end = fault.kind is StopIteration and frame.f_code.co_flags & CO_GENERATOR
+            raise (RuntimeError if is_end else fault.kind)("injected")
 
 
 def draw(calls: dict[Site, int], generator: random.Random) -> Fault:
