@@ -206,6 +206,84 @@ def test_all_samples_of_a_stream_are_those_of_one_epoch() -> None:
         captured(endless(), num_samples="all")
 
 
+class Repeating(IterableDataset[Any]):
+    """The numbered samples in each epoch: in their order, shuffled, or with noise of its own."""
+
+    def __init__(self, count: int = 26, *, shuffles: bool = False, noise: float = 0.0) -> None:
+        self.count, self.shuffles, self.noise = count, shuffles, noise
+        self.generator = torch.Generator().manual_seed(2)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = torch.randperm(self.count, generator=self.generator).tolist()
+        for index in order if self.shuffles else range(self.count):
+            features, label = Numbered()[index]
+            features[3] += self.noise * torch.rand((), generator=self.generator)
+            yield features, label
+
+
+def repeated(fit: Any = None, batch_size: int = 4, **options: Any) -> Captured:
+    data = DataLoader(Repeating(**options), batch_size=batch_size)
+    return captured(data, fit={"max_steps": -1, "max_epochs": 4} | (fit or {}), num_samples=99)
+
+
+def rows_of(probe: Captured) -> list[int]:
+    return [int(row) for batch in probe.batches for row in batch.data[0][:, 0]]
+
+
+@pytest.mark.parametrize("shuffles", [False, True])
+def test_a_stream_that_repeats_itself_is_held_once(shuffles: bool) -> None:
+    probe = repeated(shuffles=shuffles)
+    assert sorted(rows_of(probe)) == list(range(26))
+    assert probe.num_samples == 26
+    # one epoch of seven batches, and one batch more to see that it repeats
+    assert probe.ready == [False] * 8 + [True] * 20
+    assert probe.description == (
+        "the first 7 batches (26 samples of the 99 wanted, each once, as the stream repeats "
+        "itself) of the training stream (Repeating) in this fit, captured as training saw them at "
+        "steps 0 to 6, counted by the first dimension of their tensors"
+    )
+
+
+def test_of_shuffled_epochs_that_are_cut_short_only_new_rows_are_added() -> None:
+    module = Sees()
+    data = DataLoader(Repeating(shuffles=True), batch_size=4)
+    fit = {"max_steps": -1, "max_epochs": 3, "limit_train_batches": 3}
+    probe = captured(data, module, fit, num_samples=99, precision=64)
+    seen = {int(row) for inputs, _ in module.seen for row in inputs[:, 0]}
+    assert 12 < len(seen) < 26
+    assert sorted(rows_of(probe)) == sorted(seen)
+    # a batch of which some rows are left out weighs as much as those that are not
+    assert [batch.weight for batch in probe.batches] == [len(b.data[0]) for b in probe.batches]
+    assert [batch.index for batch in probe.batches] == list(range(len(probe.batches)))
+    wanted = hard.hessian_by_differences(
+        Classifier(hard.seeded(lambda: hard.mlp()).network),
+        [torch.utils.data.default_collate([Numbered()[index] for index in seen])],
+    )
+    assert hard.off_by(probe.matrix, wanted) < 1e-8
+
+
+def test_rows_with_noise_of_their_own_are_new_in_each_epoch() -> None:
+    probe = repeated(noise=1.0)
+    assert probe.num_samples == 26 * 3 + 24
+    assert "repeats" not in probe.description
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.parametrize("num_samples", ["all", 99])
+def test_a_fit_resumed_within_an_epoch_holds_a_whole_one(tmp_path: Path, num_samples: Any) -> None:
+    def stream() -> DataLoader[Any]:
+        batches = list(DataLoader(Repeating(20), batch_size=6))
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    saver = pl.callbacks.ModelCheckpoint(tmp_path, "saved", every_n_train_steps=2)
+    trainer(saver, max_steps=2, enable_checkpointing=True).fit(Classifier(), stream())
+    probe = Captured(num_samples=num_samples)
+    fit = trainer(probe, max_epochs=4)
+    fit.fit(Classifier(), stream(), ckpt_path=tmp_path / "saved.ckpt")
+    assert sorted(rows_of(probe)) == list(range(20))
+
+
 @pytest.mark.filterwarnings("ignore:.*`dataloader_iter` step flavor.*")
 @pytest.mark.filterwarnings("ignore:Found `dataloader_iter` argument")
 def test_a_step_that_draws_its_batches_itself_cannot_be_captured_from_a_stream() -> None:
