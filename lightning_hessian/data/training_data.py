@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -61,35 +62,35 @@ def training_data(
     step_size = getattr(drawing.batches, "batch_size", None)
     length = sized_len(loader)
     num_batches = drawing.num_processes * min(math.inf if length is None else length, max_batches)
-    weights = groups = None
-    positions: Sequence[int] = range(len(loader.dataset))  # type: ignore[arg-type]
+    draws = _Draws(range(len(loader.dataset)))  # type: ignore[arg-type]
     if as_drawn and drawing.preference is not None:
-        positions, weights, groups = _as_drawn(drawing, num_batches)
+        draws = _Draws.by(drawing, num_batches)
     elif drawing.subset is not None:
-        positions = drawing.subset
+        draws = _Draws(drawing.subset)
     elif drawing.is_ordered and isinstance(step_size, int):
-        positions = positions[: int(min(num_batches * step_size, drawing.reach, len(positions)))]
+        reached = min(num_batches * step_size, drawing.reach, len(draws.positions))
+        draws = _Draws(draws.positions[: int(reached)])
     size = batch_size or step_size
-    if groups is None and not isinstance(size, int):
+    if draws.groups is None and not isinstance(size, int):
         raise RefusedError(
             f"the batch size of the training loader is unknown: its "
             f"{type(drawing.batches).__name__} has no integer `batch_size`. Give "
             "`batch_size=`."
         )
-    size = size if isinstance(size, int) else max(map(len, groups or ()), default=1)
-    natural = math.ceil(len(positions) / size)
+    size = size if isinstance(size, int) else max(map(len, draws.groups or ()), default=1)
+    natural = math.ceil(len(draws.positions) / size)
     return TrainingData(
         dataset=loader.dataset,
-        indices=positions,
+        indices=draws.positions,
         batch_size=size,
         collate=loader.collate_fn,
         description=f"{name} ({type(loader.dataset).__name__}{_manner(drawing, as_drawn)})",
         is_ordered=drawing.is_ordered,
         takes_lists=drawing.takes_lists,
         num_batches=max(1, int(num_batches) if num_batches < math.inf else natural),
-        is_redrawn=as_drawn and drawing.preference is not None,
-        weights=weights,
-        groups=groups,
+        is_redrawn=draws.is_redrawn,
+        weights=draws.weights,
+        groups=draws.groups,
     )
 
 
@@ -103,14 +104,34 @@ def _manner(drawing: Drawing, as_drawn: bool) -> str:
     return f", each alike, whatever its {kind} prefers; `sampling='as_drawn'` follows it"
 
 
-def _as_drawn(
-    drawing: Drawing, num_batches: float
-) -> tuple[Sequence[int], Tensor | None, tuple[tuple[int, ...], ...] | None]:
-    """Positions, the weights of each, and the batches in which they must stay."""
-    weights = drawing.weights
-    if weights is not None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draws:
+    """Positions, as in the attributes of :class:`TrainingData`."""
+
+    positions: Sequence[int]
+    is_redrawn: bool = False
+    weights: Tensor | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
+
+    @classmethod
+    def by(cls, drawing: Drawing, num_batches: float) -> _Draws:
+        """By the weights of a sampler, or where it has none by an epoch of it."""
+        weights = drawing.weights
+        if weights is None:
+            groups = _drawn_epoch(drawing, num_batches)
+            return cls(
+                list(chain(*groups)),
+                is_redrawn=True,
+                groups=groups if drawing.has_own_batches else None,
+            )
         positions = weights.nonzero().flatten()
-        return positions.tolist(), weights[positions], None
+        weights = weights[positions]
+        if len(weights.unique()) == 1:
+            return cls(positions.tolist())
+        return cls(positions.tolist(), is_redrawn=True, weights=weights)
+
+
+def _drawn_epoch(drawing: Drawing, num_batches: float) -> tuple[tuple[int, ...], ...]:
     if math.isinf(num_batches):
         raise RefusedError(
             f"`sampling='as_drawn'` needs to know how long an epoch is, but the "
@@ -118,5 +139,4 @@ def _as_drawn(
             "or leave the option out."
         )
     batches = islice(iter(drawing.batches), int(num_batches))
-    groups = tuple(tuple(int(index) for index in batch) for batch in batches)
-    return list(chain(*groups)), None, groups if drawing.has_own_batches else None
+    return tuple(tuple(int(index) for index in batch) for batch in batches)

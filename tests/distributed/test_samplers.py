@@ -16,6 +16,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from lightning_hessian.errors import RefusedError
 from tests.callbacks.test_capture import Sees
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import trainer
@@ -58,57 +59,45 @@ def fitted(make: Callable[..., pl.Trainer], module: Sees, train: Any, **fit: Any
     return found, seen, probe.loss
 
 
-def together(part: Callable[[], Found]) -> tuple[list[int], list[int], float]:
-    """What two processes measured and trained on, each sample once, and the loss of both."""
-    first, second = in_processes(lambda _: part())
-    assert first[2] == second[2]
-    assert not set(first[0]) & set(second[0])
-    return sorted(first[0] + second[0]), sorted({*first[1], *second[1]}), first[2]
+def lists(sampler: Any) -> DataLoader[Any]:
+    batches = BatchSampler(sampler(range(26)), 8, drop_last=False)
+    return DataLoader(Lists(), sampler=batches, batch_size=None)
 
 
-def test_under_a_limit_the_samples_that_training_sees_are_measured() -> None:
-    limit: dict[str, Any] = {"limit_train_batches": 2}
-    measured, seen, loss = together(lambda: fitted(ddp_trainer, Ordered(), None, **limit))
-    assert measured == seen == list(range(16))
-    # as one process does that sees as many
-    alone = fitted(trainer, Ordered(), None, limit_train_batches=4)
-    assert sorted(alone[0]) == sorted(alone[1]) == measured
-    assert loss == pytest.approx(alone[2], rel=1e-12)
+CASES: dict[str, tuple[Callable[[Any], Found], int]] = {
+    "limit": (lambda make: fitted(make, Ordered(), None, limit_train_batches=2), 16),
+    "dropped": (lambda make: fitted(make, Ordered(count=27, drop_last=True), None), 26),
+    "lists": (lambda make: fitted(make, Sees(), lists(RandomSampler)), 26),
+    "lists in order": (lambda make: fitted(make, Sees(), lists(SequentialSampler)), 26),
+}
 
 
-def test_samples_that_are_dealt_to_no_process_are_not_measured() -> None:
-    measured, seen, _ = together(
-        lambda: fitted(ddp_trainer, Ordered(count=27, drop_last=True), None)
-    )
-    assert measured == seen == list(range(26))
+@pytest.mark.sampled
+@pytest.mark.parametrize("name", CASES)
+def test_the_samples_that_training_sees_are_measured(name: str) -> None:
+    part, count = CASES[name]
+    first, second = in_processes(lambda _: part(ddp_trainer))
+    assert sorted(first[0] + second[0]) == sorted({*first[1], *second[1]}) == list(range(count))
+    # one process that sees them has the same loss
+    alone = hard.DenseHessian(precision=64)
+    trainer(alone, max_steps=1).fit(Sees(), DataLoader(Numbered(count), batch_size=4))
+    assert first[2] == second[2] == pytest.approx(alone.loss, rel=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [RandomSampler, SequentialSampler])
-def test_a_data_set_asked_for_lists_is_one_of_samples(sampler: Any) -> None:
-    def part() -> Found:
-        batches = BatchSampler(sampler(range(26)), 8, drop_last=False)
-        return fitted(ddp_trainer, Sees(), DataLoader(Lists(), sampler=batches, batch_size=None))
-
-    measured, seen, _ = together(part)
-    assert measured == seen == list(range(26))
-
-
-def weighted(rank: int) -> tuple[Tensor, list[str], str]:
+def weighted(rank: int) -> tuple[Tensor, str, str]:
     probe = hard.DenseHessian(sampling="as_drawn")
     ddp_trainer(probe, max_steps=1).fit(LeastSquares(), balanced())
     odd = hard.DenseHessian(sampling="as_drawn")
     loader = DataLoader(Numbered(), batch_size=4, sampler=OddSampler())
-    try:
+    with pytest.raises(RefusedError) as refusal:
         ddp_trainer(odd, max_steps=1).fit(Sees(), loader)
-        raise AssertionError("not refused")
-    except Exception as error:
-        return probe.matrix, [probe.description], str(error)
+    return probe.matrix, probe.description, str(refusal.value)
 
 
 def test_weights_are_read_by_all_and_other_samplers_refused() -> None:
     (first, described, refusal), (second, *_) = in_processes(weighted)
     assert first.equal(second)
     assert hard.off_by(first, gram(weights())) < 1e-13
-    assert "all 88 samples" in described[0]
+    assert "all 88 samples" in described
     assert "takes one process where a OddSampler has to draw" in refusal
     assert "got 2, of which each may draw its own. Give a `WeightedRandomSampler`" in refusal

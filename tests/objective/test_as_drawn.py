@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch.utils.data import (
 )
 
 from lightning_hessian import HessianSpectrum, Loss, LossDifference
+from lightning_hessian.data import Loaders
 from lightning_hessian.data.plan import drawn
 from lightning_hessian.data.training_data import training_data
 from lightning_hessian.errors import RefusedError
@@ -29,9 +32,9 @@ from lightning_hessian.studies import sampling_error
 from tests.helpers import hard_modules as hard
 from tests.helpers.dense_samples import DenseSamples
 from tests.helpers.fitting import Classifier, trainer
-from tests.objective.test_combined_data import SumsParts
+from tests.helpers.spectrum import spectrum
 from tests.objective.test_given_data import measured
-from tests.objective.test_training_data import Numbered, OddSampler, Pairs, frozen, numbers
+from tests.objective.test_training_data import Numbered, OddSampler, Pairs
 
 COUNT = 90
 """Samples, of which every third has a larger weight."""
@@ -85,10 +88,20 @@ def probed(
     return probe
 
 
+def planned(loader: Any, **options: Any) -> list[list[int]]:
+    """Positions of the samples in each batch, of one loader."""
+    max_batches = options.pop("max_batches", math.inf)
+    loaders = replace(Loaders.of(loader, name="the set"), max_batches=max_batches)
+    wanted: dict[str, Any] = {"num_samples": "all", "batch_size": None, "as_drawn": True}
+    plan = loaders.plan(seed=0, **(wanted | options))
+    return [list(group or ()) for batch in plan.batches for group in batch.groups[:1]]
+
+
 def positions(loader: Any, **options: Any) -> list[int]:
-    return numbers(loader, sampling="as_drawn", **options)
+    return sorted(chain(*planned(loader, **options)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{}, {"batch_size": 7}, {"batch_size": 1}, {"mode": "train"}])
 def test_all_samples_of_weighted_least_squares_have_the_weighted_gram_matrix(
     options: dict[str, Any],
@@ -131,10 +144,14 @@ def test_a_part_is_drawn_with_replacement_and_says_so() -> None:
 
 
 def test_where_each_has_a_weight_of_its_own_samples_are_drawn() -> None:
-    data = TensorDataset(torch.randn(200, 3).double(), torch.zeros(200).double())
-    sampler = WeightedRandomSampler(torch.rand(200), 200)  # type: ignore[arg-type]
-    probe = probed(DataLoader(data, batch_size=16, sampler=sampler))
-    assert probe.description.startswith("200 draws, with replacement, of the 200 samples")
+    few, many = (
+        DataLoader(Numbered(n), batch_size=4, sampler=WeightedRandomSampler(range(1, n + 1), n))
+        for n in (64, 65)
+    )
+    assert planned(few, weighs=True) == [[index] for index in reversed(range(64))]
+    drawn_of_many = planned(many, weighs=True)
+    assert len(set(chain(*drawn_of_many))) < 65
+    assert drawn_of_many == planned(many)
 
 
 def test_drawn_without_replacement_all_count_alike_or_as_in_an_epoch() -> None:
@@ -144,6 +161,12 @@ def test_drawn_without_replacement_all_count_alike_or_as_in_an_epoch() -> None:
     part = WeightedRandomSampler(preferred, 8, replacement=False)
     some = positions(DataLoader(Numbered(), batch_size=4, sampler=part))
     assert len(set(some)) == 8
+    # and of equal weights there is a finite set to draw from
+    equal = WeightedRandomSampler([0.0, 0.0] + [0.1] * 24, 99)
+    plan = Loaders.of(DataLoader(Numbered(), sampler=equal), name="the set").plan(
+        num_samples=10, batch_size=None, seed=0, as_drawn=True
+    )
+    assert (len(plan.batches), plan.population) == (10, 24)
 
 
 class ClassWeighted(Classifier):
@@ -179,8 +202,9 @@ def test_of_another_sampler_an_epoch_is_drawn() -> None:
     loader = DataLoader(Numbered(), batch_size=2, sampler=OddSampler())
     assert positions(loader) == [1, 3, 5, 7]
     assert len(positions(loader, num_samples=3)) == 3
-    assert positions(loader, fit={"limit_train_batches": 1, "max_epochs": 1}) == [1, 3]
+    assert positions(loader, max_batches=1) == [1, 3]
     probe = probed(loader, Classifier(), num_samples=3)
+    assert set(probe.batches[0].data[0][:, 0].tolist()) < {1, 3, 5, 7}
     assert probe.description == (
         "3 of 4 samples of an epoch of the training set (Numbered, as its OddSampler draws)"
     )
@@ -188,14 +212,17 @@ def test_of_another_sampler_an_epoch_is_drawn() -> None:
 
 def test_a_sampler_of_batches_keeps_who_shares_one() -> None:
     loader = DataLoader(Numbered(), batch_sampler=Pairs())
-    batches = frozen(loader, sampling="as_drawn", num_samples=9)
+    batches = planned(loader, num_samples=9)
     assert len(batches) == 5
     assert all(second == first + 1 and first % 2 == 0 for first, second in batches)
-    assert sorted(chain(*frozen(loader, sampling="as_drawn"))) == list(range(26))
+    assert positions(loader) == list(range(26))
     # the same samples, however they are cut
-    cut = frozen(loader, sampling="as_drawn", num_samples=9, batch_size=4)
+    cut = planned(loader, num_samples=9, batch_size=4)
     assert [len(batch) for batch in cut] == [4, 4, 2]
     assert sorted(chain(*cut)) == sorted(chain(*batches))
+    # and in a fit, where a mean over samples is else measured in other batches
+    probe = probed(loader, Classifier(hard.seeded(lambda: hard.mlp()).network), num_samples=9)
+    assert [batch.data[0][:, 0].tolist() for batch in probe.batches] == batches
 
 
 class Restless(Sampler[int]):
@@ -218,17 +245,15 @@ def test_a_sampler_that_is_iterated_is_left_as_it_was() -> None:
     def trained(*callbacks: pl.Callback) -> tuple[list[int], list[Tensor]]:
         torch.manual_seed(0)
         module, sampler = Classifier(hard.seeded(lambda: hard.mlp()).network), Restless()
-        fit = trainer(*callbacks, max_epochs=2)
+        fit = trainer(*callbacks, max_epochs=2, limit_train_batches=2)
         fit.fit(module, DataLoader(Numbered(), batch_size=4, sampler=sampler))
         return sampler.drawn, [p.detach() for p in module.parameters()]
 
-    callback = HessianSpectrum(
-        every_n_train_steps=2, loss=Loss(sampling="as_drawn"), max_overhead=None, on_error="raise"
-    )
+    callback = spectrum(loss=Loss(sampling="as_drawn"))
     plain, measured_too = trained(), trained(callback)
     assert plain[0] == measured_too[0]
     assert all(a.equal(b) for a, b in zip(plain[1], measured_too[1], strict=True))
-    assert "12 samples of an epoch" in callback.reports[0].data
+    assert "8 samples of an epoch" in callback.reports[0].data
 
 
 class Endless(OddSampler):
@@ -251,24 +276,19 @@ def test_of_a_given_loader_weights_are_read_and_samplers_believed() -> None:
 
 def test_steps_over_several_loaders_are_drawn_each_by_its_sampler() -> None:
     preferred = WeightedRandomSampler([0.0] * 20 + [1.0] * 6, 12)
-    train = {
-        "a": DataLoader(Numbered(), batch_size=4, sampler=preferred),
-        "b": DataLoader(Numbered(), batch_size=2, sampler=OddSampler()),
-        "c": DataLoader(Numbered(), batch_sampler=Pairs()),
-    }
-
-    class Sums(SumsParts):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            return super().training_step({"a": batch["a"], "b": batch["b"]}, batch_idx)
-
-    probe = probed(train, Sums(hard.seeded(lambda: hard.mlp()).network))
-    parts = {
-        name: [batch.data[name][0][:, 0].long().tolist() for batch in probe.batches]
-        for name in train
-    }
-    assert min(chain(*parts["a"])) >= 20
-    assert set(map(tuple, parts["b"])) == {(1, 3), (5, 7)}
-    assert sorted(parts["c"]) == [[2 * i, 2 * i + 1] for i in range(13)]
+    structure = [
+        DataLoader(Numbered(), batch_size=4, sampler=preferred),
+        DataLoader(Numbered(), batch_size=2, sampler=OddSampler()),
+        DataLoader(Numbered(), batch_sampler=Pairs()),
+    ]
+    plan = Loaders.of(structure, name="the set").plan(
+        num_samples="all", batch_size=None, seed=0, as_drawn=True
+    )
+    weighted, odd, pairs = zip(*(batch.groups for batch in plan.batches), strict=True)
+    assert min(chain(*weighted)) >= 20
+    assert set(odd) == {(1, 3), (5, 7)}
+    assert sorted(pairs) == [(2 * i, 2 * i + 1) for i in range(13)]
+    assert plan.population is None
 
 
 def test_a_data_set_asked_for_lists_is_weighted_alike() -> None:
@@ -283,7 +303,7 @@ def test_a_data_set_asked_for_lists_is_weighted_alike() -> None:
 
 def test_uniform_samplers_are_drawn_as_ever() -> None:
     loader = DataLoader(Numbered(), batch_size=4, sampler=RandomSampler(range(26)))
-    assert frozen(loader, sampling="as_drawn") == frozen(loader)
+    assert planned(loader) == planned(loader, as_drawn=False)
 
 
 def test_the_sample_grows_until_all_samples_have_their_weights(
