@@ -109,10 +109,13 @@ def _has_few_weights(data: TrainingData) -> bool:
 def _weighed(data: TrainingData, size: int, seed: int) -> tuple[PlannedBatch, ...]:
     """All samples once, scaled so that the weights of the batches sum up to their number."""
     assert data.weights is not None
-    indices, batches = torch.as_tensor(data.indices), list[PlannedBatch]()
-    scales = data.weights * (len(indices) / data.weights.sum())
-    for scale in scales.unique().flip(0):
-        own = shuffled(indices[scales == scale].tolist(), seed)
-        for group in grouped(own, size):
-            batches.append(PlannedBatch(len(batches), (group,), len(group), float(scale)))
+    count, batches = len(data.indices), list[PlannedBatch]()
+    scales = data.weights * (count / data.weights.sum())
+    order = torch.tensor(shuffled(range(count), seed))
+    ranked, places = scales[order].sort(descending=True, stable=True)
+    different, counts = ranked.unique_consecutive(return_counts=True)
+    members = torch.as_tensor(data.indices)[order[places]].split(counts.tolist())
+    for scale, own in zip(different.tolist(), members, strict=True):
+        for group in grouped(own.tolist(), size):
+            batches.append(PlannedBatch(len(batches), (group,), len(group), scale))
     return tuple(batches)

@@ -141,6 +141,11 @@ def test_a_part_is_drawn_with_replacement_and_says_so() -> None:
     assert len(inputs.unique(dim=0)) < 40
     assert hard.off_by(probe.matrix, 2 * inputs.T @ inputs / 40) < 1e-13
     assert probe.description.startswith("40 draws, with replacement, of the 88 samples of the tra")
+    plan = Loaders.of(balanced(), name="the set").plan(
+        num_samples=40, batch_size=None, seed=0, as_drawn=True
+    )
+    # draws never exhaust the samples
+    assert (plan.population, plan.most) == (None, 88)
 
 
 def test_where_each_has_a_weight_of_its_own_samples_are_drawn() -> None:
@@ -266,7 +271,7 @@ def test_a_sampler_without_a_length_is_refused() -> None:
 
 
 def test_of_a_given_loader_weights_are_read_and_samplers_believed() -> None:
-    preferred = WeightedRandomSampler([0.0] * 20 + [1.0] * 6, 12)
+    preferred = WeightedRandomSampler([0.0] * 20 + [1.0] * 5 + [2.0], 12)
     given = DataLoader(Numbered(), batch_size=4, sampler=preferred)
     probe = measured(given, sampling="as_drawn")
     assert probe.description.startswith("6 draws, with replacement, of the 6 samples of the loader")
