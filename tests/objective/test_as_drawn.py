@@ -215,6 +215,12 @@ def test_of_another_sampler_an_epoch_is_drawn() -> None:
     )
 
 
+class Twos(Pairs):
+    """Tells how large its batches are."""
+
+    batch_size = 2
+
+
 def test_a_sampler_of_batches_keeps_who_shares_one() -> None:
     loader = DataLoader(Numbered(), batch_sampler=Pairs())
     batches = planned(loader, num_samples=9)
@@ -226,7 +232,8 @@ def test_a_sampler_of_batches_keeps_who_shares_one() -> None:
     assert [len(batch) for batch in cut] == [4, 4, 2]
     assert sorted(chain(*cut)) == sorted(chain(*batches))
     # and in a fit, where a mean over samples is else measured in other batches
-    probe = probed(loader, Classifier(hard.seeded(lambda: hard.mlp()).network), num_samples=9)
+    told = DataLoader(Numbered(), batch_sampler=Twos())
+    probe = probed(told, Classifier(hard.seeded(lambda: hard.mlp()).network), num_samples=9)
     assert [batch.data[0][:, 0].tolist() for batch in probe.batches] == batches
 
 
