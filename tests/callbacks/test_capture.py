@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_hessian import HessianSpectrum
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit import FitLoss
 from tests.helpers import hard_modules as hard
@@ -226,15 +227,16 @@ def repeated(fit: Any = None, batch_size: int = 4, **options: Any) -> Captured:
     return captured(data, fit={"max_steps": -1, "max_epochs": 4} | (fit or {}), num_samples=99)
 
 
-def rows_of(probe: Captured) -> list[int]:
-    return [int(row) for batch in probe.batches for row in batch.data[0][:, 0]]
+def rows_of(batches: Sequence[FrozenBatch]) -> list[int]:
+    """The numbers of the samples in them."""
+    return [int(row) for batch in batches for row in batch.data[0][:, 0]]
 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("shuffles", [True, False])
 def test_a_stream_that_repeats_itself_is_held_once(shuffles: bool) -> None:
     probe = repeated(shuffles=shuffles)
-    assert sorted(rows_of(probe)) == list(range(26))
+    assert sorted(rows_of(probe.batches)) == list(range(26))
     assert probe.num_samples == 26
     # one epoch of seven batches, and one batch more to see that it repeats
     assert probe.ready == [False] * 8 + [True] * 20
@@ -252,7 +254,7 @@ def test_of_shuffled_epochs_that_are_cut_short_only_new_rows_are_added() -> None
     probe = captured(data, module, fit, num_samples=99, precision=64)
     seen = {int(row) for inputs, _ in module.seen for row in inputs[:, 0]}
     assert 12 < len(seen) < 26
-    assert sorted(rows_of(probe)) == sorted(seen)
+    assert sorted(rows_of(probe.batches)) == sorted(seen)
     # a batch of which some rows are left out weighs as much as those that are not
     assert [batch.weight for batch in probe.batches] == [len(b.data[0]) for b in probe.batches]
     assert [batch.index for batch in probe.batches] == list(range(len(probe.batches)))
@@ -283,7 +285,7 @@ def test_a_fit_resumed_within_an_epoch_holds_a_whole_one(tmp_path: Path, num_sam
     probe = Captured(num_samples=num_samples)
     fit = trainer(probe, max_epochs=4)
     fit.fit(Classifier(), stream(), ckpt_path=tmp_path / "saved.ckpt")
-    assert sorted(rows_of(probe)) == list(range(20))
+    assert sorted(rows_of(probe.batches)) == list(range(20))
 
 
 @pytest.mark.filterwarnings("ignore:.*`dataloader_iter` step flavor.*")
