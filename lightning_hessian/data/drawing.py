@@ -85,6 +85,12 @@ class Drawing:
         return None if type(self.sampler) in _UNIFORM else type(self.sampler).__name__
 
     @property
+    def step_size(self) -> int | None:
+        """Samples of a batch, where what makes batches tells."""
+        size = getattr(self.batches, "batch_size", None)
+        return size if isinstance(size, int) else None
+
+    @property
     def subset(self) -> list[int] | None:
         """The positions that a sampler is restricted to, where it keeps them as data."""
         indices = getattr(self.sampler, "indices", None)
@@ -136,11 +142,6 @@ class _Dealt:
 def _is_sequential(sampler: object) -> bool:
     """Whether positions come in their order, unless they are dealt out in another."""
     return isinstance(sampler, SequentialSampler | DistributedSampler)
-
-
-def batch_sampler_of(loader: DataLoader[Any]) -> Any:
-    """What puts samples into batches, if anything does."""
-    return Drawing.of(loader).batches
 
 
 def draws_uniformly(loader: DataLoader[Any]) -> bool:

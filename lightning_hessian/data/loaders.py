@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -130,16 +132,9 @@ class Loaders:
             return plan_steps(
                 data, num_samples=num_samples, mode=self.mode, seed=seed, build=self._build
             )
+        plan: Callable[..., BatchPlan] = plan_batches if data[0].groups is None else plan_groups
         if data[0].weights is not None:
-            return plan_draws(
-                data[0],
-                num_samples=num_samples,
-                batch_size=batch_size,
-                seed=seed,
-                build=self._build,
-                weighs=weighs,
-            )
-        plan = plan_batches if data[0].groups is None else plan_groups
+            plan = partial(plan_draws, weighs=weighs)
         return plan(
             data[0], num_samples=num_samples, batch_size=batch_size, seed=seed, build=self._build
         )

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.data import sized_len
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_hessian.data.drawing import Drawing, batch_sampler_of
+from lightning_hessian.data.drawing import Drawing
 from lightning_hessian.data.plan import TrainingData
 from lightning_hessian.errors import RefusedError
 
@@ -29,7 +29,7 @@ def is_indexable(loader: object) -> bool:
         and type(loader)._get_iterator is DataLoader._get_iterator
         and not isinstance(loader.dataset, IterableDataset)
         and hasattr(loader.dataset, "__len__")
-        and batch_sampler_of(loader) is not None
+        and Drawing.of(loader).batches is not None
     )
 
 
@@ -59,25 +59,21 @@ def training_data(
     it has none by an epoch of it, for which it is iterated. That is to be called in a sandbox.
     """
     drawing = Drawing.of(loader)
-    step_size = getattr(drawing.batches, "batch_size", None)
     length = sized_len(loader)
     num_batches = drawing.num_processes * min(math.inf if length is None else length, max_batches)
-    draws = _Draws(range(len(loader.dataset)))  # type: ignore[arg-type]
     if as_drawn and drawing.preference is not None:
         draws = _Draws.by(drawing, num_batches)
-    elif drawing.subset is not None:
-        draws = _Draws(drawing.subset)
-    elif drawing.is_ordered and isinstance(step_size, int):
-        reached = min(num_batches * step_size, drawing.reach, len(draws.positions))
-        draws = _Draws(draws.positions[: int(reached)])
-    size = batch_size or step_size
-    if draws.groups is None and not isinstance(size, int):
+    else:
+        draws = _Draws.alike(drawing, num_batches, len(loader.dataset))  # type: ignore[arg-type]
+    size = batch_size or drawing.step_size
+    if size is None and draws.groups is not None:
+        size = max(map(len, draws.groups), default=1)
+    if size is None:
         raise RefusedError(
             f"the batch size of the training loader is unknown: its "
             f"{type(drawing.batches).__name__} has no integer `batch_size`. Give "
             "`batch_size=`."
         )
-    size = size if isinstance(size, int) else max(map(len, draws.groups or ()), default=1)
     natural = math.ceil(len(draws.positions) / size)
     return TrainingData(
         dataset=loader.dataset,
@@ -112,6 +108,15 @@ class _Draws:
     is_redrawn: bool = False
     weights: Tensor | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
+
+    @classmethod
+    def alike(cls, drawing: Drawing, num_batches: float, count: int) -> _Draws:
+        """Those that training reaches."""
+        if drawing.subset is not None:
+            return cls(drawing.subset)
+        if not drawing.is_ordered or drawing.step_size is None:
+            return cls(range(count))
+        return cls(range(int(min(num_batches * drawing.step_size, drawing.reach, count))))
 
     @classmethod
     def by(cls, drawing: Drawing, num_batches: float) -> _Draws:

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from lightning_hessian.data import (
     WAY_OUT,
+    Drawing,
     FrozenBatches,
     Loaders,
     StreamedSample,
-    batch_sampler_of,
     draws_uniformly,
     fetch_batches,
     hook_owner,
@@ -92,8 +92,7 @@ class FrozenSample:
             return None
         if self._is_as_drawn and self._training.have_own_batches:
             return None
-        size = getattr(batch_sampler_of(self._training.leaves[0]), "batch_size", None)
-        return size if isinstance(size, int) else None
+        return Drawing.of(self._training.leaves[0]).step_size
 
     def grow(self, num_samples: int) -> bool:
         """Draw more samples, the present ones among them; False for a stream or a trial run."""
