@@ -64,7 +64,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             gradients and never by a clock; of short fits more, but at most half, up to 20,000.
             With None all that is due is measured in full precision.
         loss: Which loss, by which parameters, on which batches, in which arithmetic. Every sample
-            counts alike: it takes no weight_fn.
+            counts alike: it takes no weight_fn, and only sampling="uniform".
         solver: Of eigenvectors, and of each difference of Hessians; its max_hvps bounds each.
         seed: Of the samples, the probes and perturbations, and the random numbers inside the step.
         name: First part of all tags, and what tells two of these callbacks apart.
@@ -141,6 +141,11 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             raise ValueError(
                 "`loss` of `LossDifference` must have no `weight_fn`, as every sample counts "
                 f"alike, got {loss.weight_fn!r}. Leave it out."
+            )
+        if loss.sampling != "uniform":
+            raise ValueError(
+                "`loss` of `LossDifference` must have `sampling='uniform'`, as every sample is "
+                f"added once and counts alike, got {loss.sampling!r}. Leave it out."
             )
         schedule = Schedule.of(
             every_n_epochs=every_n_epochs,

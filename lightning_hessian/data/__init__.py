@@ -2,6 +2,11 @@
 
 from lightning_hessian.data.casting import cast_floats
 from lightning_hessian.data.detached import detached_copy
+from lightning_hessian.data.drawing import (
+    Drawing,
+    draws_uniformly,
+    is_ordered,
+)
 from lightning_hessian.data.equal_count import pad_to_equal_count
 from lightning_hessian.data.fetch import fetch_batches
 from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
@@ -9,18 +14,17 @@ from lightning_hessian.data.given_data import hook_owner, take_batches, validati
 from lightning_hessian.data.loaders import Loaders
 from lightning_hessian.data.plan import TrainingData, plan_batches, shuffled
 from lightning_hessian.data.stream import WAY_OUT, StreamedSample
-from lightning_hessian.data.training_data import batch_sampler_of, draws_uniformly, is_ordered
 from lightning_hessian.data.weights import BatchWeights, weight_by
 
 __all__ = [
     "WAY_OUT",
     "BatchWeights",
+    "Drawing",
     "FrozenBatch",
     "FrozenBatches",
     "Loaders",
     "StreamedSample",
     "TrainingData",
-    "batch_sampler_of",
     "cast_floats",
     "detached_copy",
     "draws_uniformly",

@@ -42,6 +42,8 @@ def fetch_batches(
         weight: float = planned.weight if own else 0
         if weight_fn is not None and weight > 0:
             weight = weight_by(weight_fn, batch)
+        elif planned.scale != 1:
+            weight *= planned.scale
         frozen.append(FrozenBatch(batch, weight, planned.index, planned.weight))
     suffix = "" if weight_fn is None else ", weighted by `weight_fn`"
     return FrozenBatches(
@@ -50,6 +52,8 @@ def fetch_batches(
         plan.description + suffix,
         are_drawn=True,
         population=plan.population,
+        most=plan.most,
+        may_be_weighed=plan.may_be_weighed,
     )
 
 

@@ -47,7 +47,10 @@ class FrozenBatches:
         description: What it is a sample of, in words.
         are_transferred: Whether the batches went through the transfer hooks already.
         are_drawn: Whether samples were put into batches at random.
-        population: Samples that these were drawn from, themselves included; None if not known.
+        population: Samples that these were drawn from, themselves included; None if not known, or
+            where they may be drawn again.
+        most: Samples up to which more can be drawn; None if not known.
+        may_be_weighed: Whether all samples could be had at their weights, in place of draws.
     """
 
     batches: tuple[FrozenBatch, ...]
@@ -56,6 +59,8 @@ class FrozenBatches:
     are_transferred: bool = False
     are_drawn: bool = False
     population: int | None = None
+    most: int | None = None
+    may_be_weighed: bool = False
 
     @property
     def is_whole(self) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_hessian.data.as_drawn import plan_draws, plan_groups
+from lightning_hessian.data.drawing import Drawing
 from lightning_hessian.data.plan import BatchPlan, plan_batches, plan_steps
-from lightning_hessian.data.training_data import is_indexable, training_data
+from lightning_hessian.data.training_data import is_indexable, must_be_drawn, training_data
 from lightning_hessian.errors import RefusedError
 
 DEFAULT_MODE = "max_size_cycle"
@@ -67,6 +71,17 @@ class Loaders:
         """Whether all samples can be fetched by their position, and belong to steps."""
         return self.mode != "sequential" and all(map(is_indexable, self.leaves))
 
+    @property
+    def undrawn(self) -> list[str]:
+        """The kinds of samplers of which an epoch must be drawn to know what they draw."""
+        found = filter(must_be_drawn, self.leaves)
+        return [str(Drawing.of(leaf).preference) for leaf in found]
+
+    @property
+    def have_own_batches(self) -> bool:
+        """Whether samples are put into batches by other rules than so many in a row."""
+        return any(Drawing.of(leaf).has_own_batches for leaf in self.leaves)
+
     def draw_on(self, other: Loaders) -> bool:
         """Whether these share a loader, or the data set of a stream, with others in use."""
         return any(
@@ -83,12 +98,20 @@ class Loaders:
         return [*self.leaves, *found]
 
     def plan(
-        self, *, num_samples: int | Literal["all"], batch_size: int | None, seed: int
+        self,
+        *,
+        num_samples: int | Literal["all"],
+        batch_size: int | None,
+        seed: int,
+        as_drawn: bool = False,
+        weighs: bool = False,
     ) -> BatchPlan:
         """Decide which samples are in which frozen batch.
 
         Of one loader, samples are drawn; of several, steps. ``num_samples`` at least, of the loader
-        that sets the length of the epoch; ``batch_size`` only for a single loader.
+        that sets the length of the epoch; ``batch_size`` only for a single loader. ``as_drawn``
+        takes samples as often as the samplers do, which may be iterated for it; with ``weighs`` all
+        samples come once, by their weights, where that can be.
         """
         if batch_size is not None and len(self.leaves) > 1:
             raise RefusedError(
@@ -96,14 +119,23 @@ class Loaders:
                 f"batch sizes are part of their loss, got {batch_size}."
             )
         data = tuple(
-            training_data(leaf, name=self.name, batch_size=batch_size, max_batches=self.max_batches)
+            training_data(
+                leaf,
+                name=self.name,
+                batch_size=batch_size,
+                max_batches=self.max_batches,
+                as_drawn=as_drawn,
+            )
             for leaf in self.leaves
         )
         if len(data) > 1:
             return plan_steps(
                 data, num_samples=num_samples, mode=self.mode, seed=seed, build=self._build
             )
-        return plan_batches(
+        plan: Callable[..., BatchPlan] = plan_batches if data[0].groups is None else plan_groups
+        if data[0].weights is not None:
+            plan = partial(plan_draws, weighs=weighs)
+        return plan(
             data[0], num_samples=num_samples, batch_size=batch_size, seed=seed, build=self._build
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
 
@@ -28,6 +29,12 @@ class TrainingData:
         num_batches: Batches per epoch, over all processes.
         takes_lists: Whether the data set is asked for a list of positions at once, and gives what
             ``collate`` takes.
+        is_redrawn: Whether another epoch holds other samples, so that those of one are a part of
+            infinitely many.
+        weights: ``(len(indices),)`` how often training draws each position beside others; None
+            where each is drawn alike.
+        groups: The batches of positions that a sampler draws in an epoch; None where samples meet
+            at random.
     """
 
     dataset: Any
@@ -38,6 +45,9 @@ class TrainingData:
     is_ordered: bool = False
     num_batches: int = 1
     takes_lists: bool = False
+    is_redrawn: bool = False
+    weights: Tensor | None = None
+    groups: Sequence[tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +57,14 @@ class PlannedBatch:
     Attributes:
         index: Its number in the frozen sample.
         groups: For each data set the positions in it; None for one that is exhausted.
-        weight: In the mean over batches: samples of the data set that sets the pace.
+        weight: Its samples of the data set that sets the pace.
+        scale: How much each of them counts in the mean over batches.
     """
 
     index: int
     groups: tuple[tuple[int, ...] | None, ...]
     weight: int
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +76,10 @@ class BatchPlan:
         batches: In the order of evaluation.
         build: Makes the batch of a step from one batch of each data set.
         description: What it is a sample of, in words.
-        population: Samples that these were drawn from, themselves included; None if not known.
+        population: Samples that these were drawn from, themselves included; None if not known, or
+            where they may be drawn again.
+        most: Samples of the largest plan of the same data; None if not known.
+        may_be_weighed: Whether all samples could be had at their weights, in place of draws.
     """
 
     data: tuple[TrainingData, ...]
@@ -72,6 +87,8 @@ class BatchPlan:
     build: Callable[[list[Any]], Any]
     description: str
     population: int | None = None
+    most: int | None = None
+    may_be_weighed: bool = False
 
 
 def plan_batches(
@@ -86,16 +103,18 @@ def plan_batches(
 
     The choice depends on ``seed`` and the data's length only. The last batch may be smaller.
     """
-    population = _count_positions(data)
+    population = count_positions(data)
     count = population if num_samples == "all" else min(num_samples, population)
-    groups = _grouped(shuffled(data.indices, seed)[:count], batch_size or data.batch_size)
+    groups = grouped(shuffled(data.indices, seed)[:count], batch_size or data.batch_size)
     share = f"all {count:,}" if count == population else f"{count:,} of {population:,}"
+    epoch = " of an epoch" if data.is_redrawn else ""
     return BatchPlan(
         data=(data,),
         batches=tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(groups)),
         build=build,
-        description=f"{share} samples of {data.description}",
-        population=population,
+        description=f"{share} samples{epoch} of {data.description}",
+        population=None if data.is_redrawn else population,
+        most=population,
     )
 
 
@@ -115,12 +134,8 @@ def plan_steps(
     epoch, as a single loader's batch does.
     """
     for each in data:
-        _count_positions(each)
-    orders = [
-        each.indices if each.is_ordered else shuffled(each.indices, seed + leaf)
-        for leaf, each in enumerate(data)
-    ]
-    groups = [_grouped(order, each.batch_size) for order, each in zip(orders, data, strict=True)]
+        count_positions(each)
+    groups = [_epoch_of(each, seed + leaf) for leaf, each in enumerate(data)]
     sign = -1 if mode == "min_size" else 1
     pace = max(range(len(data)), key=lambda k: (sign * data[k].num_batches, len(data[k].indices)))
     chosen: list[PlannedBatch] = []
@@ -135,6 +150,7 @@ def plan_steps(
         total += weight
         if num_samples != "all" and total >= num_samples:
             break
+    is_whole = len(chosen) == length and not any(each.is_redrawn for each in data)
     names = " and ".join(each.description for each in data)
     share = "all" if len(chosen) == length else f"{len(chosen):,} of"
     return BatchPlan(
@@ -146,7 +162,8 @@ def plan_steps(
             f"of {names}, weighted by their {total:,} samples of the one that sets its length "
             f"({data[pace].description})"
         ),
-        population=total if len(chosen) == length else None,
+        population=total if is_whole else None,
+        most=total if is_whole else None,
     )
 
 
@@ -157,7 +174,17 @@ def shuffled(indices: Sequence[int], seed: int) -> list[int]:
     return [int(indices[i]) for i in order]
 
 
-def _count_positions(data: TrainingData) -> int:
+def drawn(data: TrainingData, count: int, seed: int) -> list[int]:
+    """So many positions by their weights, with replacement; of fewer the first are the same."""
+    assert data.weights is not None
+    generator = torch.Generator().manual_seed(seed)
+    heights = data.weights.cumsum(dim=0)
+    places = heights[-1] * torch.rand(count, dtype=torch.float64, generator=generator)
+    found = torch.searchsorted(heights, places, right=True).clamp(max=len(heights) - 1)
+    return [int(data.indices[i]) for i in found.tolist()]
+
+
+def count_positions(data: TrainingData) -> int:
     """Number of positions that training draws from, at least one."""
     if not len(data.indices):
         raise RefusedError(
@@ -167,13 +194,24 @@ def _count_positions(data: TrainingData) -> int:
     return len(data.indices)
 
 
-def _grouped(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
+def grouped(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
     """Cut positions into groups; the last may be smaller."""
     return [tuple(indices[i : i + size]) for i in range(0, len(indices), size)]
 
 
+def _epoch_of(data: TrainingData, seed: int) -> Sequence[tuple[int, ...]]:
+    """A simulated epoch over one of several data sets, in batches."""
+    if data.groups is not None:
+        return data.groups
+    if data.weights is not None:
+        return grouped(drawn(data, data.num_batches * data.batch_size, seed), data.batch_size)
+    keeps_order = data.is_ordered or data.is_redrawn
+    order = data.indices if keeps_order else shuffled(data.indices, seed)
+    return grouped(order, data.batch_size)
+
+
 def _group_at(
-    step: int, groups: list[tuple[int, ...]], num_batches: int, mode: str
+    step: int, groups: Sequence[tuple[int, ...]], num_batches: int, mode: str
 ) -> tuple[int, ...] | None:
     """A data set's part of a step: the next group, cycling, or None when it is exhausted."""
     if mode == "max_size" and step >= num_batches:

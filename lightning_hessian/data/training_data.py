@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 from lightning.fabric.utilities.data import sized_len
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-)
+from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_hessian.data.drawing import Drawing
 from lightning_hessian.data.plan import TrainingData
 from lightning_hessian.errors import RefusedError
-
-_UNIFORM = (SequentialSampler, RandomSampler, SubsetRandomSampler, DistributedSampler)
 
 
 def is_indexable(loader: object) -> bool:
@@ -37,29 +29,14 @@ def is_indexable(loader: object) -> bool:
         and type(loader)._get_iterator is DataLoader._get_iterator
         and not isinstance(loader.dataset, IterableDataset)
         and hasattr(loader.dataset, "__len__")
-        and batch_sampler_of(loader) is not None
+        and Drawing.of(loader).batches is not None
     )
 
 
-def batch_sampler_of(loader: DataLoader[Any]) -> Any:
-    """What puts samples into batches, if anything does.
-
-    Without automatic batching it may be the sampler: the data set is then asked for lists.
-    """
-    if loader.batch_sampler is None and isinstance(loader.sampler, BatchSampler):
-        return loader.sampler
-    return loader.batch_sampler
-
-
-def draws_uniformly(loader: DataLoader[Any]) -> bool:
-    """Whether an indexable loader's samplers are known to take every position alike."""
-    sampler = getattr(batch_sampler_of(loader), "sampler", None)
-    return _other_sampler(loader, _undistributed(sampler)[0]) is None
-
-
-def is_ordered(loader: DataLoader[Any]) -> bool:
-    """Whether an indexable loader gives its samples in their order."""
-    return _undistributed(getattr(batch_sampler_of(loader), "sampler", None))[2]
+def must_be_drawn(loader: DataLoader[Any]) -> bool:
+    """Whether it takes an epoch of an indexable loader's samplers to know what they draw."""
+    drawing = Drawing.of(loader)
+    return drawing.preference is not None and drawing.weights is None
 
 
 def training_data(
@@ -68,6 +45,7 @@ def training_data(
     name: str,
     batch_size: int | None = None,
     max_batches: float = math.inf,
+    as_drawn: bool = False,
 ) -> TrainingData:
     """Find the data set, the positions, the batch size and the collation of a loader.
 
@@ -76,62 +54,94 @@ def training_data(
     sequential sampler only the samples count that ``max_batches`` reach. Any other sampler is
     taken to draw from the whole data set, where each sample counts alike; the description says so.
     A sampler that Lightning has distributed over processes counts as the one of a single process.
+
+    With ``as_drawn`` samples count as often as such a sampler draws them: by its weights, or where
+    it has none by an epoch of it, for which it is iterated. That is to be called in a sandbox.
     """
-    dataset: Any = loader.dataset
-    batches = batch_sampler_of(loader)
-    step_size = getattr(batches, "batch_size", None)
-    size = batch_size or step_size
-    if not isinstance(size, int):
+    drawing = Drawing.of(loader)
+    length = sized_len(loader)
+    num_batches = drawing.num_processes * min(math.inf if length is None else length, max_batches)
+    if as_drawn and drawing.preference is not None:
+        draws = _Draws.by(drawing, num_batches)
+    else:
+        draws = _Draws.alike(drawing, num_batches, len(loader.dataset))  # type: ignore[arg-type]
+    size = batch_size or drawing.step_size
+    if size is None and draws.groups is not None:
+        size = max(map(len, draws.groups), default=1)
+    if size is None:
         raise RefusedError(
             f"the batch size of the training loader is unknown: its "
-            f"{type(batches).__name__} has no integer `batch_size`. Give "
+            f"{type(drawing.batches).__name__} has no integer `batch_size`. Give "
             "`batch_size=`."
         )
-    sampler, num_processes, in_order = _undistributed(getattr(batches, "sampler", 0))
-    length = sized_len(loader)
-    num_batches = num_processes * min(math.inf if length is None else length, max_batches)
-    positions: Sequence[int] = range(len(dataset))
-    subset = _subset(sampler)
-    if subset is not None:
-        positions = subset
-    elif in_order and isinstance(step_size, int) and num_batches < math.inf:
-        positions = positions[: int(num_batches) * step_size]
-    natural = math.ceil(len(positions) / size)
-    other = _other_sampler(loader, sampler)
-    alike = f", each alike, whatever its {other} prefers" if other else ""
+    natural = math.ceil(len(draws.positions) / size)
     return TrainingData(
-        dataset=dataset,
-        indices=positions,
+        dataset=loader.dataset,
+        indices=draws.positions,
         batch_size=size,
         collate=loader.collate_fn,
-        description=f"{name} ({type(dataset).__name__}{alike})",
-        is_ordered=in_order,
-        takes_lists=loader.batch_sampler is None,
+        description=f"{name} ({type(loader.dataset).__name__}{_manner(drawing, as_drawn)})",
+        is_ordered=drawing.is_ordered,
+        takes_lists=drawing.takes_lists,
         num_batches=max(1, int(num_batches) if num_batches < math.inf else natural),
+        is_redrawn=draws.is_redrawn,
+        weights=draws.weights,
+        groups=draws.groups,
     )
 
 
-def _other_sampler(loader: DataLoader[Any], sampler: object) -> str | None:
-    """The kind of sampler that may not take every position alike, if there is one."""
-    batches = batch_sampler_of(loader)
-    if type(batches) is not BatchSampler:
-        return type(batches).__name__
-    return None if type(sampler) in _UNIFORM else type(sampler).__name__
+def _manner(drawing: Drawing, as_drawn: bool) -> str:
+    """What to say of a sampler that may not take every position alike."""
+    if drawing.preference is None:
+        return ""
+    if as_drawn:
+        return f", as its {drawing.preference} draws"
+    kind = drawing.preference
+    return f", each alike, whatever its {kind} prefers; `sampling='as_drawn'` follows it"
 
 
-def _undistributed(sampler: Any) -> tuple[object, int, bool]:
-    """The sampler of a single process, the number of processes, and whether it is sequential."""
-    if not isinstance(sampler, DistributedSampler):
-        return sampler, 1, isinstance(sampler, SequentialSampler)
-    # Lightning wraps a sampler of the user's into the data set of its distributed one
-    inner = getattr(sampler.dataset, "_sampler", None)
-    in_order = inner is None and not sampler.shuffle
-    return (sampler if inner is None else inner), sampler.num_replicas, in_order
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draws:
+    """Positions, as in the attributes of :class:`TrainingData`."""
+
+    positions: Sequence[int]
+    is_redrawn: bool = False
+    weights: Tensor | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
+
+    @classmethod
+    def alike(cls, drawing: Drawing, num_batches: float, count: int) -> _Draws:
+        """Those that training reaches."""
+        if drawing.subset is not None:
+            return cls(drawing.subset)
+        if not drawing.is_ordered or drawing.step_size is None:
+            return cls(range(count))
+        return cls(range(int(min(num_batches * drawing.step_size, drawing.reach, count))))
+
+    @classmethod
+    def by(cls, drawing: Drawing, num_batches: float) -> _Draws:
+        """By the weights of a sampler, or where it has none by an epoch of it."""
+        weights = drawing.weights
+        if weights is None:
+            groups = _drawn_epoch(drawing, num_batches)
+            return cls(
+                list(chain(*groups)),
+                is_redrawn=True,
+                groups=groups if drawing.has_own_batches else None,
+            )
+        positions = weights.nonzero().flatten()
+        weights = weights[positions]
+        if len(weights.unique()) == 1:
+            return cls(positions.tolist())
+        return cls(positions.tolist(), is_redrawn=True, weights=weights)
 
 
-def _subset(sampler: object) -> list[int] | None:
-    """The positions that a sampler is restricted to, where it keeps them as data."""
-    indices = getattr(sampler, "indices", None)
-    if isinstance(indices, Sequence | Tensor | np.ndarray):
-        return [int(index) for index in indices]
-    return None
+def _drawn_epoch(drawing: Drawing, num_batches: float) -> tuple[tuple[int, ...], ...]:
+    if math.isinf(num_batches):
+        raise RefusedError(
+            f"`sampling='as_drawn'` needs to know how long an epoch is, but the "
+            f"{drawing.preference} has no length. Give it a `__len__`, set `limit_train_batches`, "
+            "or leave the option out."
+        )
+    batches = islice(iter(drawing.batches), int(num_batches))
+    return tuple(tuple(int(index) for index in batch) for batch in batches)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -98,6 +98,14 @@ class BatchWeights:
             )
         self.num_samples += samples
         return FrozenBatch(batch, weight, index, samples)
+
+    def part(self, whole: FrozenBatch, data: Any, num_samples: int) -> FrozenBatch:
+        """Some samples of the batch that was weighed last, in its place."""
+        self.num_samples -= whole.num_samples - num_samples
+        weight: float = num_samples
+        if self._weight_fn is not None:
+            weight = weight_by(self._weight_fn, data)
+        return replace(whole, data=data, weight=weight, num_samples=num_samples)
 
     def _refuse_changes(self) -> None:
         first, latest = self._lengths[0], self._lengths[-1]

@@ -27,6 +27,7 @@ class Batching:
         shared_cost: The same of all processes together.
         redrawn: Some of the batches under several other draws of the step's random numbers.
         notes: What to say of the batches in every report.
+        is_mean: Whether the loss was seen to be a mean over samples, whoever shares a batch.
     """
 
     frozen: FrozenBatches
@@ -36,6 +37,7 @@ class Batching:
     shared_cost: float = 0.0
     redrawn: tuple[FrozenBatches, ...] = ()
     notes: tuple[Note, ...] = ()
+    is_mean: bool = False
 
     @property
     def may_become_noisy(self) -> bool:
@@ -63,7 +65,7 @@ def choose_batching(
         num_processes: That share the batches.
     """
     frozen = freeze(None)
-    plain = Batching(frozen=frozen, specimen=frozen, population=frozen.population)
+    plain = Batching(frozen=frozen, specimen=frozen, population=frozen.most)
     if setup.derivatives != "required":
         return plain
     plain = replace(plain, cost=PASSES * frozen.batches[0].num_samples)
@@ -90,6 +92,8 @@ def choose_batching(
             endless = replace(frozen, population=None)
             return replace(plain, frozen=endless, specimen=endless, notes=(TOGETHER,))
         return replace(plain, frozen=weighted, specimen=weighted, notes=(WEIGHTED,))
+    # two or three samples are not halved
+    plain = replace(plain, is_mean=size is not None or frozen.batches[0].num_samples not in (2, 3))
     if size is None:
         return plain
     # of a batch as large as memory has room for, float64 and copies may not fit; the first is kept

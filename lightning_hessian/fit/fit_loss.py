@@ -355,15 +355,25 @@ class FitLoss:
             num_processes=self.processes.size,
         )
         self.setup_cost += self._on_all(batching.cost) + batching.shared_cost
+        batching = self._weighed(batching)
         pad = partial(pad_to_equal_count, processes=self.processes)
         self._batching = replace(batching, redrawn=tuple(map(pad, batching.redrawn)))
 
-    def _frozen_in(self, batch_size: int | None) -> FrozenBatches:
+    def _weighed(self, batching: Batching) -> Batching:
+        """All samples by their weights in place of as many draws, where it is the same loss."""
+        is_plain = batching.is_mean and self.sample.trained_batch_size is not None
+        if not (is_plain and batching.frozen.may_be_weighed):
+            return batching
+        return replace(batching, frozen=self._frozen_in(None, weighs=True))
+
+    def _frozen_in(self, batch_size: int | None, *, weighs: bool = False) -> FrozenBatches:
         """The samples in batches of a size, on each process equally many."""
 
         def freeze() -> FrozenBatches:
             return self.sample.freeze(
-                lambda data: self._sandbox(self._dtype, data=data), batch_size=batch_size
+                lambda data: self._sandbox(self._dtype, data=data),
+                batch_size=batch_size,
+                weighs=weighs,
             )
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)

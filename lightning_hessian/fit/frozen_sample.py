@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from lightning_hessian.data import (
     WAY_OUT,
+    Drawing,
     FrozenBatches,
     Loaders,
     StreamedSample,
-    batch_sampler_of,
     draws_uniformly,
     fetch_batches,
     hook_owner,
@@ -90,8 +90,9 @@ class FrozenSample:
         is_other = is_other or not self._module.automatic_optimization
         if is_other or self._capture is not None or len(self._training.leaves) > 1:
             return None
-        size = getattr(batch_sampler_of(self._training.leaves[0]), "batch_size", None)
-        return size if isinstance(size, int) else None
+        if self._is_as_drawn and self._training.have_own_batches:
+            return None
+        return Drawing.of(self._training.leaves[0]).step_size
 
     def grow(self, num_samples: int) -> bool:
         """Draw more samples, the present ones among them; False for a stream or a trial run."""
@@ -119,8 +120,10 @@ class FrozenSample:
         if not is_given and self._hook_owner is None and streams:
             self._capture = self._begin_capture()
 
-    def freeze(self, open_sandbox: OpenSandbox, *, batch_size: int | None = None) -> FrozenBatches:
-        """Fetch the batches of this process."""
+    def freeze(
+        self, open_sandbox: OpenSandbox, *, batch_size: int | None = None, weighs: bool = False
+    ) -> FrozenBatches:
+        """Fetch the batches of this process; all samples by their weights, where that can be."""
         if self._error is not None:
             raise self._error
         if self._capture is not None:
@@ -130,7 +133,7 @@ class FrozenSample:
             hook: Any = self._hook_owner
             structure = _called(hook.hessian_dataloader, open_sandbox)
             loaders = Loaders.of(structure, name="the loader of `hessian_dataloader`")
-        return self._take(loaders, open_sandbox, batch_size)
+        return self._take(loaders, open_sandbox, batch_size, weighs=weighs)
 
     def freeze_held_out(self, open_sandbox: OpenSandbox) -> FrozenBatches:
         """Fetch samples that training does not see; as many as of those that it sees."""
@@ -141,11 +144,16 @@ class FrozenSample:
         return self._take(Loaders.of(held_out, name=name), open_sandbox)
 
     def _take(
-        self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None = None
+        self,
+        loaders: Loaders,
+        open_sandbox: OpenSandbox,
+        batch_size: int | None = None,
+        *,
+        weighs: bool = False,
     ) -> FrozenBatches:
         is_trained_on = loaders.draw_on(self._training)
         if loaders.are_indexable and (is_trained_on or self._may_draw_from(loaders)):
-            return self._fetch(loaders, open_sandbox, batch_size)
+            return self._fetch(loaders, open_sandbox, batch_size, weighs=weighs)
         if is_trained_on:
             raise RefusedError(
                 f"{loaders.name} must not draw from the stream that training draws from, which "
@@ -167,17 +175,38 @@ class FrozenSample:
         """Whether another loader's samples are any, rather than those batches in that order."""
         if loaders is self._given and any(map(is_ordered, loaders.leaves)):
             return self._setup.loss.batch_size is not None
+        if self._is_as_drawn:
+            return not loaders.undrawn
         return all(map(draws_uniformly, loaders.leaves))
 
+    @property
+    def _is_as_drawn(self) -> bool:
+        return self._setup.loss.sampling == "as_drawn"
+
+    def _refuse_parts(self, loaders: Loaders) -> None:
+        """Refuse samplers that may draw something else on each process."""
+        undrawn, num_processes = loaders.undrawn, self._share[1]
+        if undrawn and num_processes > 1:
+            raise RefusedError(
+                f"`sampling='as_drawn'` takes one process where a {undrawn[0]} has to draw to tell "
+                f"what it draws, got {num_processes}, of which each may draw its own. Give a "
+                "`WeightedRandomSampler`, whose weights are read, or leave the option out."
+            )
+
     def _fetch(
-        self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None
+        self, loaders: Loaders, open_sandbox: OpenSandbox, batch_size: int | None, *, weighs: bool
     ) -> FrozenBatches:
-        plan = loaders.plan(
-            num_samples=self._num_samples,
-            batch_size=batch_size or self._setup.loss.batch_size,
-            seed=self._setup.seed,
-        )
         with open_sandbox(loaders.contents) as sandbox:
+            if self._is_as_drawn:
+                self._refuse_parts(loaders)
+                sandbox.reset(0)
+            plan = loaders.plan(
+                num_samples=self._num_samples,
+                batch_size=batch_size or self._setup.loss.batch_size,
+                seed=self._setup.seed,
+                as_drawn=self._is_as_drawn,
+                weighs=weighs,
+            )
             return fetch_batches(
                 plan,
                 reset=sandbox.reset,

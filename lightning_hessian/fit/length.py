@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from lightning_hessian.data import Loaders, batch_sampler_of
+from lightning_hessian.data import Drawing, Loaders
 from lightning_hessian.fit.steps import Steps
 
 STOPS_EARLY = frozenset({"EarlyStopping", "Timer"})
@@ -86,12 +86,10 @@ def _sizes(trainer: Trainer) -> tuple[float, int | None]:
 
 
 def _batch_size(loader: Any) -> int | None:
-    batches = batch_sampler_of(loader) if isinstance(loader, DataLoader) else None
-    for holder in (loader, batches):
-        size = getattr(holder, "batch_size", None)
-        if isinstance(size, int):
-            return size
-    return None
+    size = getattr(loader, "batch_size", None)
+    if isinstance(size, int):
+        return size
+    return Drawing.of(loader).step_size if isinstance(loader, DataLoader) else None
 
 
 def _batches_done(trainer: Trainer, per_epoch: float) -> int:

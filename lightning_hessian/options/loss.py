@@ -16,6 +16,9 @@ ProductMethod = Literal["auto", "exact", "finite_difference"]
 Noise = Literal["expected", "fixed"]
 """What is meant by the loss of a step that draws random numbers: its mean, or one draw of it."""
 
+Sampling = Literal["uniform", "as_drawn"]
+"""How often a sample counts: each alike, or as often as the training's sampler draws it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -35,6 +38,9 @@ class Loss:
             there are none; "exact" and "finite_difference" insist on one of the two.
         noise: Of a step that draws random numbers: "expected" for the mean of the loss over draws,
             with their scatter in the errors; "fixed" for the loss under one draw, always the same.
+        sampling: How often a sample counts where the training's sampler does not take each alike:
+            "uniform" for each alike all the same; "as_drawn" as often as it is drawn, by the
+            weights of a WeightedRandomSampler, or as in an epoch of another sampler.
         batch_size: Samples per forward pass; as in training when None.
         dataloader: Batches to measure on instead of samples of the training set: as they come, in
             their order, or, of a loader that shuffles, any samples of its data set.
@@ -55,6 +61,7 @@ class Loss:
     precision: Literal[32, 64] | None = None
     products: ProductMethod = "auto"
     noise: Noise = "expected"
+    sampling: Sampling = "uniform"
     batch_size: int | None = None
     # bare, as jsonargparse makes no objects of an `Iterable` or of a type with a parameter
     dataloader: DataLoader | Iterable[Any] | None = None  # type: ignore[type-arg]
@@ -79,6 +86,7 @@ class Loss:
             )
         check_choice("products", self.products, ("auto", "exact", "finite_difference"))
         check_choice("noise", self.noise, ("expected", "fixed"))
+        check_choice("sampling", self.sampling, ("uniform", "as_drawn"))
         if not (self.which is None or isinstance(self.which, str) or is_whole(self.which, 0)):
             raise ValueError(
                 "`which` must be the name of a method of the module, the number of a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_hessian import HessianSpectrum
+from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit import FitLoss
 from tests.helpers import hard_modules as hard
@@ -204,6 +205,87 @@ def test_all_samples_of_a_stream_are_those_of_one_epoch() -> None:
     assert probe.ready == [False, False, False, True, True]
     with pytest.raises(RefusedError, match=r"`num_samples` must be a number for .*'all'"):
         captured(endless(), num_samples="all")
+
+
+class Repeating(IterableDataset[Any]):
+    """The numbered samples in each epoch: in their order, shuffled, or with noise of its own."""
+
+    def __init__(self, count: int = 26, *, shuffles: bool = False, noise: float = 0.0) -> None:
+        self.count, self.shuffles, self.noise = count, shuffles, noise
+        self.generator = torch.Generator().manual_seed(2)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = torch.randperm(self.count, generator=self.generator).tolist()
+        for index in order if self.shuffles else range(self.count):
+            features, label = Numbered()[index]
+            features[3] += self.noise * torch.rand((), generator=self.generator)
+            yield features, label
+
+
+def repeated(fit: Any = None, batch_size: int = 4, **options: Any) -> Captured:
+    data = DataLoader(Repeating(**options), batch_size=batch_size)
+    return captured(data, fit={"max_steps": -1, "max_epochs": 4} | (fit or {}), num_samples=99)
+
+
+def rows_of(batches: Sequence[FrozenBatch]) -> list[int]:
+    """The numbers of the samples in them."""
+    return [int(row) for batch in batches for row in batch.data[0][:, 0]]
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("shuffles", [True, False])
+def test_a_stream_that_repeats_itself_is_held_once(shuffles: bool) -> None:
+    probe = repeated(shuffles=shuffles)
+    assert sorted(rows_of(probe.batches)) == list(range(26))
+    assert probe.num_samples == 26
+    # one epoch of seven batches, and one batch more to see that it repeats
+    assert probe.ready == [False] * 8 + [True] * 20
+    assert probe.description == (
+        "the first 7 batches (26 samples of the 99 wanted, each once, as the stream repeats "
+        "itself) of the training stream (Repeating) in this fit, captured as training saw them at "
+        "steps 0 to 6, counted by the first dimension of their tensors"
+    )
+
+
+def test_of_shuffled_epochs_that_are_cut_short_only_new_rows_are_added() -> None:
+    module = Sees()
+    data = DataLoader(Repeating(shuffles=True), batch_size=4)
+    fit = {"max_steps": -1, "max_epochs": 3, "limit_train_batches": 3}
+    probe = captured(data, module, fit, num_samples=99, precision=64)
+    seen = {int(row) for inputs, _ in module.seen for row in inputs[:, 0]}
+    assert 12 < len(seen) < 26
+    assert sorted(rows_of(probe.batches)) == sorted(seen)
+    # a batch of which some rows are left out weighs as much as those that are not
+    assert [batch.weight for batch in probe.batches] == [len(b.data[0]) for b in probe.batches]
+    assert [batch.index for batch in probe.batches] == list(range(len(probe.batches)))
+    wanted = hard.hessian_by_differences(
+        Classifier(hard.seeded(lambda: hard.mlp()).network),
+        [torch.utils.data.default_collate([Numbered()[index] for index in seen])],
+    )
+    assert hard.off_by(probe.matrix, wanted) < 1e-8
+
+
+def test_rows_with_noise_of_their_own_are_new_in_each_epoch() -> None:
+    probe = repeated({"max_epochs": 2}, noise=1.0)
+    assert probe.num_samples == 26 * 2
+    assert "repeats" not in probe.description
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+@pytest.mark.sampled
+@pytest.mark.parametrize("num_samples", ["all", 99])
+def test_a_fit_resumed_within_an_epoch_holds_a_whole_one(tmp_path: Path, num_samples: Any) -> None:
+    def stream() -> DataLoader[Any]:
+        batches = list(DataLoader(Repeating(20), batch_size=6))
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+    saver = pl.callbacks.ModelCheckpoint(tmp_path, "saved", every_n_train_steps=2)
+    trainer(saver, max_steps=2, enable_checkpointing=True).fit(Classifier(), stream())
+    probe = Captured(num_samples=num_samples)
+    fit = trainer(probe, max_epochs=4)
+    fit.fit(Classifier(), stream(), ckpt_path=tmp_path / "saved.ckpt")
+    assert sorted(rows_of(probe.batches)) == list(range(20))
 
 
 @pytest.mark.filterwarnings("ignore:.*`dataloader_iter` step flavor.*")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+import pytest
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tests.callbacks.test_capture import Captured, Endless
+from tests.callbacks.test_capture import Captured, Endless, Repeating, rows_of
 from tests.helpers import hard_modules as hard
-from tests.helpers.fitting import Classifier
+from tests.helpers.fitting import Classifier, trainer
 from tests.helpers.processes import ddp_trainer, in_processes
 from tests.objective.test_given_data import Batches
+from tests.objective.test_training_data import Numbered
 
 
 def module() -> Classifier:
@@ -49,6 +53,35 @@ def test_the_loss_is_the_mean_over_the_batches_captured_by_all_processes() -> No
         batches += [next(iterator), next(iterator)]
     wanted = hard.hessian_by_differences(module(), batches)
     assert hard.off_by(first, wanted) < 1e-8
+
+
+class Part(Repeating):
+    """Every other sample, in each epoch again."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(super().__iter__(), self.rank, None, 2)
+
+
+def once(rank: int) -> tuple[list[int], int, float]:
+    probe = Captured(num_samples=99, precision=64)
+    ddp_trainer(probe, max_epochs=3).fit(module(), DataLoader(Part(rank), batch_size=4))
+    batches = [batch for batch in probe.batches if not batch.is_repeat]
+    return rows_of(batches), probe.num_samples, probe.loss
+
+
+@pytest.mark.slow
+def test_of_streams_that_repeat_themselves_each_process_holds_its_part_once() -> None:
+    (first, count, loss), (second, *others) = in_processes(once)
+    assert [count, loss] == others
+    assert sorted(first + second) == list(range(26))
+    assert count == 26
+    alone = hard.DenseHessian(precision=64)
+    trainer(alone, max_steps=1).fit(module(), DataLoader(Numbered(), batch_size=4))
+    assert loss == pytest.approx(alone.loss, rel=1e-12)
 
 
 def test_given_batches_are_dealt_out() -> None:

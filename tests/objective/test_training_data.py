@@ -329,7 +329,10 @@ def test_the_description_says_where_training_may_not_take_each_sample_alike(
         return training_data(of_a_process if distribute else plain, name="the set").description
 
     weighted = WeightedRandomSampler([1.0] * 26, 26)
-    wanted = "the set (Numbered, each alike, whatever its WeightedRandomSampler prefers)"
+    wanted = (
+        "the set (Numbered, each alike, whatever its WeightedRandomSampler prefers; "
+        "`sampling='as_drawn'` follows it)"
+    )
     assert described(weighted) == wanted
     assert described(SubsetRandomSampler([3, 1])) == "the set (Numbered)"
 
