@@ -111,6 +111,7 @@ class FitLoss:
         self._sandboxes: list[Sandbox] = []
         self._trust = GraphTrust()
         self._products_notes: tuple[Note, ...] = ()
+        self._parameter_notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
         self.sample = FrozenSample(setup, trainer, module, share, num_samples)
@@ -119,7 +120,8 @@ class FitLoss:
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in a report."""
         batching = self._batching
-        return (*self._mode_notes, *(batching.notes if batching else ()), *self._products_notes)
+        own = (*self._mode_notes, *self._parameter_notes)
+        return (*own, *(batching.notes if batching else ()), *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -262,7 +264,8 @@ class FitLoss:
     def _dtype(self) -> torch.dtype:
         precision = self._setup.loss.precision
         if precision is None:
-            in_double = any(p.dtype == torch.float64 for p in self._module.parameters())
+            double = (torch.float64, torch.complex128)
+            in_double = any(p.dtype in double for p in self._module.parameters())
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
@@ -331,10 +334,12 @@ class FitLoss:
             trainable = step.parameters(every, sandbox, self.processes)
 
         def build() -> TrainingLoss:
+            parameters = ParameterSelection.of(self._module, setup.loss.parameters, trainable)
+            self._parameter_notes = parameters.notes
             return TrainingLoss(
                 step,
                 frozen,
-                ParameterSelection.of(self._module, setup.loss.parameters, trainable),
+                parameters,
                 sandbox,
                 products=products,
                 low_precision=low_precision,

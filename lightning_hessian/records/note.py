@@ -6,6 +6,7 @@ INFORMING = frozenset(
     {
         "all-products-exact",
         "block-not-trained",
+        "complex-parameters",
         "derivatives-not-measured",
         "derivatives-without-error",
         "differences-in-float32",

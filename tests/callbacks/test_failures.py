@@ -36,16 +36,9 @@ class Manual(Classifier):
         optimizer.step()
 
 
-def complex_parameter() -> Classifier:
-    module = Classifier()
-    module.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
-    return module
-
-
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "manual": (Manual, {}, "makes 2 `manual_backward` calls"),
     "pattern": (Classifier, {"loss": Loss(parameters=["head.*"])}, "'head.*' matches none"),
-    "complex": (complex_parameter, {}, "'phase' must be real and dense"),
     "memory limit": (
         Classifier,
         {"solver": Krylov(max_hvps=8, memory_limit=4e-6)},
