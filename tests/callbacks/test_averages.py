@@ -100,6 +100,7 @@ def test_a_swa_is_measured_from_when_it_has_begun() -> None:
     assert callback.reports[-1].loss == pytest.approx(expected.loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_losses_of_samples_are_those_of_the_average_too() -> None:
     averager = averaging()
     kept = Averages(averager)
@@ -206,6 +207,7 @@ def test_a_report_beside_a_file_of_other_weights_says_so(tmp_path: Path) -> None
         assert found == wanted
 
 
+@pytest.mark.slow
 def test_a_file_of_the_same_weights_needs_no_word(tmp_path: Path) -> None:
     saved(tmp_path / "plain", at_saves())
     assert OTHER not in codes_beside(tmp_path / "plain")

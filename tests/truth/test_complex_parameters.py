@@ -132,13 +132,15 @@ def test_in_float32_it_is_the_same_to_its_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "loss"),
+    ("mode", "loss", "derivatives"),
     [
-        ("eval", Loss(precision=64)),
-        pytest.param("train", Loss(), marks=pytest.mark.slow),
+        ("eval", Loss(precision=64), False),
+        pytest.param("train", Loss(), True, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_with_both_callbacks_is_bit_identical(mode: Any, loss: Loss, tmp_path: Path) -> None:
+def test_a_run_with_both_callbacks_is_bit_identical(
+    mode: Any, loss: Loss, derivatives: bool, tmp_path: Path
+) -> None:
     settings: dict[str, Any] = {
         "module": partial(operator, 0.3),
         "data": lambda: loader(DATA),
@@ -156,7 +158,7 @@ def test_a_run_with_both_callbacks_is_bit_identical(mode: Any, loss: Loss, tmp_p
         solver=Krylov(max_hvps=12),
         custom_scalars=False,
     )
-    losses = difference(derivatives=True, loss=loss, custom_scalars=False)
+    losses = difference(derivatives=derivatives, loss=loss, custom_scalars=False)
     with_ours = run(tmp_path / "with", spectra, callbacks=lambda: [losses], **settings)
     assert differences(without, with_ours) == []
     for reports in (spectra.reports, losses.reports):
