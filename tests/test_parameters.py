@@ -66,9 +66,9 @@ def test_missing_pieces_add_nothing_and_sparse_and_permuted_ones_their_values() 
     assert out.tolist() == [4, 3, 2, 7, 2, 2]
 
 
-def with_complex() -> nn.Module:
+def with_sparse() -> nn.Module:
     module = nn.Linear(2, 1)
-    module.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    module.phase = nn.Parameter(torch.eye(2).to_sparse())
     return module
 
 
@@ -80,7 +80,7 @@ def with_complex() -> nn.Module:
         (hard.mlp(), ["0.*", "head.*"], "'head.*' matches none. Names look like 0.weight, 0.bias"),
         (hard.LowRank(), ["base.*"], "'base.*' matches none. Names look like down, up"),
         (hard.mlp(), [], r"`parameters` must name at least one pattern.*got an empty"),
-        (with_complex(), None, "'phase' must be real and dense, got torch.complex64.*Leave it out"),
+        (with_sparse(), None, "'phase' must be dense, got layout torch.sparse_coo.*Leave it out"),
         (nn.LazyLinear(2), None, "'weight' is not initialised yet .*Run one batch"),
     ],
 )
@@ -92,8 +92,31 @@ def test_what_cannot_be_selected_is_refused(
         ParameterSelection.of(module, patterns)
 
 
-def test_a_complex_parameter_can_be_left_out() -> None:
-    assert ParameterSelection.of(with_complex(), ["weight"]).names == ("weight",)
+def test_a_sparse_parameter_can_be_left_out() -> None:
+    assert ParameterSelection.of(with_sparse(), ["weight"]).names == ("weight",)
+
+
+def test_complex_parameters_are_pairs_of_reals_wherever_they_begin() -> None:
+    module = nn.Linear(3, 1)  # weight and bias: an odd place first, then an even one
+    module.odd = nn.Parameter(torch.tensor([[1 + 2j, 3 - 1j]]))
+    module.real = nn.Parameter(torch.zeros(1))
+    module.even = nn.Parameter(torch.tensor([5j]).conj())
+    selection = ParameterSelection.of(module)
+    assert (selection.size, selection.num_complex) == (3 + 1 + 4 + 1 + 2, 3)
+    assert selection.offsets == (0, 3, 4, 8, 9, 11)
+    flat = torch.arange(11.0)
+    pieces = selection.split(flat)
+    assert pieces[2].tolist() == [[4 + 5j, 6 + 7j]]
+    assert pieces[4].tolist() == [9 + 10j]
+    back = torch.zeros(11, dtype=torch.float64)
+    selection.add_flat(back, [*pieces[:4], pieces[4].conj()], 2.0)
+    assert back.tolist() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, -20]
+    squares = sum(float(p.detach().abs().square().sum()) for p in module.parameters())
+    assert selection.norm() == pytest.approx(squares**0.5)
+    assert selection.blocks(["odd", "even"])["even"].tolist() == [9, 10]
+    (note,) = selection.notes
+    assert "3 of the parameters' numbers are complex: each counts as two" in note
+    assert not note.qualifies
 
 
 def test_the_hessian_over_selected_parameters_is_a_block_of_the_whole() -> None:

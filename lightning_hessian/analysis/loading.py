@@ -10,10 +10,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_hessian.analysis.weights import choose_weights, named_as
 from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.fit import (
+    BESIDE,
+    choose_weights,
+    has_running_statistics,
+    named_as,
+    note_on_file,
+)
 from lightning_hessian.records import Mode, Note, Weights
 
 OF_THE_RUN = frozenset(
@@ -30,10 +36,12 @@ class Loaded:
     Attributes:
         digest: Equal for two checkpoints exactly if all is equal that the loss may depend on.
         notes: What to beware of, in sentences.
+        of_file: The same of this file only, whatever has equal weights.
     """
 
     digest: str
     notes: tuple[Note, ...]
+    of_file: tuple[Note, ...] = ()
 
 
 def load_checkpoint(
@@ -65,11 +73,12 @@ def load_checkpoint(
     """
     names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
     own = module.state_dict().keys()
-    for key in ("state_dict", "current_model_state"):
+    held: Weights = "averaged" if BESIDE in checkpoint else "current"
+    for key in ("state_dict", BESIDE):
         if key in checkpoint:
             checkpoint[key] = named_as(checkpoint[key], own)
     chosen = choose_weights(checkpoint, weights, names)
-    if chosen.has_foreign_buffers and mode == "eval" and _has_running_statistics(module):
+    if chosen.has_foreign_buffers and mode == "eval" and has_running_statistics(module):
         raise UnreadableCheckpointError(
             "it holds running statistics of the current weights only, with which the averaged "
             'ones have another loss in eval mode. Measure them with `mode="train"`'
@@ -98,7 +107,7 @@ def load_checkpoint(
         "others are as they were given."
     )
     notes = (Note("partial-checkpoint", partial),) if num_held < len(own) else ()
-    return Loaded(digest=digest, notes=notes)
+    return Loaded(digest=digest, notes=notes, of_file=note_on_file(weights, held))
 
 
 def set_progress(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
@@ -117,10 +126,6 @@ def set_progress(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
     optimizer = steps.automatic_optimization.optim_progress.optimizer
     optimizer.step.total.completed = checkpoint["global_step"]
     steps.manual_optimization.optim_step_progress.total.completed = checkpoint["global_step"]
-
-
-def _has_running_statistics(module: nn.Module) -> bool:
-    return any(getattr(part, "running_mean", None) is not None for part in module.modules())
 
 
 def _digest(value: Any) -> str:

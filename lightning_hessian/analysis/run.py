@@ -119,6 +119,11 @@ def analyze(
     """
     if weights not in ("current", "averaged"):
         raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")
+    if callback is not None and callback.weights != "current":
+        raise ValueError(
+            "`callback` must leave to `analyze` which weights of a file are measured, got one with "
+            f"`Loss(weights={callback.weights!r})`. Give `analyze(..., weights='averaged')`."
+        )
     if datamodule is not None and dataloaders is not None:
         raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
     trainer = trainer or _default_trainer(model)

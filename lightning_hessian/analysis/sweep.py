@@ -133,7 +133,8 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
         if report is None:
             return
         self._by_digest[loaded.digest] = report
-        self.reports.append(dataclasses.replace(report, ckpt_path=path))
+        notes = (*report.notes, *loaded.of_file)
+        self.reports.append(dataclasses.replace(report, ckpt_path=path, notes=notes))
         if self._sidecar:
             self._write(self.reports[-1], path)
 

@@ -31,10 +31,11 @@ from lightning_hessian.fit import (
     Session,
     Steps,
     Stopwatch,
+    note_on_file,
 )
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import on_all_or_none
-from lightning_hessian.records import Mode, Report
+from lightning_hessian.records import Mode, Report, Weights
 from lightning_hessian.studies import Study
 
 R = TypeVar("R", bound=Report)
@@ -135,6 +136,11 @@ class MeasuringCallback(HostCallback, Generic[R]):
     def mode(self) -> Mode:
         """``eval`` or ``train``."""
         return self._setup.mode
+
+    @property
+    def weights(self) -> Weights:
+        """``current`` or ``averaged``: which weights are asked for."""
+        return self._setup.loss.weights
 
     @property
     def max_overhead(self) -> float | None:
@@ -321,7 +327,9 @@ class MeasuringCallback(HostCallback, Generic[R]):
             quiet.enter_context(session.undisturbed())
             may_grow = partial(self._pace.may_grow, decision.allowance)
             report = session.measure(self._study, decision.allowance, may_grow)
-            return replace(report, notes=(*report.notes, *session.notes))
+            weights, notes = session.weights()
+            notes = (*report.notes, *session.notes, *notes)
+            return replace(report, weights=weights, notes=notes)
         except RestorationError:
             raise
         except InterruptedMeasurementError as error:
@@ -342,7 +350,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
                 f"{type(self).__name__} has no numbers at step {step}. {failure} "
                 f"Training goes on unchanged. It will {future}."
             )
-            return self.report_type(failure=failure)
+            return self.report_type(failure=failure, weights=self.weights)
 
     def _tell(self, text: str, trainer: Trainer) -> None:
         """A line for the user of a fit that is more than a trial."""
@@ -384,10 +392,10 @@ class MeasuringCallback(HostCallback, Generic[R]):
         """Has every checkpoint of a fit measured before it is saved."""
         return CheckpointReports(
             trainer,
-            name=self.name,
+            name=self.name if self.weights == "current" else f"{self.name}.{self.weights}",
             room=self._recorder.room,
             measure=partial(self._measure_checkpoint, trainer),
-            present=self._present_report,
+            present=self._report_of_file,
             attempt=self._try_to_write,
             guard=self._guarded,
         )
@@ -402,6 +410,14 @@ class MeasuringCallback(HostCallback, Generic[R]):
             report = self._present_report()
             if report is not None and report.ckpt_path is None:  # made earlier, at a due step
                 self.reports[-1] = replace(report, ckpt_path=path)
+
+    def _report_of_file(self, weights_only: bool) -> R | None:
+        """The latest report, if it is of a checkpoint just saved, with what that one holds."""
+        report = self._present_report()
+        if report is None or self._session is None:
+            return None
+        held = self._session.weights_in_files(weights_only=weights_only)
+        return replace(report, notes=(*report.notes, *note_on_file(report.weights, held)))
 
     def _present_report(self) -> R | None:
         """The latest report, if it is of the present weights and the present epoch."""

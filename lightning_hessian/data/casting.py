@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_hessian.sandbox import StateSnapshot, replaced
+from lightning_hessian.sandbox import StateSnapshot, in_precision, replaced
 
 
 def cast_floats(batch: Any, dtype: torch.dtype) -> Any:
-    """Convert the real floating-point tensors that can be reached from a batch.
+    """Convert the floating-point tensors, complex ones too, that can be reached from a batch.
 
     Not only those in dictionaries, lists and (named) tuples: also those in attributes and slots of
     any object, such as a graph, a data class or a tokeniser's output. The batch's containers and
@@ -19,9 +19,9 @@ def cast_floats(batch: Any, dtype: torch.dtype) -> Any:
     """
     held = StateSnapshot([batch])
     casts: dict[int, object] = {
-        id(thing): thing.to(dtype)
+        id(thing): thing.to(in_precision(thing.dtype, dtype))
         for thing in held.owned
-        if isinstance(thing, Tensor) and thing.is_floating_point() and thing.dtype != dtype
+        if isinstance(thing, Tensor) and thing.dtype != in_precision(thing.dtype, dtype)
     }
     held.replace(casts)
     return replaced(batch, casts)

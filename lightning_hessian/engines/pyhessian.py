@@ -119,6 +119,11 @@ def _refuse(loss: TrainingLoss | Conductor) -> TrainingLoss:
             "derivative: its products are differences of gradients. Measure with "
             "`solver=Krylov()`."
         )
+    if loss.parameters.num_complex:
+        raise RefusedError(
+            "PyHessian multiplies real vectors only, but some of the selected parameters are "
+            "complex. Leave these out by `parameters=`, or measure with `solver=Krylov()`."
+        )
     devices = sorted({str(p.device) for p in loss.parameters.tensors})
     if len(devices) > 1:
         raise RefusedError(

@@ -1,5 +1,6 @@
 """What touches a running Trainer: when to measure, on what, what becomes of reports."""
 
+from lightning_hessian.fit.averages import BESIDE, has_running_statistics, note_on_file
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
@@ -14,8 +15,10 @@ from lightning_hessian.fit.session import Session
 from lightning_hessian.fit.settings import settings_text
 from lightning_hessian.fit.steps import Steps
 from lightning_hessian.fit.stopwatch import Stopwatch
+from lightning_hessian.fit.weights import choose_weights, named_as
 
 __all__ = [
+    "BESIDE",
     "CheckpointReports",
     "Decision",
     "Event",
@@ -31,6 +34,10 @@ __all__ = [
     "Session",
     "Steps",
     "Stopwatch",
+    "choose_weights",
+    "has_running_statistics",
     "load_history",
+    "named_as",
+    "note_on_file",
     "settings_text",
 ]

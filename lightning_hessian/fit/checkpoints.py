@@ -40,7 +40,7 @@ class CheckpointWatch:
         trainer: Trainer,
         *,
         before: Callable[[str], None],
-        after: Callable[[str], None],
+        after: Callable[..., None],
         guard: Callable[[Callable[[], None]], None],
     ) -> None:
         self._trainer = trainer
@@ -52,7 +52,8 @@ class CheckpointWatch:
             # nothing else here: what this raises, the user's saver raises
             guard(partial(self._tell, before, filepath))
             original(filepath, *args, **kwargs)
-            guard(partial(self._tell, after, filepath))
+            weights_only = bool(kwargs.get("weights_only", args[0] if args else False))
+            guard(partial(self._tell, partial(after, weights_only=weights_only), filepath))
 
         self._shadow = save_checkpoint
         trainer.__dict__["save_checkpoint"] = save_checkpoint
@@ -164,7 +165,7 @@ class CheckpointReports:
         name: str,
         room: Room,
         measure: Callable[[str], None],
-        present: Callable[[], Report | None],
+        present: Callable[[bool], Report | None],
         attempt: Callable[[Callable[[], None]], None],
         guard: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -191,8 +192,8 @@ class CheckpointReports:
         self._measure(ckpt_path)
         self._drop(ckpt_path)
 
-    def _after(self, ckpt_path: str) -> None:
-        report = self._present()
+    def _after(self, ckpt_path: str, weights_only: bool) -> None:
+        report = self._present(weights_only)
         if report is not None:
             write = partial(self._write, report, ckpt_path)
             self._attempt(partial(self._room.write, write, [os.path.dirname(ckpt_path)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,10 +10,11 @@ from functools import partial
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_hessian.data import FrozenBatch, FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.fit.averages import Averages, lend_average
 from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.fit.noise import PASSES, is_noisy
@@ -111,15 +112,18 @@ class FitLoss:
         self._sandboxes: list[Sandbox] = []
         self._trust = GraphTrust()
         self._products_notes: tuple[Note, ...] = ()
+        self._parameter_notes: tuple[Note, ...] = ()
         self.processes = processes_of(trainer)
         share = (self.processes.rank, self.processes.size)
+        self.averages = Averages(trainer, module)
         self.sample = FrozenSample(setup, trainer, module, share, num_samples)
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in a report."""
         batching = self._batching
-        return (*self._mode_notes, *(batching.notes if batching else ()), *self._products_notes)
+        own = (*self._mode_notes, *self._parameter_notes)
+        return (*own, *(batching.notes if batching else ()), *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -252,17 +256,25 @@ class FitLoss:
     def _entered(
         self, dtype: torch.dtype, *, copies: bool = False, flags: Flags | None = None
     ) -> Iterator[Sandbox]:
-        """A sandbox on each process, with the first one's weights in all."""
+        """A sandbox on each process, with the first one's weights, or its average, in all."""
         own = self._sandbox(dtype, copies=copies, flags=flags)
+        average = on_all_or_none(self.processes, self._averaged_state)
         with enter_on_all(self.processes, own) as sandbox:
             share_state(sandbox, self.processes)
+            if average is not None:
+                lend_average(sandbox, average, self.processes)
             yield sandbox
+
+    def _averaged_state(self) -> Mapping[str, Tensor] | None:
+        is_wanted = self._setup.loss.weights == "averaged"
+        return self.averages.state(self._setup.mode) if is_wanted else None
 
     @property
     def _dtype(self) -> torch.dtype:
         precision = self._setup.loss.precision
         if precision is None:
-            in_double = any(p.dtype == torch.float64 for p in self._module.parameters())
+            double = (torch.float64, torch.complex128)
+            in_double = any(p.dtype in double for p in self._module.parameters())
             precision = 64 if in_double else 32
         return torch.float64 if precision == 64 else torch.float32
 
@@ -331,10 +343,12 @@ class FitLoss:
             trainable = step.parameters(every, sandbox, self.processes)
 
         def build() -> TrainingLoss:
+            parameters = ParameterSelection.of(self._module, setup.loss.parameters, trainable)
+            self._parameter_notes = parameters.notes
             return TrainingLoss(
                 step,
                 frozen,
-                ParameterSelection.of(self._module, setup.loss.parameters, trainable),
+                parameters,
                 sandbox,
                 products=products,
                 low_precision=low_precision,

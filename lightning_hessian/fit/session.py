@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from lightning_hessian.errors import RestorationError
+from lightning_hessian.fit.averages import MODULE_HOLDS_AVERAGE
 from lightning_hessian.fit.clocks import stopped_clocks
 from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
@@ -23,7 +24,7 @@ from lightning_hessian.fit.untouched import Untouched
 from lightning_hessian.loss import measure_on_first
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import Processes, any_process, on_all_or_none
-from lightning_hessian.records import Note, Report
+from lightning_hessian.records import Note, Report, Weights
 from lightning_hessian.sandbox import global_generator_state
 from lightning_hessian.studies import Study
 
@@ -53,6 +54,7 @@ class Session:
         self.measured_at = measured_at
         self.measured_epoch = measured_epoch
         self.is_over = False
+        self._has_ended = False
         self._gave_up_at: Standing | None = None
         self._refusal = ""
         self._own: Fingerprint | None = None
@@ -60,6 +62,7 @@ class Session:
         self._trainer = trainer
         self._module = module
         self._mode = setup.mode
+        self._is_averaged = setup.loss.weights == "averaged"
         self._interruptions = Interruptions()
         self._loss = FitLoss(
             setup,
@@ -104,7 +107,21 @@ class Session:
 
     def end_training(self) -> None:
         """No more batches come."""
+        self._has_ended = True
         self._loss.sample.close()
+
+    def weights(self) -> tuple[Weights, tuple[Note, ...]]:
+        """Which weights a report of this moment is of, and what to say of that."""
+        if self._is_averaged:
+            return "averaged", ()
+        # averaging callbacks exchange the module's own weights when training is over
+        if self._has_ended and self._loss.averages.are_in_module():
+            return "averaged", (MODULE_HOLDS_AVERAGE,)
+        return "current", ()
+
+    def weights_in_files(self, *, weights_only: bool) -> Weights:
+        """Which weights a checkpoint that is saved now has in its ``state_dict``."""
+        return self._loss.averages.in_files(weights_only=weights_only)
 
     def remember_flags(self) -> None:
         """Remember which submodules train, for ``mode="train"``."""
@@ -118,6 +135,9 @@ class Session:
             return "the measurement was refused before, and would be again"
         if event.moment == "checkpoint" and not self._is_training(event):
             return "the Trainer is not in the middle of its training"
+        awaits = self._is_averaged and event.moment not in ("end", "request")
+        if awaits and self._loss.averages.are_awaited():
+            return "the averaging of weights has not begun"
         is_ready = self._loss.sample.is_ready
         if any_process(self.processes, self._trainer.received_sigterm or not is_ready):
             return "samples have still to come by" if not is_ready else "the run is told to end"
@@ -131,7 +151,7 @@ class Session:
         """
         self._present = None
         with stopped_clocks(self._trainer):
-            own = on_all_or_none(self.processes, lambda: fingerprint(self._trainer, self._module))
+            own = on_all_or_none(self.processes, self._fingerprint)
             where = self.processes.broadcast(own)
         self._present = where, own
         if where != self.measured_at:
@@ -179,7 +199,7 @@ class Session:
         ``allowance`` are the sample gradients that it may cost; None for no limit.
         """
         is_trial = bool(self._trainer.fast_dev_run)  # type: ignore[attr-defined]
-        known = None if self._present is None else self._present[1]
+        known = None if self._present is None or self._is_averaged else self._present[1]
         untouched = Untouched(self._trainer, self._module, known)
 
         def once() -> R:
@@ -237,7 +257,12 @@ class Session:
         is_known = self.measured_at is not None and self._own is not None
         if not is_known or self.measured_epoch != self._trainer.current_epoch:
             return False
-        return self._own == fingerprint(self._trainer, self._module)
+        return self._own == self._fingerprint()
+
+    def _fingerprint(self) -> Fingerprint:
+        """Of what is measured: the present weights, or their average, whatever these become."""
+        average = self._loss.averages.fingerprint() if self._is_averaged else None
+        return average or fingerprint(self._trainer, self._module)
 
     def _is_training(self, event: Event) -> bool:
         """Not in the sanity check, before the first step, after an exception, after the fit."""

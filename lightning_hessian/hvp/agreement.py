@@ -44,7 +44,7 @@ class Differences:
     @classmethod
     def along(cls, loss: TrainingLoss, vectors: Tensor, step: float, eps: float) -> Differences:
         """Costs two gradients for each vector."""
-        sizes = torch.tensor([p.numel() for p in loss.parameters.tensors], device=loss.device)
+        sizes = torch.tensor(loss.parameters.lengths, device=loss.device)
         shares = (sizes / loss.size).sqrt()
         products, roundings, slopes, largest = [], [], [], 0.0
         for vector in vectors.T.contiguous():

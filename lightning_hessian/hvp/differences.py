@@ -219,11 +219,8 @@ class DifferenceProducts:
         return any_process(processes, watch.has_seen)
 
     def _length_of_parameters(self) -> float:
-        squares = sum(
-            float(p.detach().double().square().sum()) for p in self._loss.parameters.tensors
-        )
         # parameters at zero have no scale of their own
-        return max(math.sqrt(squares), SMALLEST_PARAMETER * math.sqrt(self.size))
+        return max(self._loss.parameters.norm(), SMALLEST_PARAMETER * math.sqrt(self.size))
 
     def sum_over_batches(self, length: int, add: Callable[[Tensor, int], None]) -> Tensor:
         """Sum a vector over the batches of all processes."""

@@ -82,9 +82,7 @@ def compare_products(loss: TrainingLoss, *, generator: torch.Generator) -> SelfC
     products = loss.products.matmat(vectors).double()
     limit = COARSE_ASYMMETRY_LIMIT if is_coarse else ASYMMETRY_LIMIT
     asymmetry = _refuse_asymmetry(vectors, products, limit)
-    norm = max(
-        float(torch.cat([p.detach().reshape(-1) for p in loss.parameters.tensors]).norm()), 1.0
-    )
+    norm = max(loss.parameters.norm(), 1.0)
     steps = [step * norm for step in STEPS]
     here = Comparison.of(loss, vectors, products, steps, eps)
     if here.agrees:

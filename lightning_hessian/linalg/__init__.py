@@ -18,6 +18,7 @@ from lightning_hessian.linalg.spectrum import measure_spectrum
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
 from lightning_hessian.linalg.trace import estimate_trace, trace_of_start
 from lightning_hessian.linalg.tracking import TrackedSpace, tracked_space, tracked_trace
+from lightning_hessian.linalg.vector_room import least_memory
 
 __all__ = [
     "BlockOperator",
@@ -40,6 +41,7 @@ __all__ = [
     "lanczos_recurrence",
     "largest_eigenvalues",
     "leading_eigenvectors",
+    "least_memory",
     "measure_spectrum",
     "negative_mass",
     "quadrature_weights",

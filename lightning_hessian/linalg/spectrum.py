@@ -17,7 +17,7 @@ from lightning_hessian.linalg.eigenvalues import (
     largest_eigenvalues,
     smallest_eigenvalues,
 )
-from lightning_hessian.linalg.few_vectors import measure_in_few_vectors, vectors_that_fit
+from lightning_hessian.linalg.few_vectors import measure_in_few_vectors
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, sweep
 from lightning_hessian.linalg.negative_mass import negative_mass
 from lightning_hessian.linalg.operator import SymmetricOperator
@@ -25,6 +25,7 @@ from lightning_hessian.linalg.refinement import RefinedPairs, refine
 from lightning_hessian.linalg.stopping import SpectrumRule, Tolerances, unmet_notes
 from lightning_hessian.linalg.task import Task
 from lightning_hessian.linalg.trace import NUM_PILOT
+from lightning_hessian.linalg.vector_room import vectors_that_fit
 from lightning_hessian.records import Eigenvalues, Note, Spectrum
 
 DENSITY_RTOL = 1e-3
@@ -103,7 +104,8 @@ def measure_spectrum(
         basis: How the sweep's vectors are kept, as for :func:`block_lanczos`; "auto" is "full".
         memory_limit: Bytes for them and the blocks in flight, on the operator's device. Where the
             sweep has no room for 64 vectors, thick restarts and a recurrence without a basis take
-            its place, as ``notes`` say. None for no limit.
+            its place, if need be by narrower blocks and of fewer eigenvalues, as ``notes`` say.
+            None for no limit.
         low_precision: The same operator with cheaper products of fewer digits.
         blocks: Positions of parameters, each ``(m,)``, of which to estimate the diagonal block's
             trace, too; from the same products.
@@ -113,8 +115,8 @@ def measure_spectrum(
         What was found and what it cost.
 
     Raises:
-        ValueError: If nothing is asked for, or ``max_hvps`` leaves no room for a block and
-            the trace's first probe.
+        ValueError: If nothing is asked for, ``max_hvps`` leaves no room for a block and the trace's
+            first probe, or ``memory_limit`` none for 13 vectors.
 
     Example:
         >>> from lightning_hessian.linalg import DenseOperator
@@ -159,14 +161,13 @@ def _measure(
     if memory_limit is None or basis == "cpu":
         return _by_sweep(task, cheap, most, basis)
     whole = min(most, task.operator.size)
-    room = vectors_that_fit(task.operator, memory_limit, width=task.width, kind=basis)
+    room = vectors_that_fit(task, memory_limit, kind=basis)
     if room >= whole:
         return _by_sweep(task, cheap, most, basis)
     if room >= min(whole, ENOUGH_VECTORS):
         text = f"`memory_limit` has room for {room} vectors of the sweep."
         return _by_sweep(task, cheap, room, basis, Note("memory-limit", text))
-    room = vectors_that_fit(task.operator, memory_limit, width=task.width, kind="full")
-    found = measure_in_few_vectors(task, room)
+    found = measure_in_few_vectors(task, memory_limit)
     if cheap is None:
         return found
     note = Note("all-products-exact", "All products are exact, as the sweep restarts.")

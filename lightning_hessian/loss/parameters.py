@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,11 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.records import Note
 
 
 @dataclass(frozen=True, eq=False)
 class ParameterSelection:
     """Trainable parameters in a fixed order; tied ones count once.
+
+    A complex parameter is a pair of real ones for each of its numbers, the real part and then the
+    imaginary one, as ``torch.view_as_real`` has them. What autograd calls its gradient is ``dL/dRe
+    + i dL/dIm``, and a derivative along a complex vector ``v`` is that of ``Re <g, v>``: so all
+    that is computed of such pieces is what a module of real parameters gives.
 
     Attributes:
         aliases: All names of each parameter, in the module's order.
@@ -45,7 +52,7 @@ class ParameterSelection:
 
         Raises:
             RefusedError: If nothing is trainable, no pattern is given, a pattern matches nothing
-                trainable, or a parameter is complex, sparse or not yet initialised.
+                trainable, or a parameter is sparse or not yet initialised.
         """
         aliases: dict[int, list[str]] = {}
         found: dict[int, nn.Parameter] = {}
@@ -74,7 +81,7 @@ class ParameterSelection:
         chosen = [key for key in aliases if patterns is None or _matches(aliases[key], patterns)]
         trained, idle = [key for key in chosen if key in found], set(chosen) - set(found)
         for key in trained:
-            _check_real_and_dense(aliases[key][0], found[key])
+            _check_dense(aliases[key][0], found[key])
         return cls(
             tuple(tuple(aliases[key]) for key in trained),
             tuple(found[key] for key in trained),
@@ -88,13 +95,39 @@ class ParameterSelection:
 
     @property
     def size(self) -> int:
-        """Number of scalars selected."""
-        return sum(p.numel() for p in self.tensors)
+        """Number of real scalars selected."""
+        return sum(self.lengths)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of real scalars of each parameter: two for a complex one."""
+        return tuple(p.numel() * (2 if p.is_complex() else 1) for p in self.tensors)
+
+    @property
+    def num_complex(self) -> int:
+        """Number of complex scalars selected."""
+        return sum(p.numel() for p in self.tensors if p.is_complex())
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to say of them in a report."""
+        if not self.num_complex:
+            return ()
+        text = (
+            f"{self.num_complex:,} of the parameters' numbers are complex: each counts as two, "
+            "its real and its imaginary part, over which the Hessian is taken."
+        )
+        return (Note("complex-parameters", text),)
+
+    def norm(self) -> float:
+        """Euclidean length of all scalars, in float64."""
+        squares = (_reals(p.detach()).double().square().sum() for p in self.tensors)
+        return math.sqrt(sum(map(float, squares)))
 
     @property
     def offsets(self) -> tuple[int, ...]:
         """Where each parameter begins in the flat vector, and the total at the end."""
-        return tuple(accumulate((p.numel() for p in self.tensors), initial=0))
+        return tuple(accumulate(self.lengths, initial=0))
 
     def blocks(self, patterns: Sequence[str] | Literal["modules"]) -> dict[str, Tensor]:
         """Positions in the flat vector ``(m,)``, ascending, of parameters that belong together.
@@ -132,30 +165,46 @@ class ParameterSelection:
         return {name: torch.cat([none, *parts]) for name, parts in members.items()}
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """View a contiguous flat vector ``(size,)`` as tensors of the parameters' shapes."""
-        parts = vector.split([p.numel() for p in self.tensors])
-        return [part.view(p.shape) for part, p in zip(parts, self.tensors, strict=True)]
+        """A contiguous flat vector ``(size,)`` as tensors of the parameters' shapes and kinds.
+
+        Those of real parameters are views; those of complex ones are copies, as a view of pairs
+        would have to begin at an even place.
+        """
+        parts = zip(vector.split(list(self.lengths)), self.tensors, strict=True)
+        return [
+            torch.view_as_complex(part.reshape(*p.shape, 2).clone())
+            if p.is_complex()
+            else part.view(p.shape)
+            for part, p in parts
+        ]
 
     def add_flat(self, out: Tensor, pieces: Sequence[Tensor | None], weight: float) -> None:
         """Add ``weight`` times shaped pieces into the flat vector ``out``; None adds nothing."""
         for offset, piece in zip(self.offsets[:-1], pieces, strict=True):
             if piece is not None:
                 dense = piece.to_dense() if piece.layout != torch.strided else piece
-                out[offset : offset + dense.numel()].add_(dense.reshape(-1), alpha=weight)
+                flat = _reals(dense)
+                out[offset : offset + len(flat)].add_(flat, alpha=weight)
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _check_real_and_dense(name: str, parameter: nn.Parameter) -> None:
+def _reals(tensor: Tensor) -> Tensor:
+    """All real numbers of a dense tensor in one row."""
+    pairs = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return pairs.reshape(-1)
+
+
+def _check_dense(name: str, parameter: nn.Parameter) -> None:
     if isinstance(parameter, nn.parameter.UninitializedParameter):
         raise RefusedError(
             f"parameter {name!r} is not initialised yet (a lazy module). Run one batch through the "
             "module before the fit."
         )
-    if parameter.is_complex() or parameter.layout != torch.strided:
+    if parameter.layout != torch.strided:
         raise RefusedError(
-            f"parameter {name!r} must be real and dense, got {parameter.dtype} in layout "
-            f"{parameter.layout}. Leave it out by `parameters=`."
+            f"parameter {name!r} must be dense, got layout {parameter.layout}. Leave it out by "
+            "`parameters=`."
         )

@@ -4,10 +4,11 @@ from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
 from lightning_hessian.options.loss_setup import LossSetup
 from lightning_hessian.options.pyhessian import PyHessian
-from lightning_hessian.options.solver import Krylov, Solver
+from lightning_hessian.options.solver import GIBIBYTE, Krylov, Solver
 from lightning_hessian.options.spectrum import SpectrumOptions
 
 __all__ = [
+    "GIBIBYTE",
     "DifferenceOptions",
     "Krylov",
     "Loss",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader
 
 from lightning_hessian.options.checks import check_choice, is_whole, takes_one
+from lightning_hessian.records import Weights
 
 ProductMethod = Literal["auto", "exact", "finite_difference"]
 """``auto`` takes exact products, and differences of gradients where there are none."""
@@ -36,6 +37,10 @@ class Loss:
             differences of gradients.
         products: "auto" takes exact Hessian-vector products, and differences of gradients where
             there are none; "exact" and "finite_difference" insist on one of the two.
+        weights: "current" for those that the optimiser moves; "averaged" for the average of the
+            Trainer's EMA or SWA callback (a WeightAveraging, StochasticWeightAveraging), with the
+            buffers that belong to it, from when it has begun. List that callback before this one,
+            else the average is that of the step before.
         noise: Of a step that draws random numbers: "expected" for the mean of the loss over draws,
             with their scatter in the errors; "fixed" for the loss under one draw, always the same.
         sampling: How often a sample counts where the training's sampler does not take each alike:
@@ -60,6 +65,7 @@ class Loss:
     parameters: Sequence[str] | None = None
     precision: Literal[32, 64] | None = None
     products: ProductMethod = "auto"
+    weights: Weights = "current"
     noise: Noise = "expected"
     sampling: Sampling = "uniform"
     batch_size: int | None = None
@@ -85,6 +91,7 @@ class Loss:
                 "None for all trainable parameters."
             )
         check_choice("products", self.products, ("auto", "exact", "finite_difference"))
+        check_choice("weights", self.weights, ("current", "averaged"))
         check_choice("noise", self.noise, ("expected", "fixed"))
         check_choice("sampling", self.sampling, ("uniform", "as_drawn"))
         if not (self.which is None or isinstance(self.which, str) or is_whole(self.which, 0)):

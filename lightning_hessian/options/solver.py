@@ -37,12 +37,13 @@ class Krylov(Solver):
         sampling_rtol: Wanted sampling error of the largest eigenvalue, the trace (relative) and the
             density (of the range), for num_samples="auto"; a note says where the trace's is larger.
         max_hvps: Bound on the Hessian-vector products of one measurement.
-        probes_per_block: Probes in a block of the sweep; when None 4, or 2 from 20,000 parameters
-            on.
+        probes_per_block: Probes in a block of the sweep; when None 1, or 4 below 500 parameters.
         precision: "full"; "fast_float32" by faster matrix products where these lose nothing;
             "bfloat16" for a sweep with few digits, its eigenvalues refined by exact products.
         memory_limit: GiB that gradient graphs kept between products, and the sweep's vectors, may
-            hold, half each; when None up to a quarter of what is free, each.
+            hold, half each; when None up to a quarter of what is free, each. Where the sweep does
+            not fit it is restarted, with narrower blocks and fewer eigenvalues if need be; less
+            than 13 vectors' is refused.
         basis: How the sweep's vectors are kept: "full" in the arithmetic's type, "bfloat16" in 16
             bits with wider bounds, "cpu" in the host's memory; "auto" is "full".
 

@@ -30,7 +30,7 @@ class Report:
 
     Attributes:
         loss: Mean training loss on the frozen samples.
-        num_parameters: Number of selected parameters, ``n``.
+        num_parameters: Number of selected parameters, ``n``; complex ones count twice.
         num_samples: Frozen training samples that the loss averages.
         data: Where the samples come from, in words.
         mode: ``eval`` or ``train``.
@@ -70,7 +70,10 @@ class Report:
         ),
     )
     num_parameters: int = field(
-        default=0, metadata=shown("num_parameters", doc="selected parameters", when=bool)
+        default=0,
+        metadata=shown(
+            "num_parameters", doc="selected parameters; complex ones count twice", when=bool
+        ),
     )
     num_samples: int = field(
         default=0, metadata=shown("num_samples", doc="samples that the loss averages", when=bool)

@@ -3,7 +3,7 @@
 from lightning_hessian.sandbox.bits import sum_of_bits
 from lightning_hessian.sandbox.first_process import share_state
 from lightning_hessian.sandbox.generators import global_generator_state, seed_global_generators
-from lightning_hessian.sandbox.numerics import fast_float32_is_exact
+from lightning_hessian.sandbox.numerics import fast_float32_is_exact, in_precision
 from lightning_hessian.sandbox.patching import replaced_attributes
 from lightning_hessian.sandbox.sandbox import Sandbox
 from lightning_hessian.sandbox.saved_objects import replaced
@@ -14,6 +14,7 @@ __all__ = [
     "StateSnapshot",
     "fast_float32_is_exact",
     "global_generator_state",
+    "in_precision",
     "replaced",
     "replaced_attributes",
     "seed_global_generators",

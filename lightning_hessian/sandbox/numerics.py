@@ -51,6 +51,13 @@ def exact_derivatives(
         yield
 
 
+def in_precision(dtype: torch.dtype, precision: torch.dtype) -> torch.dtype:
+    """The type that stands for another where numbers are of a precision: whole ones stay."""
+    if dtype.is_complex:
+        return precision.to_complex()
+    return precision if dtype.is_floating_point else dtype
+
+
 def _keep_attention(stack: ExitStack) -> None:
     # a fault in leaving `sdpa_kernel` leaves some of its four switches
     switches: Any = torch.backends.cuda

@@ -14,7 +14,7 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from lightning_hessian.errors import RestorationError
 from lightning_hessian.records import Mode
 from lightning_hessian.sandbox.generators import global_generator_state, seed_global_generators
-from lightning_hessian.sandbox.numerics import exact_derivatives
+from lightning_hessian.sandbox.numerics import exact_derivatives, in_precision
 from lightning_hessian.sandbox.shards import is_sharded, set_sharding_aside, whole
 from lightning_hessian.sandbox.silence import mute_logging, silence_trainer, stand_ins
 from lightning_hessian.sandbox.state import StateSnapshot
@@ -33,7 +33,7 @@ class Sandbox:
         module: The user's module.
         mode: ``eval`` clears every ``training`` flag; ``train`` sets those of ``train_flags``.
         seed: Of the random numbers that the step draws.
-        dtype: Floating-point type to compute in.
+        dtype: Floating-point type to compute in; complex numbers are pairs of these.
         train_flags: The ``training`` flag of each submodule while training; those found on
             entering when None.
         trainer: The Trainer that runs the module, if there is one.
@@ -178,16 +178,16 @@ class Sandbox:
         types: set[torch.dtype] = set()
         for tensor in before.owned:
             if is_sharded(tensor) and isinstance(tensor, nn.Parameter):
-                copies[id(tensor)] = _copy(tensor, self.dtype)
+                copies[id(tensor)] = _copy(tensor, in_precision(tensor.dtype, self.dtype))
                 types.add(tensor.dtype)
             if not isinstance(tensor, Tensor) or id(tensor) not in before.tensors:
                 continue
-            casts = tensor.is_floating_point() and (self._copies or tensor.dtype != self.dtype)
-            if casts or not tensor.is_leaf:
-                dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+            dtype = in_precision(tensor.dtype, self.dtype)
+            is_rounded = tensor.is_floating_point() or tensor.is_complex()
+            if dtype != tensor.dtype or (is_rounded and self._copies) or not tensor.is_leaf:
                 copies[id(tensor)] = _copy(tensor, dtype)
                 types.add(tensor.dtype)
-        if types - {self.dtype}:
+        if types - {self.dtype, self.dtype.to_complex()}:
             for thing in before.modules():
                 if isinstance(thing.__dict__.get("_dtype"), torch.dtype):
                     thing.__dict__["_dtype"] = self.dtype

@@ -18,7 +18,7 @@ from lightning_hessian.linalg import (
     leading_eigenvectors,
     measure_spectrum,
 )
-from lightning_hessian.loss import SHARE, Conductor, TrainingLoss, free_memory
+from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
@@ -35,6 +35,7 @@ from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.study import tell_nobody
+from lightning_hessian.studies.sweep_room import sweep_memory
 from lightning_hessian.studies.trace_tolerance import trace_notes
 from lightning_hessian.studies.trade import (
     CHECKS,
@@ -174,11 +175,13 @@ class SpectrumStudy:
         Returns:
             See :meth:`Study.measure`.
         """
+        solver = self._solver(is_trial=is_trial)
+        if isinstance(solver, Krylov):
+            sweep_memory(loss, solver)  # refused before anything is spent, if it is
         start = time.perf_counter()
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
-        solver = self._solver(is_trial=is_trial)
         if isinstance(solver, Krylov) and allowance is not None:
             report = self._within(loss, solver, allowance, on_products)
         elif isinstance(solver, Krylov):
@@ -359,7 +362,7 @@ class SpectrumStudy:
         is_sampled: bool,
         is_bought: bool,
     ) -> Spectrum:
-        options, limit, earlier = self._options, solver.memory_share, self._earlier
+        options, earlier = self._options, self._earlier
         error = math.nan if earlier is None or not is_bought else earlier.error
         return measure_spectrum(
             loss.products,
@@ -376,7 +379,7 @@ class SpectrumStudy:
             on_products=on_products,
             product_error=lambda: loss.products.quality.error,
             basis=solver.basis,
-            memory_limit=int(SHARE * free_memory(loss.device)) if limit is None else limit,
+            memory_limit=sweep_memory(loss, solver),
             low_precision=loss.low_precision,
             blocks=blocks,
             vectors=is_sampled or is_bought or options.overlaps,

@@ -117,8 +117,7 @@ def parameter_norm(loss: TrainingLoss | Conductor) -> float:
     Returns:
         It, in parameter units.
     """
-    squares = (p.detach().double().square().sum() for p in loss.parameters.tensors)
-    return math.sqrt(sum(float(square) for square in squares))
+    return loss.parameters.norm()
 
 
 def _losses_at(

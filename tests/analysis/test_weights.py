@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAver
 from torch import nn
 
 from lightning_hessian import Krylov, SpectrumReport
-from lightning_hessian.analysis.weights import choose_weights, named_as
 from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.fit import choose_weights, named_as
 from tests.helpers.checkpoints import analyzed, fitted
 from tests.helpers.fitting import Classifier, classification_data
 from tests.helpers.networks import measured

@@ -59,7 +59,7 @@ def test_eigenvalues_and_trace_are_right_for_every_sweep(
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("vectors", [64, 24])
+@pytest.mark.parametrize("vectors", [64, 24, 0])
 def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
     module: Supervised, hessian: Tensor, vectors: int
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_sweep_within_a_memory_limit_has_the_dense_numbers(
         away = abs(float(report.blocks[row].trace.value - hessian[part, part].trace()))
         assert away <= max(4 * float(report.blocks[row].trace.standard_error), 1e-9)
     is_restarted = any("no room for the basis of a full sweep" in note for note in report.notes)
-    assert is_restarted == (vectors == 24)
+    assert is_restarted == (vectors < 64)
     assert report.graph_bytes <= limit * GIBIBYTE / 2
 
 

@@ -99,23 +99,27 @@ def test_interval_of_the_trace_covers_it(name: str) -> None:
     assert 0.90 * 200 <= hits <= 0.995 * 200
 
 
-@pytest.mark.slow
-def test_memory_stays_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 50_000
+@pytest.mark.parametrize(("limit", "width"), [(13, 1), (15, 4), (40, 4)])
+def test_memory_stays_within_the_limit(
+    limit: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 4_000
     monkeypatch.setattr(basis_module, "TILE", 500)
     operator = DiagonalOperator(size)
     with HeldVectors(size, 4) as held:
         found = measure_spectrum(
             operator,
             generator=torch.Generator().manual_seed(0),
-            memory_limit=40 * 4 * size,
-            max_hvps=80,
+            memory_limit=limit * 4 * size,
+            max_hvps=40,
+            probes_per_block=width,
+            vectors=True,
         )
     assert found.density is not None
-    assert held.peak <= 40
+    assert held.peak <= limit
 
 
-@pytest.mark.parametrize("max_hvps", [48, 100, 201])
+@pytest.mark.parametrize("max_hvps", [8, 23, 48, 201])
 @pytest.mark.parametrize("density", [True, False])
 def test_budget_is_kept_and_the_count_is_true(max_hvps: int, density: bool) -> None:
     told: list[int] = []
@@ -144,15 +148,64 @@ def test_what_is_not_asked_for_is_not_given(num_eigenvalues: int, num_smallest: 
     assert found.negative_mass is None
 
 
-def test_limit_without_room_for_the_ends_is_refused() -> None:
-    match = r"`memory_limit` leaves room for 4 basis vectors, .* need 14\. Give at least 96000"
+@pytest.mark.parametrize(
+    ("vectors", "ends", "cut_down"),
+    [
+        (30, (5, 1), set()),
+        (20, (5, 1), {"narrower-blocks"}),
+        (15, (2, 1), {"narrower-blocks", "fewer-eigenvalues"}),
+        (13, (1, 0), {"narrower-blocks", "fewer-eigenvalues"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "indefinite",
+        pytest.param("outliers", marks=pytest.mark.slow),
+        pytest.param("power law", marks=pytest.mark.slow),
+    ],
+)
+def test_ever_smaller_limits_have_fewer_numbers_and_none_that_is_wrong(
+    name: str, vectors: int, ends: tuple[int, int], cut_down: set[str]
+) -> None:
+    values = SPECTRA[name]
+    exact = values.sort().values
+    found = _measure(values, vectors=vectors, max_hvps=400)
+    assert (len(found.largest.values), len(found.smallest.values)) == ends
+    notes = {note.code: note for note in found.notes}
+    assert {code for code in notes if code in ("narrower-blocks", "fewer-eigenvalues")} == cut_down
+    if "fewer-eigenvalues" in cut_down:
+        text = f"5 largest and 1 smallest eigenvalues: {ends[0]} and {ends[1]} of them are measured"
+        assert text in notes["fewer-eigenvalues"]
+    for pairs in (found.largest, found.smallest):
+        distance = (pairs.values[:, None] - exact).abs().min(dim=1).values
+        assert bool((distance <= pairs.residual_bounds).all())
+    # the tolerance of a bound, which is that of the range
+    extent = float(exact[-1] - exact[0])
+    assert abs(float(found.largest.values[0] - exact[-1])) <= 0.02 * extent
+    assert found.trace is not None
+    assert abs(found.trace.value - float(values.sum())) < 5 * found.trace.standard_error
+    assert found.density is not None
+    moved = stats.wasserstein_distance(found.density.nodes, exact, found.density.weights)
+    assert moved < 0.03 * extent
+
+
+def test_the_smallest_eigenvalue_stays_where_it_alone_is_asked_for() -> None:
+    values = SPECTRA["indefinite"]
+    options = {"num_eigenvalues": 0, "num_smallest": 2, "max_hvps": 400, "trace": False}
+    found = _measure(values, vectors=13, density=False, **options)
+    assert len(found.smallest.values) == 1
+    away = abs(float(found.smallest.values[0] - values.min()))
+    assert away <= 0.02 * float(values.max() - values.min())
+
+
+def test_limit_without_room_for_one_end_is_refused() -> None:
+    match = r"`memory_limit` must be at least 41600 bytes, for 3 basis vectors .* got 38400"
     with pytest.raises(ValueError, match=match):
-        _measure(SPECTRA["outliers"], vectors=20)
-    with pytest.raises(ValueError, match="leaves room for 0 basis vectors"):
-        _measure(SPECTRA["outliers"], vectors=1)
+        _measure(SPECTRA["outliers"], vectors=12)
 
 
 def test_budget_without_room_for_restarts_and_recurrence_is_refused() -> None:
-    match = r"`max_hvps` must leave room .* got 23\. Give at least 48"
+    match = r"`max_hvps` must be at least 4 within a memory limit .* got 3"
     with pytest.raises(ValueError, match=match):
-        _measure(SPECTRA["outliers"], vectors=30, max_hvps=23)
+        _measure(SPECTRA["outliers"], vectors=12, max_hvps=3, probes_per_block=1)

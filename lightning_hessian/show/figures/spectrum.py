@@ -69,7 +69,8 @@ def describe(report: Report) -> str:
     Returns:
         Parameters, samples, mode.
     """
-    return f"{report.num_parameters:,} parameters, {report.data}, {report.mode} mode"
+    averaged = ", averaged weights" if report.weights == "averaged" else ""
+    return f"{report.num_parameters:,} parameters, {report.data}, {report.mode} mode{averaged}"
 
 
 def grid_of(density: SpectralDensity) -> Tensor:

@@ -84,7 +84,8 @@ def named_as(state: State, names: Iterable[str]) -> dict[str, Any]:
 def _with_average(state: State, average: State, parameter_names: Iterable[str]) -> ChosenWeights:
     averaged = {name: average[name] for name in parameter_names if name in average}
     is_other = any(
-        name not in state or not torch.equal(value, state[name]) for name, value in averaged.items()
+        name not in state or not torch.equal(value.to(state[name].device), state[name])
+        for name, value in averaged.items()
     )
     return ChosenWeights(state={**state, **averaged}, has_foreign_buffers=is_other)
 
