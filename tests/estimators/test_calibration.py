@@ -3,15 +3,18 @@
 200 independent seeds: a true 95 % gives 190 hits with a deviation of 3. 180 to 199 are accepted:
 Student's t with the pilot's 7 degrees of freedom holds 98 % of a mean over many normal probes, on
 purpose, and less of a skewed one. A normal in the place of Student's t, or an error bar of the
-pilot where later probes contradict it, falls below.
+pilot where later probes contradict it, falls below. Of fewer seeds (``HESSIAN_SEEDS``, in CI) as
+many as a true 95 % gives in 998 of 1,000 cases.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from lightning_hessian.linalg import DenseOperator, measure_spectrum
@@ -23,7 +26,7 @@ from tests.helpers.spectra import (
     symmetric_with,
 )
 
-SEEDS = 200
+SEEDS = int(os.environ.get("HESSIAN_SEEDS", "200"))
 SIZE = 240
 SPECTRA = {
     "outliers and bulk": outliers_and_bulk(SIZE),
@@ -41,6 +44,20 @@ def _measured(values: Tensor, count: int, **options: Any) -> list[Spectrum]:
     ]
 
 
+def _fewest(count: int) -> int:
+    """Hits of true 95 % intervals, which have as few in 0.2 % of cases."""
+    return int(binom.ppf(0.002, count, 0.95))
+
+
+def _is_right_size(errors: Tensor, given: Tensor, *, is_exact: bool = False) -> bool:
+    """Whether standard errors are those of the errors: bounded from above, but not by far."""
+    size = float((errors / given).square().mean().sqrt())
+    # the root mean square of so many normal numbers scatters by this
+    scatter = (2 * len(errors)) ** -0.5
+    least = 0.7 if len(errors) >= 100 else 0.7 - 2 * scatter
+    return size <= 1 + max(0.2, 3 * scatter) and (is_exact or size >= least)
+
+
 def _hits(traces: list[TraceEstimate | None], truth: float) -> int:
     return sum(t is not None and t.interval[0] <= truth <= t.interval[1] for t in traces)
 
@@ -55,8 +72,8 @@ def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
     found = _measured(values, SEEDS, max_hvps=max_hvps, trace_rtol=1e-3)
     hits = _hits([s.trace for s in found], float(values.sum()))
     # signs measure a diagonal exactly, which the second moment of a spectrum cannot know
-    most = SEEDS if name == "identity" else 0.995 * SEEDS
-    assert 0.90 * SEEDS <= hits <= most
+    is_seldom_missed = name == "identity" or SEEDS < 200
+    assert _fewest(SEEDS) <= hits <= (SEEDS if is_seldom_missed else 0.995 * SEEDS)
     # a bracket of two standard errors and the Lanczos resolution
     brackets = [s.negative_mass for s in found]
     share = [float((values < -b.threshold).double().mean()) for b in brackets if b is not None]
@@ -64,7 +81,7 @@ def test_interval_of_the_trace_covers_it_when_the_sweep_is_cut_short(
         b is not None and b.bracket[0] - 1e-12 <= f <= b.bracket[1] + 1e-12
         for b, f in zip(brackets, share, strict=True)
     ]
-    assert sum(inside) >= 0.93 * SEEDS
+    assert sum(inside) >= _fewest(SEEDS)
 
 
 @pytest.mark.sampled
@@ -76,7 +93,8 @@ def test_interval_of_the_trace_covers_it_when_probes_are_added_after_the_pilot(n
         values, SEEDS, density=False, num_eigenvalues=1, num_smallest=0, rtol=0.1, trace_rtol=0.01
     )
     traces = [s.trace for s in found]
-    assert 0.90 * SEEDS <= _hits(traces, float(values.sum())) <= 0.995 * SEEDS
+    most = SEEDS if SEEDS < 200 else 0.995 * SEEDS
+    assert _fewest(SEEDS) <= _hits(traces, float(values.sum())) <= most
 
 
 @pytest.mark.sampled
@@ -90,10 +108,10 @@ def test_interval_of_the_trace_covers_it_for_narrower_blocks(
         values, SEEDS, max_hvps=16, trace_rtol=1e-3, probes_per_block=probes_per_block
     )
     traces, exact = [s.trace for s in found], float(values.sum())
-    assert _hits(traces, exact) >= 0.90 * SEEDS
-    # read off the start of the sweep, where the variance is bounded from above, but not by far
-    squares = [((t.value - exact) / t.standard_error) ** 2 for t in traces if t is not None]
-    assert 0.7 <= (sum(squares) / SEEDS) ** 0.5 <= 1.2
+    assert _hits(traces, exact) >= _fewest(SEEDS)
+    # read off the start of the sweep
+    errors = torch.tensor([t.value - exact for t in traces if t is not None])
+    assert _is_right_size(errors, torch.tensor([t.standard_error for t in traces if t is not None]))
 
 
 @pytest.mark.slow
@@ -104,14 +122,11 @@ def test_interval_of_the_trace_covers_it_as_the_callback_measures_by_default(
 ) -> None:
     values, seeds = SPECTRA[name], SEEDS // 2
     traces = [s.trace for s in _measured(values, seeds, probes_per_block=probes_per_block)]
-    # of 100 true 95 % intervals 88 or fewer hold it in 0.4 % of cases
-    assert _hits(traces, float(values.sum())) > 0.88 * seeds
+    assert _hits(traces, float(values.sum())) >= _fewest(seeds)
     errors = torch.tensor([t.value - float(values.sum()) for t in traces if t is not None])
-    # bounded from above, but not by far; of the identity each probe's form is exact
     given = torch.tensor([t.standard_error for t in traces if t is not None])
-    size = float((errors / given).square().mean().sqrt())
-    assert size <= 1.2
-    assert name == "identity" or size >= 0.7
+    # of the identity each probe's form is exact
+    assert _is_right_size(errors, given, is_exact=name == "identity")
     # and without bias: the mean error is within 4 of its own standard errors
     rounding = 1e-12 * float(values.abs().sum())
     assert abs(float(errors.mean())) <= 4 * float(errors.std()) / seeds**0.5 + rounding
@@ -136,8 +151,7 @@ def test_interval_of_the_trace_covers_it_with_every_means_on(
         rough = symmetric_with(values).bfloat16().double()
         options = options | {"low_precision": DenseOperator(rough)}
     found = _measured(values, SEEDS // 2, trace_rtol=1e-3, **options)
-    # of 100 true 95 % intervals 88 or fewer hold it in 0.4 % of cases
-    assert _hits([s.trace for s in found], float(values.sum())) > 0.88 * SEEDS / 2
+    assert _hits([s.trace for s in found], float(values.sum())) >= _fewest(SEEDS // 2)
 
 
 def test_eigenvalues_lie_within_their_bounds_for_every_seed() -> None:
