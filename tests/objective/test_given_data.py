@@ -200,10 +200,6 @@ def test_the_training_loader_given_is_taken_as_any_other_given_loader() -> None:
     # unless it is given without its order
     drawn = measured(ordered, ordered, num_samples=10, batch_size=5)
     assert numbers(drawn) != list(range(10))
-    shuffled = DataLoader(Numbered(), batch_size=8, shuffle=True)
-    assert numbers(measured(shuffled, shuffled, num_samples=10)) == numbers(
-        measured(DataLoader(Numbered(), batch_size=8, shuffle=True), shuffled, num_samples=10)
-    )
 
 
 class Restless(Dataset[Any]):
