@@ -76,7 +76,7 @@ class _Cut:
         if has_batch_size(thing):
             return self._of_tensor_dictionary(thing)
         if isinstance(thing, Mapping):
-            return rebuilt_mapping(thing, self._of_parts(thing, thing))
+            return rebuilt_mapping(thing, self._of_parts(thing))
         if isinstance(thing, list | tuple):
             return self._of_sequence(thing)
         return self._of_object(thing)
@@ -132,8 +132,12 @@ class _Cut:
         parts = _attributes(thing)
         if parts is None:
             raise Uncertain(f"it holds a {type(thing).__name__}")
+        try:
+            cut = self._of_parts(parts)
+        except Uncertain as error:
+            raise Uncertain(f"{error} in a {type(thing).__name__}") from None
         own = copy.copy(thing)
-        for name, value in self._of_parts(thing, parts).items():
+        for name, value in cut.items():
             # also of what is frozen
             object.__setattr__(own, name, value)
         has_length = hasattr(thing, "__len__") and len(thing) == self.count
@@ -141,12 +145,11 @@ class _Cut:
             raise Uncertain(f"it holds a {type(thing).__name__}, whose length would stay as it is")
         return own
 
-    def _of_parts(self, thing: Any, parts: Mapping[Any, Any]) -> dict[Any, Any]:
+    def _of_parts(self, parts: Mapping[Any, Any]) -> dict[Any, Any]:
         """Of each part under its name, none of which may speak of the whole batch."""
         for name, value in parts.items():
             if self._tells_of_all(str(name), value):
-                kind = type(thing).__name__
-                raise Uncertain(f"it holds a {kind} with {name!r}, which is of the whole batch")
+                raise Uncertain(f"it holds {name!r}, which is of the whole batch")
         return {name: self.of(value) for name, value in parts.items()}
 
     def _tells_of_all(self, name: str, value: Any) -> bool:

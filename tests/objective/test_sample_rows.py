@@ -276,7 +276,7 @@ class Counted:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (Graphs(), r"it holds a Tensor of shape \(9, 2\)"),
+        (Graphs(), r"it holds a Tensor of shape \(9, 2\) in a Graphs"),
         ([X, torch.eye(4).to_sparse()], r"it holds a tensor of layout torch.sparse_coo"),
         ([X, torch.tensor(1.0)], r"it holds a Tensor of shape \(\)"),
         ({"x": X.T}, r"it holds a Tensor of shape \(3, 4\)"),
@@ -286,14 +286,14 @@ class Counted:
         ([X, Slotted()], r"it holds a Slotted"),
         (Locked(), r"AttributeError: not to be copied"),
         (Dictionary((3,), x=X), r"it holds a Dictionary of batch size \(3,\)"),
-        (Deals(), f"it holds a Deals with 'batch'{OF_ALL}"),
+        (Deals(), f"it holds 'batch'{OF_ALL} in a Deals"),
         (
             {"x": X, "edges_batch": torch.arange(4)},
-            r"it holds a dict with 'edges_batch', which is of the whole batch",
+            r"it holds 'edges_batch', which is of the whole batch",
         ),
         (
             {"x": X, "batch_size": 4},
-            r"it holds a dict with 'batch_size', which is of the whole batch",
+            r"it holds 'batch_size', which is of the whole batch",
         ),
         (Counted(), r"it holds a Counted, whose length would stay as it is"),
         ([X, [{"box": X}] * 4], r"of 4 things of the kind dict each may be of one sample"),
