@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_NUMBERS = re.compile(r"0x[0-9a-f]+|[-+]?\d[\d.,]*(e[-+]?\d+)?")
+
 
 class RefusedError(RuntimeError):
     """The measurement cannot be made truthfully on this module or data, now or later in this fit.
@@ -15,8 +19,16 @@ class NoExactProductsError(RefusedError):
     """The loss has no second derivative by autograd, or a wrong one; its gradient is right."""
 
 
+class IndependentLossError(RefusedError):
+    """The loss does not depend on the parameters that it is to be differentiated by."""
+
+
 class NoisyStepError(RefusedError):
     """The step draws random numbers, so that a sample alone has another loss than in its batch."""
+
+
+class UntakenBatchError(RefusedError):
+    """The step fails on batches that it must take for a measurement, each time alike."""
 
 
 class InterruptedMeasurementError(RuntimeError):
@@ -45,3 +57,8 @@ class StaleGraphError(RuntimeError):
 
 class NoRoomError(RuntimeError):
     """A disk has no room for what a callback writes beside the run's own files."""
+
+
+def without_numbers(text: str) -> str:
+    """What stays of a reason when it is told again: no losses, no addresses."""
+    return _NUMBERS.sub("", text)

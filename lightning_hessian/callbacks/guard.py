@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_warn
@@ -57,7 +57,7 @@ def _hook(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             self.settle()
             if self.raises_errors:
-                raise _unmistakable(error) from error
+                _raise_unmistakably(error)
             self.is_disabled = True
             rank_zero_warn(
                 f"{type(self).__name__} stops measuring in this fit, as `{name}` failed: "
@@ -76,7 +76,7 @@ def _state(hook: Callable[..., Any], instead: Any) -> Callable[..., Any]:
             return hook(self, *args)
         except Exception as error:
             if self.raises_errors:
-                raise _unmistakable(error) from error
+                _raise_unmistakably(error)
             rank_zero_warn(
                 f"{type(self).__name__} has no part in this checkpoint, as `{hook.__name__}` "
                 f"failed: {type(error).__name__}: {error}. Its history begins anew where the "
@@ -87,6 +87,8 @@ def _state(hook: Callable[..., Any], instead: Any) -> Callable[..., Any]:
     return inside
 
 
-def _unmistakable(error: Exception) -> Exception:
-    """As loops take a `StopIteration` for the end of the data."""
-    return RuntimeError(f"StopIteration: {error}") if isinstance(error, StopIteration) else error
+def _raise_unmistakably(error: Exception) -> NoReturn:
+    """Raise it with its own cause, but a `StopIteration`: loops take it for the end of the data."""
+    if isinstance(error, StopIteration):
+        raise RuntimeError(f"StopIteration: {error}") from error
+    raise error

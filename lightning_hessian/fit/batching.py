@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 from lightning_hessian.data import FrozenBatches
 from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
-from lightning_hessian.fit.noise import FIXED, NOISY, PASSES, is_noisy, redraws, smaller_groups
+from lightning_hessian.fit.noise import (
+    FIXED,
+    NOISY,
+    ONE_PASS,
+    PASSES,
+    is_noisy,
+    redraws,
+    smaller_groups,
+)
 from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
@@ -49,6 +57,7 @@ def choose_batching(
     setup: LossSetup,
     freeze: Callable[[int | None], FrozenBatches],
     halve: Callable[[FrozenBatches], FrozenBatches | None],
+    exchange: Callable[[FrozenBatches], FrozenBatches | None],
     open_loss: Open,
     *,
     trained: int | None,
@@ -60,6 +69,7 @@ def choose_batching(
         setup: Whether anything is asked for that depends on it.
         freeze: The samples in batches of a size, or as training has them.
         halve: Batches in halves, where they can be cut.
+        exchange: Batches that have exchanged halves, where they can be joined and cut.
         open_loss: Gives the loss over some batches.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
         num_processes: That share the batches.
@@ -73,6 +83,7 @@ def choose_batching(
         if setup.loss.noise == "fixed":
             return replace(plain, notes=(FIXED,))
         size = smaller_groups(setup, open_loss, frozen, trained)
+        plain = replace(plain, cost=2 * plain.cost + ONE_PASS * (size or 0))
         return _with_draws(plain, frozen if size is None else freeze(size), num_processes)
     if setup.loss.weight_fn is not None:
         return plain
@@ -83,10 +94,15 @@ def choose_batching(
         return plain
     plain = replace(plain, shared_cost=2 * frozen.num_samples)
     is_same = is_same_loss(open_loss, frozen, other)
+    if isinstance(is_same, Note) and (others := exchange(frozen)) is not None:
+        # a step that takes batches of one size alone may take others of that size
+        size, other = None, others
+        plain = replace(plain, shared_cost=4 * frozen.num_samples)
+        is_same = is_same_loss(open_loss, frozen, other)
     if isinstance(is_same, Note):
         return replace(plain, notes=(is_same,))
     if not is_same:
-        plain = replace(plain, shared_cost=4 * frozen.num_samples)
+        plain = replace(plain, shared_cost=plain.shared_cost + 2 * frozen.num_samples)
         weighted = weigh_by_divisors(open_loss, frozen, other)
         if weighted is None:
             endless = replace(frozen, population=None)
@@ -109,7 +125,6 @@ def _with_draws(plain: Batching, frozen: FrozenBatches, num_processes: int) -> B
         plain,
         frozen=frozen if redrawn else replace(frozen, population=None),
         specimen=frozen,
-        cost=2 * plain.cost,
         redrawn=redrawn,
         notes=(NOISY,),
     )

@@ -20,6 +20,7 @@ from lightning_hessian.fit.frozen_sample import FrozenSample
 from lightning_hessian.fit.noise import PASSES, is_noisy
 from lightning_hessian.fit.other_function import Flags, compare_with_training
 from lightning_hessian.fit.standing import Standing
+from lightning_hessian.fit.untaken import WholeBatches, explain_failure
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
     LossProducts,
@@ -29,9 +30,9 @@ from lightning_hessian.loss import (
     module_loss,
 )
 from lightning_hessian.options import LossSetup
-from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
+from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none, processes_of
 from lightning_hessian.records import Note
-from lightning_hessian.sample_losses import halved
+from lightning_hessian.sample_losses import exchanged, halved
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 CHECK = 10
@@ -101,6 +102,7 @@ class FitLoss:
         self._poll = poll
         self._train_flags: dict[nn.Module, bool] = {}
         self._batching: Batching | None = None
+        self._whole: WholeBatches | None = None
         self._held_out: FrozenBatches | None = None
         self._products: ProductChoice | None = None
         self._checked: Standing | None = None
@@ -121,9 +123,11 @@ class FitLoss:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to say of the loss in a report."""
-        batching = self._batching
+        batching, whole = self._batching, self._whole
         own = (*self._mode_notes, *self._parameter_notes)
-        return (*own, *(batching.notes if batching else ()), *self._products_notes)
+        left_out = () if whole is None else (whole.note,)
+        of_batches = () if batching is None else batching.notes
+        return (*own, *left_out, *of_batches, *self._products_notes)
 
     def remember_flags(self) -> None:
         """Remember which submodules are in train mode; called while the fit trains."""
@@ -139,6 +143,21 @@ class FitLoss:
         if num_samples <= present or present >= batching.population:
             return False
         if not self.sample.grow(num_samples):
+            return False
+        self._batching = self._checked = None
+        return True
+
+    def leave_out(self) -> bool:
+        """Do without smaller batches than the training's, if these are what the step has failed on.
+
+        Raises:
+            UntakenBatchError: If it fails on a batch as training has it, each time alike.
+        """
+        if self._whole is not None:
+            return False
+        open_loss = partial(self._open, dtype=self._dtype)
+        self._whole = explain_failure(open_loss, self._frozen_in(None), self._setup.mode)
+        if self._whole is None:
             return False
         self._batching = self._checked = None
         return True
@@ -364,8 +383,10 @@ class FitLoss:
             self._setup,
             self._frozen_in,
             self._halved,
+            self._exchanged,
             partial(self._open, dtype=self._dtype),
-            trained=self.sample.trained_batch_size,
+            # other samples than those of whole batches would be another sample
+            trained=None if self._whole else self.sample.trained_batch_size,
             num_processes=self.processes.size,
         )
         self.setup_cost += self._on_all(batching.cost) + batching.shared_cost
@@ -384,11 +405,12 @@ class FitLoss:
         """The samples in batches of a size, on each process equally many."""
 
         def freeze() -> FrozenBatches:
-            return self.sample.freeze(
+            frozen = self.sample.freeze(
                 lambda data: self._sandbox(self._dtype, data=data),
                 batch_size=batch_size,
                 weighs=weighs,
             )
+            return frozen if self._whole is None else self._whole.of(frozen)
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
 
@@ -398,11 +420,24 @@ class FitLoss:
         def cut() -> tuple[FrozenBatch, ...]:
             return tuple(half for batch in frozen.batches for half in halved(batch))
 
+        return self._dealt(frozen, cut)
+
+    def _exchanged(self, frozen: FrozenBatches) -> FrozenBatches | None:
+        """Batches of which each has samples of another, on all processes or on none."""
+        return self._dealt(frozen, partial(exchanged, frozen.batches))
+
+    def _dealt(
+        self, frozen: FrozenBatches, deal: Callable[[], tuple[FrozenBatch, ...] | None]
+    ) -> FrozenBatches | None:
+        """The samples in other batches; None where it is not certain what belongs to one."""
         try:
-            halves = on_all_or_none(self.processes, cut)
+            batches = on_all_or_none(self.processes, deal)
         except RefusedError:
+            batches = None
+        if any_process(self.processes, batches is None):
             return None
-        return replace(frozen, batches=halves)
+        assert batches is not None
+        return replace(frozen, batches=batches)
 
     def _freeze_held_out(self) -> FrozenBatches:
         return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

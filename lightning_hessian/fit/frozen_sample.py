@@ -38,10 +38,11 @@ OpenSandbox = Callable[[list[object]], Sandbox]
 class FrozenSample:
     """Chooses, in this order: the given loader, the hook's, the training set, or captured batches.
 
-    A loader whose samples can be fetched by position is never iterated: its samples are drawn by
-    the seed. Any other given loader is iterated inside the sandbox; the training's own stream never
-    is, so its batches are captured as they come by. What goes wrong in looking for them, in user
-    code perhaps, is kept for the measurement to report.
+    A loader whose samples can be fetched by position is not iterated: its samples are drawn by the
+    seed, unless it is given by the option and keeps their order. Any other given loader is iterated
+    inside the sandbox; the training's own stream never is, so its batches are captured as they come
+    by, and its sampler, whose state may be out of sight, only where it has none. What goes wrong in
+    looking for them, in user code perhaps, is kept for the measurement to report.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class FrozenSample:
     def _find_source(self) -> None:
         self._training = Loaders.of_training(self._trainer)
         self._given = self._given_by_option()
-        is_given = self._given is not None
+        is_given = self._setup.loss.dataloader is not None
         self._hook_owner = None if is_given else hook_owner(self._trainer, self._module)
         streams = not self._training.are_indexable
         if not is_given and self._hook_owner is None and streams:
@@ -152,9 +153,11 @@ class FrozenSample:
         weighs: bool = False,
     ) -> FrozenBatches:
         is_trained_on = loaders.draw_on(self._training)
-        if loaders.are_indexable and (is_trained_on or self._may_draw_from(loaders)):
+        as_it_comes = loaders.are_indexable and self._is_as_it_comes(loaders)
+        may_draw = loaders.are_indexable and (is_trained_on or self._may_draw_from(loaders))
+        if may_draw and not as_it_comes:
             return self._fetch(loaders, open_sandbox, batch_size, weighs=weighs)
-        if is_trained_on:
+        if is_trained_on and not as_it_comes:
             raise RefusedError(
                 f"{loaders.name} must not draw from the stream that training draws from, which "
                 "would lose batches. Give a loader over a data set of its own, or none at all: "
@@ -171,10 +174,14 @@ class FrozenSample:
                 share=self._share,
             )
 
+    def _is_as_it_comes(self, loaders: Loaders) -> bool:
+        """Whether a loader that can be indexed stands for its batches in their order."""
+        if loaders is not self._given or self._setup.loss.batch_size is not None:
+            return False
+        return any(map(is_ordered, loaders.leaves))
+
     def _may_draw_from(self, loaders: Loaders) -> bool:
-        """Whether another loader's samples are any, rather than those batches in that order."""
-        if loaders is self._given and any(map(is_ordered, loaders.leaves)):
-            return self._setup.loss.batch_size is not None
+        """Whether another loader's samples are any, rather than those that its sampler takes."""
         if self._is_as_drawn:
             return not loaders.undrawn
         return all(map(draws_uniformly, loaders.leaves))
@@ -219,8 +226,10 @@ class FrozenSample:
         if self._setup.loss.dataloader is None:
             return None
         given = Loaders.of(self._setup.loss.dataloader, name="the loader given by `dataloader`")
-        same = given.structure is self._training.structure
-        return None if same else given
+        if given.structure is not self._training.structure:
+            return given
+        # samples of the training set, within the Trainer's limits, unless their order is meant
+        return given if given.are_indexable and any(map(is_ordered, given.leaves)) else None
 
     def _begin_capture(self) -> StreamedSample:
         leaves = self._training.leaves

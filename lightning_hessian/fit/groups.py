@@ -86,7 +86,8 @@ def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches)
             "batches-of-one-size",
             "The step fails on batches of other sizes than the training's "
             f"({type(error).__name__}: {error}), so that it was not seen whether the loss depends "
-            "on who shares a batch.",
+            "on who shares a batch. If it does, the numbers are those of one partition of the "
+            "samples, and no error holds how far another's may be.",
         )
     is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
     distance = float((together.vector - alone.vector).norm())

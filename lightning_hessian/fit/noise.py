@@ -8,18 +8,20 @@ from functools import partial
 
 import torch
 
-from lightning_hessian.data import FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches
 from lightning_hessian.fit.groups import NUM_GROUPS, Open, may_regroup
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Note
-from lightning_hessian.sample_losses import samples_keep_losses
+from lightning_hessian.sample_losses import failure_on, samples_keep_losses
 
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Of a loss, by which kernels may differ from call to call."""
 PASSES = 2 / 3
 """Gradients of one batch that looking for noise comes to."""
+ONE_PASS = 1 / 3
+"""Gradients of the samples that one pass over them comes to."""
 NOISY = Note(
     "noisy-step",
     "The step draws random numbers: the loss is its mean over draws, measured under one for each "
@@ -57,14 +59,22 @@ def smaller_groups(
 
     By random numbers two ways to deal the samples cannot be compared; but samples may be seen to
     have the same losses in the same seats of a batch, with others about them. Costs two forward
-    passes of the first batch.
+    passes of the first batch, and one of a group; a step may take no odd number of samples.
     """
     size = math.ceil(frozen.num_samples / NUM_GROUPS)
     if trained is None or not may_regroup(setup) or size >= trained:
         return None
     with open_loss(frozen) as loss:
-        keep = samples_keep_losses(loss, loss.sample.batches[0], "mean")
-    return size if keep else None
+        batch = loss.sample.batches[0]
+        if not samples_keep_losses(loss, batch, "mean"):
+            return None
+        sizes = range(size, min(size + 2, trained))
+        return next((each for each in sizes if _takes(loss, batch, each)), None)
+
+
+def _takes(loss: TrainingLoss, batch: FrozenBatch, size: int) -> bool:
+    rows = range(min(size, batch.num_samples))
+    return failure_on(loss, batch, rows) is None
 
 
 def redraws(frozen: FrozenBatches, num_processes: int) -> tuple[FrozenBatches, ...]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
-from lightning_hessian.errors import RestorationError
+from lightning_hessian.errors import RestorationError, UntakenBatchError, without_numbers
 from lightning_hessian.fit.averages import MODULE_HOLDS_AVERAGE
 from lightning_hessian.fit.clocks import stopped_clocks
 from lightning_hessian.fit.fingerprint import Fingerprint, fingerprint
@@ -25,6 +25,7 @@ from lightning_hessian.loss import measure_on_first
 from lightning_hessian.options import LossSetup
 from lightning_hessian.processes import Processes, any_process, on_all_or_none
 from lightning_hessian.records import Note, Report, Weights
+from lightning_hessian.sample_losses import NOT_THE_STEPS
 from lightning_hessian.sandbox import global_generator_state
 from lightning_hessian.studies import Study
 
@@ -90,9 +91,11 @@ class Session:
     def give_up(self, reason: str) -> bool:
         """Measure no more, until training has begun or the module has changed.
 
-        Returns whether it is for the same reason as before, which need not be told again.
+        Returns whether it is for the same reason as before, numbers aside, which need not be told
+        again.
         """
-        is_known, self._refusal = reason == self._refusal, reason
+        text = without_numbers(reason)
+        is_known, self._refusal = text == self._refusal, text
         self._gave_up_at = Standing.of(self._trainer, self._module)
         return is_known
 
@@ -217,9 +220,20 @@ class Session:
                 )
                 return measure_on_first(loss, self.processes, measure)
 
+        def again_if_mended() -> R:
+            try:
+                return once()
+            except Exception as error:
+                if not _is_of_the_step(error) or not self._loss.leave_out():
+                    raise
+            return once()
+
         try:
             report = measure_until_precise(
-                once, required=study.required_samples, may_grow=may_grow, grow=self._loss.grow
+                again_if_mended,
+                required=study.required_samples,
+                may_grow=may_grow,
+                grow=self._loss.grow,
             )
         except RestorationError:
             raise
@@ -270,3 +284,8 @@ class Session:
         in_fit = state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
         has_stage = state.stage is not None and not self._trainer.sanity_checking
         return in_fit and has_stage and event.steps.counted > 0
+
+
+def _is_of_the_step(error: Exception) -> bool:
+    """Whether it may be the step's own, for a batch that it does not take."""
+    return isinstance(error, UntakenBatchError) or not isinstance(error, NOT_THE_STEPS)

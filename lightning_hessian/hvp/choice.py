@@ -12,6 +12,7 @@ import torch
 
 from lightning_hessian.data import FrozenBatches
 from lightning_hessian.errors import (
+    IndependentLossError,
     InterruptedMeasurementError,
     NoExactProductsError,
     NonFiniteError,
@@ -177,6 +178,14 @@ class ProductChoice:
         batch = replace(specimen.batches[index or 0], weight=1)
         single = replace(specimen, batches=(batch,))
         try:
+            return self._compare_copies(single)
+        except IndependentLossError:
+            # of the parameters themselves it is one, or silent errors would have been told
+            return self._compare_in_place(single)
+
+    def _compare_copies(self, single: FrozenBatches) -> SelfCheck:
+        """In float64 if the step can, on copies, of which a step may do anything with gradients."""
+        try:
             return self._compare(single, torch.float64)
         except _OURS:
             raise
@@ -190,9 +199,21 @@ class ProductChoice:
             note = Note("self-check-in-float32", text)
             return replace(check, notes=(note, *check.notes))
 
-    def _compare(self, single: FrozenBatches, dtype: torch.dtype) -> SelfCheck:
+    def _compare_in_place(self, single: FrozenBatches) -> SelfCheck:
+        """On the parameters themselves, where the step does not compute with copies of them."""
+        text = (
+            "Self-check: the step does not compute with copies of the module's parameters, which "
+            "something outside of the module holds too, as pyro's store does; products were "
+            "checked on the parameters themselves, without float64 only for their symmetry."
+        )
+        check = self._compare(single, self._dtype, copies=False)
+        return replace(check, notes=(Note("self-check-in-place", text), *check.notes))
+
+    def _compare(
+        self, single: FrozenBatches, dtype: torch.dtype, *, copies: bool = True
+    ) -> SelfCheck:
         generator = torch.Generator().manual_seed(self._setup.seed)
-        with self._open(single, dtype, copies=True) as loss:
+        with self._open(single, dtype, copies=copies) as loss:
             return compare_products(loss, generator=generator)
 
 

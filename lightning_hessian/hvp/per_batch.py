@@ -16,7 +16,7 @@ from lightning_hessian.hvp.exact import ExactProducts
 from lightning_hessian.linalg import inner_products, rademacher
 from lightning_hessian.loss import Conductor, TrainingLoss, second_derivatives
 from lightning_hessian.processes import on_all_or_none
-from lightning_hessian.sample_losses import Positions, rows_of
+from lightning_hessian.sample_losses import AS_IT_IS, Filling, Positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,13 +158,16 @@ def per_batch_around(
     return loss.run_on_all(_per_batch_around, gradient, vectors, products)
 
 
-def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor) -> Tensor:
+def sample_products(
+    loss: TrainingLoss | Conductor, sample: int, vectors: Tensor, filling: Filling = AS_IT_IS
+) -> Tensor:
     """Multiply by the Hessian of one sample's loss.
 
     Args:
         loss: Over the frozen samples.
         sample: Its position among them.
         vectors: ``(n, b)``.
+        filling: How one sample becomes a batch of a size that the step takes.
 
     Returns:
         ``(n, b)`` in the loss's type; columns are contiguous.
@@ -174,7 +177,7 @@ def sample_products(loss: TrainingLoss | Conductor, sample: int, vectors: Tensor
     """
     refuse_differences(loss)
     position = torch.tensor([sample], dtype=torch.float64, device=loss.device)
-    return loss.run_on_all(_sample_products, position, vectors)
+    return loss.run_on_all(partial(_sample_products, filling=filling), position, vectors)
 
 
 def refuse_differences(loss: TrainingLoss | Conductor) -> None:
@@ -360,7 +363,9 @@ def _per_batch_around(
     )
 
 
-def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> Tensor:
+def _sample_products(
+    loss: TrainingLoss, position: Tensor, vectors: Tensor, filling: Filling
+) -> Tensor:
     positions, sample = Positions.of(loss), int(position)
     columns = loss.columns_of(vectors)
 
@@ -371,7 +376,8 @@ def _sample_products(loss: TrainingLoss, position: Tensor, vectors: Tensor) -> T
         for batch in loss.sample.batches:
             rows = positions.rows(batch)
             if rows.start <= sample < rows.stop:
-                found = _derivatives(loss, rows_of(batch, [sample - rows.start]), columns)
+                alone = filling.some_of(batch, [sample - rows.start])
+                found = _derivatives(loss, alone, columns)
                 if found is not None:
                     total += found[2].T
         return total

@@ -7,6 +7,7 @@ from torch import Tensor
 from lightning_hessian.hvp.per_batch import sample_products
 from lightning_hessian.linalg import check_block
 from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.sample_losses import AS_IT_IS, Filling
 
 
 class SampleDifferenceOperator:
@@ -21,12 +22,15 @@ class SampleDifferenceOperator:
     Args:
         loss: Over ``N >= 2`` samples.
         sample: Position ``i`` of the sample, from 0.
+        filling: How one sample becomes a batch of a size that the step takes.
 
     Raises:
         ValueError: If there is no such sample, or no other.
     """
 
-    def __init__(self, loss: TrainingLoss | Conductor, sample: int) -> None:
+    def __init__(
+        self, loss: TrainingLoss | Conductor, sample: int, filling: Filling = AS_IT_IS
+    ) -> None:
         count = loss.sample.num_samples
         if count < 2:
             raise ValueError(
@@ -41,10 +45,11 @@ class SampleDifferenceOperator:
         self.size, self.device, self.dtype = loss.size, loss.device, loss.dtype
         self._loss = loss
         self._sample = sample
+        self._filling = filling
         self._factor = count / (count - 1)
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Multiply a block ``(n, b)``; costs ``b`` HVPs over all samples and ``b`` over one."""
         check_block(vectors, self.size)  # before the costly part
-        alone = sample_products(self._loss, self._sample, vectors)
+        alone = sample_products(self._loss, self._sample, vectors, self._filling)
         return self._factor * (alone - self._loss.products.matmat(vectors))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_hessian.errors import RefusedError
+from lightning_hessian.errors import IndependentLossError, RefusedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,8 +35,9 @@ def refuse_unusable(
             "is no loss to measure. Raise `num_samples`, or return a loss."
         )
     if not any(used):
-        raise RefusedError(
+        raise IndependentLossError(
             "the training loss does not depend on any selected parameter: "
-            f"{', '.join(names[:5])}. Was it computed under `torch.no_grad()` or from detached "
-            "tensors? Otherwise select others by `parameters=`."
+            f"{', '.join(names[:5])}. Was it computed under `torch.no_grad()`, from detached "
+            "tensors, or from parameters that something outside of the module holds, when copies "
+            "took their place for another precision? Otherwise select others by `parameters=`."
         )

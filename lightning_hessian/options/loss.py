@@ -48,7 +48,8 @@ class Loss:
             weights of a WeightedRandomSampler, or as in an epoch of another sampler.
         batch_size: Samples per forward pass; as in training when None.
         dataloader: Batches to measure on instead of samples of the training set: as they come, in
-            their order, or, of a loader that shuffles, any samples of its data set.
+            their order, or, of a loader that shuffles, any samples of its data set. The training's
+            own loader likewise; one with another sampler is not touched: any of its samples.
         weight_fn: Weight of a batch in the mean, such as its number of tokens; its number of
             samples when None.
 

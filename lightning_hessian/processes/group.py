@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_hessian.errors import (
+    IndependentLossError,
     InterruptedMeasurementError,
     NoExactProductsError,
     NoisyStepError,
@@ -21,6 +22,7 @@ from lightning_hessian.errors import (
     RefusedError,
     RestorationError,
     StaleGraphError,
+    UntakenBatchError,
 )
 
 T = TypeVar("T")
@@ -29,6 +31,7 @@ _SHARED_ERRORS: dict[str, type[Exception]] = {
     kind.__name__: kind
     for kind in (
         RefusedError,
+        IndependentLossError,
         NoExactProductsError,
         NoisyStepError,
         InterruptedMeasurementError,
@@ -36,6 +39,7 @@ _SHARED_ERRORS: dict[str, type[Exception]] = {
         NonFiniteError,
         ProcessFailedError,
         StaleGraphError,
+        UntakenBatchError,
     )
 }
 

@@ -28,6 +28,7 @@ INFORMING = frozenset(
         "products-by-differences",
         "sample-does-not-grow",
         "sampling-errors-uncertain",
+        "small-batch-left-out",
         "surface-left-out",
         "trace-not-measured",
         "trace-not-reached",

@@ -11,10 +11,11 @@ from lightning_hessian.data import FrozenBatch
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Separability
+from lightning_hessian.sample_losses.filling import AS_IT_IS
 from lightning_hessian.sample_losses.one_by_one import Positions
 from lightning_hessian.sample_losses.reading import read, read_off
 from lightning_hessian.sample_losses.regrouped import as_frozen
-from lightning_hessian.sample_losses.separability import some_of, tolerance
+from lightning_hessian.sample_losses.separability import tolerance
 
 
 def losses_with_noise(
@@ -72,12 +73,15 @@ def _have_changed(
     count = batch.num_samples
     generator = torch.Generator().manual_seed(batch.index)
     order = torch.randperm(count, generator=generator)
-    stay, go = order[: (count + 1) // 2], order[(count + 1) // 2 :]
+    # an odd number, so that not all who stay are partners in pairs that a draw may mix
+    half = count // 2
+    num_staying = max(half - (half + 1) % 2, 1)
+    stay, go = order[:num_staying], order[num_staying:]
     seats = torch.arange(count)
     seats[go] = stay[torch.randint(len(stay), (len(go),), generator=generator)]
     found = [
         read_off(loss, b, seed=batch.index, separability=separability, is_trial=True)[0]
-        for b in (batch, some_of(batch, seats.tolist()))
+        for b in (batch, AS_IT_IS.some_of(batch, seats.tolist()))
     ]
     one, other = (None if losses is None else losses[stay.to(losses.device)] for losses in found)
     if one is None or other is None:

@@ -19,6 +19,13 @@ from lightning_hessian.errors import (
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none
 from lightning_hessian.records import Note, SampleMethod, Separability
+from lightning_hessian.sample_losses.filling import (
+    AS_IT_IS,
+    NOT_THE_STEPS,
+    Filling,
+    find_filling,
+    refuse_untaken,
+)
 from lightning_hessian.sample_losses.frozen_noise import (
     losses_with_noise,
     read_with_noise,
@@ -33,7 +40,6 @@ from lightning_hessian.sample_losses.separability import (
     compare_with_halves,
     finite_or_nan,
     is_made_of,
-    some_of,
     tolerance,
     unlike_the_handful,
     weights_explain,
@@ -71,6 +77,8 @@ _FROZEN_NOISE = Note(
 MANY_TOLERANCES = 100
 
 
+MOST_COPIES = 8
+"""Of a sample that a batch is filled with, where each has to be computed alone."""
 MOST_CHECKED, SHARE_CHECKED = 64, 1 / 16
 """Samples that are looked at again in each report, and of how many."""
 
@@ -85,6 +93,7 @@ class Verified:
         num_joined: How many batches of the training each that they are read off is as large as;
             1 where it is one of these itself.
         is_noisy: Whether each has the loss of one draw of the step's random numbers.
+        filling: How some samples become a batch of a size that the step takes.
         turn: Reports since then: each looks at another batch again.
     """
 
@@ -92,6 +101,7 @@ class Verified:
     method: SampleMethod
     num_joined: int
     is_noisy: bool = False
+    filling: Filling = AS_IT_IS
     turn: int = 0
 
 
@@ -103,6 +113,7 @@ class SampleLosses:
         values: ``(N,)`` float64, in the order of the frozen samples.
         separability: How they make up the loss of a batch; the mean, where it is unknown.
         method: How they were computed.
+        filling: How some samples become a batch of a size that the step takes.
         notes: What to beware of.
         verified: What later reports on the same samples may rely on; None where nothing is certain.
     """
@@ -110,6 +121,7 @@ class SampleLosses:
     values: Tensor
     separability: Separability
     method: SampleMethod
+    filling: Filling
     notes: tuple[Note, ...]
     verified: Verified | None
 
@@ -132,7 +144,8 @@ def sample_losses(
     verified anew.
 
     Where the step draws random numbers, each sample has the loss of one draw of them, see
-    :func:`losses_with_noise`.
+    :func:`losses_with_noise`. Where it does not take a sample alone, or an odd number of them, a
+    batch is filled with copies of each, see :class:`Filling`.
 
     Costs two passes over the samples without derivatives and three where batches cannot be joined,
     or one call of the step for each; later one pass, and a sixteenth of it, at most 64 samples.
@@ -146,22 +159,29 @@ def sample_losses(
         RefusedError: If the loss of a batch is not made of the losses of its samples, the step
             draws random numbers and no sample's loss can be read off a batch, or a batch cannot be
             cut into samples.
+        UntakenBatchError: If the step does not take batches that samples can be measured in.
         NonFiniteError: If a loss is NaN or infinite.
     """
     return loss.run_on_all(partial(_sample_losses, known=known, may_regroup=may_regroup))
 
 
 def sample_losses_at(
-    loss: TrainingLoss | Conductor, displacement: Tensor, *, method: SampleMethod
+    loss: TrainingLoss | Conductor,
+    displacement: Tensor,
+    *,
+    method: SampleMethod,
+    filling: Filling = AS_IT_IS,
 ) -> Tensor:
     """Compute the losses ``(N,)`` of single samples at ``w + displacement``.
 
-    The method was found to be right at ``w``; it is verified no more. Costs one pass.
+    Method and filling were found to be right at ``w``, for a mean; they are verified no more. Costs
+    one pass.
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite there.
     """
-    return loss.run_on_all(partial(_sample_losses_at, method=method), displacement)
+    compute = partial(_sample_losses_at, method=method, filling=filling)
+    return loss.run_on_all(compute, displacement)
 
 
 def held_out_losses(
@@ -210,7 +230,7 @@ def _sample_losses(loss: TrainingLoss, known: Verified | None, may_regroup: bool
     positions = Positions.of(loss)
     values = None if known is None else _verified_in_part(loss, positions, known)
     if known is None or values is None:
-        known, values = _verified_in_full(loss, positions, may_regroup)
+        known, values = _verified(loss, positions, may_regroup)
     notes = [] if known.separability == "mean" else [_NOTES[known.separability]]
     if known.is_noisy:
         notes.append(_FROZEN_NOISE)
@@ -221,16 +241,19 @@ def _sample_losses(loss: TrainingLoss, known: Verified | None, may_regroup: bool
         values=values.cpu(),
         separability=known.separability or "mean",
         method=known.method,
+        filling=known.filling,
         notes=tuple(notes),
         verified=None if is_too_small else replace(known, turn=known.turn + 1),
     )
 
 
-def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMethod) -> Tensor:
+def _sample_losses_at(
+    loss: TrainingLoss, displacement: Tensor, method: SampleMethod, filling: Filling
+) -> Tensor:
     positions = Positions.of(loss)
     with enter_on_all(loss.processes, loss.displaced(displacement, 1.0)):
         groups = as_frozen(loss, positions)
-        values = read(loss, groups, positions.num_samples, method=method).values
+        values = read(loss, groups, positions.num_samples, method=method, filling=filling).values
     if values is None:
         raise RefusedError(
             "the step takes another way at perturbed parameters, where the losses of single "
@@ -239,11 +262,29 @@ def _sample_losses_at(loss: TrainingLoss, displacement: Tensor, method: SampleMe
     return values.cpu()
 
 
-def _verified_in_full(
+def _verified(
     loss: TrainingLoss, positions: Positions, may_regroup: bool
 ) -> tuple[Verified, Tensor]:
+    """In batches as they come, or, where the step fails on some, of sizes that it takes."""
     try:
-        separability, handful = check_separability(loss)
+        return _verified_in_full(loss, positions, may_regroup, AS_IT_IS)
+    except NOT_THE_STEPS:
+        raise
+    except Exception as error:
+        filling = find_filling(loss, error)
+    try:
+        return _verified_in_full(loss, positions, may_regroup, filling)
+    except NOT_THE_STEPS:
+        raise
+    except Exception as error:
+        raise refuse_untaken(error, filling) from error
+
+
+def _verified_in_full(
+    loss: TrainingLoss, positions: Positions, may_regroup: bool, filling: Filling
+) -> tuple[Verified, Tensor]:
+    try:
+        separability, handful = check_separability(loss, filling)
     except NoisyStepError:
         with_noise = losses_with_noise(loss, positions)
         if with_noise is None:
@@ -253,27 +294,48 @@ def _verified_in_full(
     groups, count = as_frozen(loss, positions), positions.num_samples
     graph = GraphSize(loss)
     found = read(
-        loss, groups, count, method="batched", separability=separability, on_graph=graph.see
+        loss,
+        groups,
+        count,
+        method="batched",
+        separability=separability,
+        filling=filling,
+        on_graph=graph.see,
     )
     values = found.values
     if values is not None:
-        read_rightly = partial(_is_read_rightly, loss, positions, handful, values)
+        read_rightly = partial(_is_read_rightly, loss, positions, handful, values, separability)
         if any_process(loss.processes, not on_all_or_none(loss.processes, read_rightly)):
             values = None
     method: SampleMethod = "one by one" if values is None else "batched"
     if values is None:
-        values = read(loss, groups, count, method=method).values
-        assert values is not None
+        values = _read_one_by_one(loss, positions, separability, filling)
     elif may_regroup and separability is not None and (num := graph.num_joined()) > 1:
-        known = Verified(separability=separability, method=method, num_joined=num)
+        known = Verified(separability=separability, method=method, num_joined=num, filling=filling)
         others = _read_in_groups(loss, positions, known)
         if others is not None and _agree(loss, groups, found.wholes, values, others, separability):
             return known, others
-    if _have_rare_weights(loss, groups, found, separability):
+    if _have_rare_weights(loss, groups, found, separability, filling):
         separability, method = "weighted mean", "one by one"
-        values = read(loss, groups, count, method=method).values
-        assert values is not None
-    return Verified(separability=separability, method=method, num_joined=1), values
+        values = _read_one_by_one(loss, positions, separability, filling)
+    known = Verified(separability=separability, method=method, num_joined=1, filling=filling)
+    return known, values
+
+
+def _read_one_by_one(
+    loss: TrainingLoss, positions: Positions, separability: Separability | None, filling: Filling
+) -> Tensor:
+    if filling.copies(1) > MOST_COPIES or (separability == "sum" and filling != AS_IT_IS):
+        sizes = "that number" if filling.is_only else "a multiple of it"
+        raise RefusedError(
+            "the losses of single samples cannot be read off a batch's, and the step does not take "
+            f"one alone: it takes {filling.unit} samples, or {sizes}. Define `hessian_loss(self, "
+            "batch, batch_idx)`, a mean over the samples of a batch of any size."
+        )
+    groups = as_frozen(loss, positions)
+    values = read(loss, groups, positions.num_samples, method="one by one", filling=filling).values
+    assert values is not None
+    return values
 
 
 def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified) -> Tensor | None:
@@ -291,6 +353,7 @@ def _verified_in_part(loss: TrainingLoss, positions: Positions, known: Verified)
             positions.num_samples,
             method=known.method,
             separability=known.separability,
+            filling=known.filling,
             is_trial=True,
         ).values
     if values is None:
@@ -315,16 +378,21 @@ def _read_in_groups(loss: TrainingLoss, positions: Positions, known: Verified) -
 
 
 def _is_read_rightly(
-    loss: TrainingLoss, positions: Positions, handful: Handful | None, values: Tensor
+    loss: TrainingLoss,
+    positions: Positions,
+    handful: Handful | None,
+    values: Tensor,
+    separability: Separability | None,
 ) -> bool:
     """Whether what is read off whole batches is what some samples have alone."""
     if handful is None:
         return True
-    found = []
+    found, filling = [], handful.filling
+    share = filling.share(1, separability)
     is_frozen = any(handful.batch is batch for batch in loss.sample.batches)
     if is_frozen and handful.batch.num_samples > 1:
         expected = _values_of(handful.batch, handful.rows, positions, values)
-        found.append(_is_close(loss, expected, handful.alone))
+        found.append(_is_close(loss, expected, [share * value for value in handful.alone]))
     # and in the last batch of each size: a tensor that does not run over samples may have as many
     # rows as the batches of one size, and not of another
     last = {batch.num_samples: batch for batch in loss.sample.batches}
@@ -332,7 +400,7 @@ def _is_read_rightly(
         # any other where there is none, so that all processes call the step equally often
         batch = last.get(size, loss.sample.batches[0])
         rows = (0, max(batch.num_samples - 1, 0))
-        alone = [loss_of(loss, some_of(batch, [row])) for row in rows]
+        alone = [share * loss_of(loss, filling.some_of(batch, [row])) for row in rows]
         found.append(_is_close(loss, _values_of(batch, rows, positions, values), alone))
     return all(found)
 
@@ -381,7 +449,11 @@ def _agree(
 
 
 def _have_rare_weights(
-    loss: TrainingLoss, groups: list[Group], found: Pass, separability: Separability | None
+    loss: TrainingLoss,
+    groups: list[Group],
+    found: Pass,
+    separability: Separability | None,
+    filling: Filling,
 ) -> bool:
     """Whether batches are unlike the handful by weights that few samples have.
 
@@ -393,7 +465,8 @@ def _have_rare_weights(
 
     def compare(index: int) -> None:
         batch = groups[index].batch
-        unlike[index] = not compare_with_halves(loss, batch, separability, wholes[index])
+        whole = wholes[index]
+        unlike[index] = not compare_with_halves(loss, batch, separability, whole, filling)
 
     for index in range(len(groups)):
         on_all_or_none(loss.processes, partial(compare, index))
@@ -402,7 +475,7 @@ def _have_rare_weights(
     if not num_unlike:
         return False
     may_be_weighted = separability == "mean" and loss.processes.size == 1
-    if may_be_weighted and all(weights_explain(loss, batch) for batch in other):
+    if may_be_weighted and all(weights_explain(loss, batch, filling) for batch in other):
         return True
     raise RefusedError(unlike_the_handful(num_unlike, separability))
 
@@ -417,21 +490,27 @@ def _is_as_it_was(
     generator = torch.Generator().manual_seed(known.turn)
     # in groups the two halves of the batch were apart; else some are enough to be in another batch
     most = size if known.num_joined > 1 or known.method == "one by one" else (size + 1) // 2
-    count = min(samples_checked(positions.num_samples) - 1, most)
+    filling = known.filling
+    count = filling.most(min(samples_checked(positions.num_samples) - 1, most))
     rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
-    part, seed = some_of(batch, rows), batch.index + 2 + known.turn
+    part, seed = filling.some_of(batch, rows), batch.index + 2 + known.turn
+    share = filling.share(count, known.separability)
     expected = _values_of(batch, rows, positions, values)
     if known.method == "one by one":
         whole = finite_or_nan(loss, part, seed=seed)
-        return expected is None or is_made_of(whole, expected, known.separability, loss.dtype)
+        return expected is None or is_made_of(
+            share * whole, expected, known.separability, loss.dtype
+        )
     losses, value = read_off(loss, part, seed=seed, separability=known.separability, is_trial=True)
     row = int(torch.randint(count, (1,), generator=generator))
-    alone = finite_or_nan(loss, some_of(batch, [rows[row]]), seed=seed)
+    alone = finite_or_nan(loss, filling.some_of(batch, [rows[row]]), seed=seed)
+    alone *= filling.share(1, known.separability)
     if expected is None:
         return True
     if losses is None or value is None:
         return False
     allowed = tolerance(loss.dtype, float(expected.abs().max()))
-    is_same = bool(((losses.to(expected) - expected).abs() <= allowed).all())
+    is_same = bool(((losses[:count].to(expected) - expected).abs() <= allowed).all())
     is_own = abs(alone - float(expected[row])) <= allowed
-    return is_same and is_own and is_made_of(value, expected, known.separability, loss.dtype)
+    is_made = is_made_of(share * value, expected, known.separability, loss.dtype)
+    return is_same and is_own and is_made

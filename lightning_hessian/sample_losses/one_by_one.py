@@ -13,7 +13,7 @@ from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import on_all_or_none
-from lightning_hessian.sample_losses.rows import rows_of
+from lightning_hessian.sample_losses.filling import Filling
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def loss_of(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) 
     return float(value.detach())
 
 
-def losses_alone(loss: TrainingLoss, batch: FrozenBatch) -> Iterator[float]:
+def losses_alone(loss: TrainingLoss, batch: FrozenBatch, filling: Filling) -> Iterator[float]:
     """The loss of each sample of a frozen batch alone, in their order."""
     for row in range(batch.num_samples):
-        yield loss_of(loss, rows_of(batch, [row]))
+        yield loss_of(loss, filling.some_of(batch, [row]))

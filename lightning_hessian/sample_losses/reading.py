@@ -19,6 +19,7 @@ from lightning_hessian.errors import (
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import on_all_or_none
 from lightning_hessian.records import SampleMethod, Separability
+from lightning_hessian.sample_losses.filling import AS_IT_IS, Filling
 from lightning_hessian.sample_losses.one_by_one import loss_of, losses_alone
 from lightning_hessian.sample_losses.reductions import Reductions
 from lightning_hessian.sample_losses.regrouped import Group
@@ -45,6 +46,7 @@ def read(
     *,
     method: SampleMethod,
     separability: Separability | None = None,
+    filling: Filling = AS_IT_IS,
     is_trial: bool = False,
     on_graph: Callable[[Tensor], None] | None = None,
 ) -> Pass:
@@ -70,12 +72,13 @@ def read(
                 group.batch,
                 seed=group.seed,
                 separability=separability,
+                filling=filling,
                 is_trial=is_trial,
                 on_graph=on_graph,
             )
         else:
-            losses = torch.tensor(list(losses_alone(loss, group.batch)), dtype=torch.float64)
-            whole = None
+            alone = list(losses_alone(loss, group.batch, filling))
+            losses, whole = torch.tensor(alone, dtype=torch.float64), None
         wholes.append(whole)
         if losses is None:
             total[count] = 1
@@ -105,6 +108,7 @@ def read_off(
     *,
     seed: int,
     separability: Separability | None,
+    filling: Filling = AS_IT_IS,
     is_trial: bool = False,
     on_graph: Callable[[Tensor], None] | None = None,
 ) -> tuple[Tensor | None, float | None]:
@@ -113,7 +117,7 @@ def read_off(
     None for what that does not show. It may fail because it is followed: the step alone will tell.
     """
     try:
-        return _read_off(loss, batch, seed, separability, on_graph)
+        losses, whole = _read_off(loss, filling.whole(batch), seed, separability, on_graph)
     except (InterruptedMeasurementError, RestorationError):
         raise
     except (RefusedError, NonFiniteError):
@@ -122,6 +126,10 @@ def read_off(
         return None, None
     except Exception:
         return None, None
+    # copies of a sample that fill the batch have its loss again
+    own = None if losses is None else losses[: batch.num_samples]
+    share = filling.share(batch.num_samples, separability)
+    return own, None if whole is None else share * whole
 
 
 def _read_off(

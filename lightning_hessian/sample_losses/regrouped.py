@@ -13,8 +13,9 @@ from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import TrainingLoss, graph_bytes
 from lightning_hessian.processes import any_process
+from lightning_hessian.sample_losses.joining import joined
 from lightning_hessian.sample_losses.one_by_one import Positions
-from lightning_hessian.sample_losses.rows import joined, rows_of
+from lightning_hessian.sample_losses.rows import rows_of
 
 MOST_JOINED = 16
 """Batches of the training in one group, where their graph has room."""

@@ -6,7 +6,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from lightning_hessian.data import FrozenBatches
+from lightning_hessian.errors import without_numbers
 from lightning_hessian.loss import Conductor, TrainingLoss
+from lightning_hessian.sample_losses.filling import NOT_THE_STEPS, named, refuse_some
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
     Verified,
@@ -19,7 +21,8 @@ class RepeatedLosses:
     """Remembers what was verified, for as long as the frozen samples of a fit are there.
 
     Another fit has frozen samples of its own, and so has one whose sample has grown. A copy, and
-    what comes out of a pickle, remembers nothing.
+    what comes out of a pickle, remembers nothing. An error of the step that comes back the second
+    time is a refusal.
 
     Args:
         may_regroup: Whether samples may be evaluated in larger batches than training has.
@@ -32,7 +35,16 @@ class RepeatedLosses:
     def of(self, loss: TrainingLoss | Conductor) -> SampleLosses:
         """Of the frozen samples, see :func:`sample_losses`."""
         known = self._frozen.get(loss.sample)
-        found = sample_losses(loss, known, may_regroup=self._may_regroup)
+        try:
+            found = sample_losses(loss, known, may_regroup=self._may_regroup)
+        except NOT_THE_STEPS:
+            raise
+        except Exception as error:
+            reason = without_numbers(named(error))
+            if self._failures.get(loss.sample) == reason:
+                raise refuse_some(error) from error
+            self._failures[loss.sample] = reason
+            raise
         self._frozen[loss.sample] = found.verified
         return found
 
@@ -52,5 +64,6 @@ class RepeatedLosses:
         self._begin()
 
     def _begin(self) -> None:
+        self._failures: WeakKeyDictionary[FrozenBatches, str] = WeakKeyDictionary()
         self._frozen: WeakKeyDictionary[FrozenBatches, Verified | None] = WeakKeyDictionary()
         self._held_out: WeakKeyDictionary[FrozenBatches, Verified | None] = WeakKeyDictionary()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,23 @@ from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
 
 _CONSTANTS = (
-    *(str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device),
+    *(str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device, torch.Size),
+    *(np.generic, np.dtype, PurePath),
     # classes, enumerations, functions and layers are of no sample more than of another
     *(type, Enum, FunctionType, BuiltinFunctionType, MethodType, partial, torch.nn.Module),
+    *(ModuleType, torch.Generator),
 )
+_COUNTS = ("batch_size", "num_samples", "num_graphs")
+"""What numbers are called that are not the same for a part of a batch."""
 
 
 def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
     """Some samples of a batch, as a batch of their own with its index.
 
     Tensors and arrays are cut along their first dimension, which must be the number of samples; a
-    list of as many things that are no tensors is cut by position. Texts, numbers, None, classes and
-    functions beside them are taken to be the same for all samples. A batch of graphs takes itself
-    apart.
+    list of as many things that are no tensors is cut by position. Texts, numbers, None, classes,
+    modules and functions beside them are taken to be the same for all samples. A batch of graphs
+    takes itself apart, a dictionary of tensors that has a batch size is indexed.
 
     Raises:
         RefusedError: If it is not certain what belongs to a sample.
@@ -42,7 +47,7 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
         data = _Cut(count, tuple(rows)).of(batch.data)
     except Exception as error:
         # attributes of objects may answer with anything
-        reason = error if isinstance(error, _Uncertain) else f"{type(error).__name__}: {error}"
+        reason = error if isinstance(error, Uncertain) else f"{type(error).__name__}: {error}"
         raise RefusedError(
             f"a batch of {count} samples cannot be cut into its samples: {reason}. Give "
             "`batch_size=1`, or a `dataloader` of such batches, so that each sample is collated "
@@ -51,41 +56,7 @@ def rows_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
     return replace(batch, data=data, num_samples=len(rows), weight=len(rows))
 
 
-def halved(batch: FrozenBatch) -> tuple[FrozenBatch, FrozenBatch]:
-    """A batch as two random halves; of three samples or less, the second one counts for nothing.
-
-    So that each process has as many halves as the others, and batch statistics have two samples.
-
-    Raises:
-        RefusedError: If it is not certain what belongs to a sample.
-    """
-    count = batch.num_samples
-    if count < 4:
-        return batch, replace(batch, weight=0)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
-    first, second = (rows_of(batch, sorted(half.tolist())) for half in order.tensor_split(2))
-    if batch.is_repeat:
-        return replace(first, weight=0), replace(second, weight=0)
-    return first, second
-
-
-def joined(batches: Sequence[FrozenBatch]) -> FrozenBatch | None:
-    """Batches as one, joined along the first dimension; None if they do not fit.
-
-    The reverse of :func:`rows_of`, but for objects, whose attributes are not looked into.
-    """
-    if len(batches) == 1:
-        return batches[0]
-    try:
-        counts = tuple(batch.num_samples for batch in batches)
-        data = _join([batch.data for batch in batches], counts)
-    except _Uncertain:
-        return None
-    count = sum(batch.num_samples for batch in batches)
-    return replace(batches[0], data=data, num_samples=count, weight=count)
-
-
-class _Uncertain(Exception):
+class Uncertain(Exception):
     """It cannot be told which part of a batch belongs to which sample."""
 
 
@@ -102,8 +73,10 @@ class _Cut:
             return thing
         if hasattr(thing, "to_data_list") and hasattr(thing, "from_data_list"):
             return self._of_graphs(thing)
+        if has_batch_size(thing):
+            return self._of_tensor_dictionary(thing)
         if isinstance(thing, Mapping):
-            return _rebuilt_mapping(thing, {key: self.of(value) for key, value in thing.items()})
+            return rebuilt_mapping(thing, self._of_parts(thing))
         if isinstance(thing, list | tuple):
             return self._of_sequence(thing)
         return self._of_object(thing)
@@ -111,103 +84,137 @@ class _Cut:
     def _of_array(self, thing: Any) -> Any:
         if isinstance(thing, Tensor) and (thing.is_nested or thing.layout != torch.strided):
             kind = "nested" if thing.is_nested else str(thing.layout)
-            raise _Uncertain(f"it holds a tensor of layout {kind}")
+            raise Uncertain(f"it holds a tensor of layout {kind}")
         if thing.ndim == 0 or thing.shape[0] != self.count:
-            raise _Uncertain(f"it holds a {type(thing).__name__} of shape {tuple(thing.shape)}")
+            raise Uncertain(f"it holds a {type(thing).__name__} of shape {tuple(thing.shape)}")
         return thing[list(self.rows)]
 
     def _of_sequence(self, thing: Any) -> Any:
         has_one_each = len(thing) == self.count
-        if has_one_each and all(isinstance(item, _CONSTANTS) for item in thing):
-            return _rebuilt(thing, [thing[row] for row in self.rows])
+        are_composite = has_one_each and all(map(_is_composite, thing))
+        if has_one_each and all(map(_is_constant if are_composite else is_plain, thing)):
+            return self._by_position(thing)
         try:
-            return _rebuilt(thing, [self.of(item) for item in thing])
-        except _Uncertain:
+            own = rebuilt(thing, [self.of(item) for item in thing])
+        except Uncertain:
             # a list of tensors of different shapes, one for each sample
             if has_one_each and type(thing) in (list, tuple):
-                return _rebuilt(thing, [thing[row] for row in self.rows])
+                return self._by_position(thing)
             raise
+        if are_composite and self.count > 1:
+            kind = type(thing[0]).__name__
+            raise Uncertain(f"of {self.count} things of the kind {kind} each may be of one sample")
+        return own
+
+    def _by_position(self, thing: Any) -> Any:
+        return rebuilt(thing, [thing[row] for row in self.rows])
 
     def _of_graphs(self, thing: Any) -> Any:
         """Of a batch that takes itself apart, as those of PyTorch Geometric do."""
         items = thing.to_data_list()
         if len(items) != self.count:
-            raise _Uncertain(f"it holds a {type(thing).__name__} of {len(items)} items")
-        return thing.from_data_list([items[row] for row in self.rows])
+            raise Uncertain(f"it holds a {type(thing).__name__} of {len(items)} items")
+        # vectors that deal other parts than nodes to the graphs are made where they are asked for
+        names = set(thing.keys()) if callable(getattr(thing, "keys", None)) else set()
+        followed = sorted(name for name in names if f"{name}_batch" in names)
+        options = {"follow_batch": followed} if followed else {}
+        return thing.from_data_list([items[row] for row in self.rows], **options)
+
+    def _of_tensor_dictionary(self, thing: Any) -> Any:
+        """Of a collection of tensors with leading dimensions of its own."""
+        if thing.batch_size[0] != self.count:
+            shape = tuple(thing.batch_size)
+            raise Uncertain(f"it holds a {type(thing).__name__} of batch size {shape}")
+        return thing[torch.tensor(self.rows)]
 
     def _of_object(self, thing: Any) -> Any:
-        attributes = getattr(thing, "__dict__", None)
-        if attributes is None:
-            raise _Uncertain(f"it holds a {type(thing).__name__}")
+        """Of a copy, attribute by attribute, whether in a dictionary or in slots."""
+        parts = _attributes(thing)
+        if parts is None:
+            raise Uncertain(f"it holds a {type(thing).__name__}")
+        try:
+            cut = self._of_parts(parts)
+        except Uncertain as error:
+            raise Uncertain(f"{error} in a {type(thing).__name__}") from None
         own = copy.copy(thing)
-        own.__dict__.update({name: self.of(value) for name, value in attributes.items()})
+        for name, value in cut.items():
+            # also of what is frozen
+            object.__setattr__(own, name, value)
+        has_length = hasattr(thing, "__len__") and len(thing) == self.count
+        if has_length and len(own) != len(self.rows):
+            raise Uncertain(f"it holds a {type(thing).__name__}, whose length would stay as it is")
         return own
 
+    def _of_parts(self, parts: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Of each part under its name, none of which may speak of the whole batch."""
+        for name, value in parts.items():
+            if self._tells_of_all(str(name), value):
+                raise Uncertain(f"it holds {name!r}, which is of the whole batch")
+        return {name: self.of(value) for name, value in parts.items()}
 
-def _join(things: list[Any], counts: tuple[int, ...]) -> Any:
-    first = things[0]
-    if any(type(thing) is not type(first) for thing in things):
-        raise _Uncertain
-    if isinstance(first, Tensor | np.ndarray):
-        return _join_arrays(things, counts)
-    if isinstance(first, Mapping):
-        if any(thing.keys() != first.keys() for thing in things):
-            raise _Uncertain
-        joint = {key: _join([thing[key] for thing in things], counts) for key in first}
-        return _rebuilt_mapping(first, joint)
-    if isinstance(first, list | tuple):
-        return _join_sequences(things, counts)
-    if isinstance(first, _CONSTANTS) and all(thing == first for thing in things):
-        return first
-    raise _Uncertain
-
-
-def _join_arrays(things: list[Any], counts: tuple[int, ...]) -> Any:
-    """Those of a row for each sample, alike in all else."""
-    first = things[0]
-    is_tensor = isinstance(first, Tensor)
-    if is_tensor and any(thing.is_nested or thing.layout != torch.strided for thing in things):
-        raise _Uncertain
-    for thing, count in zip(things, counts, strict=True):
-        if thing.ndim == 0 or thing.shape[0] != count or thing.shape[1:] != first.shape[1:]:
-            raise _Uncertain
-        if thing.dtype != first.dtype:
-            raise _Uncertain
-    return torch.cat(things) if is_tensor else np.concatenate(things)
+    def _tells_of_all(self, name: str, value: Any) -> bool:
+        """Whether it counts the samples, or deals parts to them: a part would have another."""
+        if name in _COUNTS:
+            return isinstance(value, int) and value == self.count
+        deals = name == "batch" or name.endswith("_batch")
+        if not deals or not isinstance(value, Tensor) or value.is_floating_point():
+            return False
+        positions = torch.arange(self.count, dtype=value.dtype, device=value.device)
+        return self.count > 1 and torch.equal(value, positions)
 
 
-def _join_sequences(things: list[Any], counts: tuple[int, ...]) -> Any:
-    first = things[0]
-    has_one_each = type(first) in (list, tuple) and all(
-        len(thing) == count for thing, count in zip(things, counts, strict=True)
-    )
-    if has_one_each and all(isinstance(item, _CONSTANTS) for thing in things for item in thing):
-        return _rebuilt(first, [item for thing in things for item in thing])
+def is_plain(thing: Any) -> bool:
+    """Whether it is the same for all samples, unless there is a list of one for each."""
+    return isinstance(thing, _CONSTANTS)
+
+
+def _is_composite(thing: Any) -> bool:
+    """Whether it has parts that go by names."""
+    return not isinstance(thing, (*_CONSTANTS, Tensor, np.ndarray, list, tuple))
+
+
+def _is_constant(thing: Any) -> bool:
+    """Whether there is no array in it that could be cut."""
     try:
-        if any(len(thing) != len(first) for thing in things):
-            raise _Uncertain
-        return _rebuilt(first, [_join(list(parts), counts) for parts in zip(*things, strict=True)])
-    except _Uncertain:
-        # a list of tensors of different shapes, one for each sample, but never parts of samples
-        if has_one_each and not any(map(_has_parts, things, counts)):
-            return _rebuilt(first, [item for thing in things for item in thing])
-        raise
+        _Cut(-1, ()).of(thing)
+    except Uncertain:
+        return False
+    return True
 
 
-def _has_parts(things: list[Any], count: int) -> bool:
-    """Whether a list of as many things as samples may hold a row of each sample in each thing."""
-    return count == 1 or any(tuple(getattr(t, "shape", ()))[:1] == (count,) for t in things)
+def has_batch_size(thing: Any) -> bool:
+    """Whether it is a collection of tensors that is indexed as one, as those of tensordict are."""
+    size = getattr(thing, "batch_size", None)
+    return isinstance(size, torch.Size) and len(size) > 0
 
 
-def _rebuilt(like: Any, items: list[Any]) -> Any:
+def _attributes(thing: Any) -> dict[str, Any] | None:
+    """What an object holds by name; None of an object that shows nothing of it."""
+    found: dict[str, Any] = {}
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            is_private = name.startswith("__") and not name.endswith("__")
+            own = f"_{kind.__name__.lstrip('_')}{name}" if is_private else name
+            if own not in ("__dict__", "__weakref__") and hasattr(thing, own):
+                found[own] = getattr(thing, own)
+    has_dictionary = hasattr(thing, "__dict__")
+    if has_dictionary:
+        found |= vars(thing)
+    return found if found or has_dictionary else None
+
+
+def rebuilt(like: Any, items: list[Any]) -> Any:
+    """A sequence of the same kind."""
     return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
 
-def _rebuilt_mapping(like: Any, items: dict[Any, Any]) -> Any:
+def rebuilt_mapping(like: Any, items: dict[Any, Any]) -> Any:
+    """A mapping of the same kind, with other values."""
     try:
         own = copy.copy(like)
         for key, value in items.items():
             own[key] = value
     except TypeError:
-        raise _Uncertain(f"it holds a {type(like).__name__}, which cannot be changed") from None
+        raise Uncertain(f"it holds a {type(like).__name__}, which cannot be changed") from None
     return own

@@ -14,8 +14,9 @@ from lightning_hessian.errors import NoisyStepError, NonFiniteError, RefusedErro
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.processes import any_process, on_all_or_none
 from lightning_hessian.records import Separability
+from lightning_hessian.sample_losses.filling import AS_IT_IS, Filling
+from lightning_hessian.sample_losses.joining import joined
 from lightning_hessian.sample_losses.one_by_one import loss_of
-from lightning_hessian.sample_losses.rows import joined, rows_of
 
 NUM_ROWS = 6
 MIN_DISTANCE = 100
@@ -39,6 +40,7 @@ class Handful:
         alone: The loss of each; ``nan`` where it is not finite.
         together: The loss of a batch of all of them.
         tolerance: What two routes to the same loss may differ by.
+        filling: How they became batches; losses are those of the batches.
     """
 
     batch: FrozenBatch
@@ -46,15 +48,17 @@ class Handful:
     alone: tuple[float, ...]
     together: float
     tolerance: float
+    filling: Filling
 
     @property
     def kinds(self) -> frozenset[Separability]:
         """How the losses alone may make up the loss together, short of unequal weights."""
         if self.batch.num_samples < 2:
             return frozenset(_KINDS)
-        total = sum(self.alone)
-        is_mean = abs(self.together - total / len(self.alone)) <= self.tolerance
-        is_sum = abs(self.together - total) <= self.tolerance
+        total, count = sum(self.alone), len(self.alone)
+        is_mean = abs(self.together - total / count) <= self.tolerance
+        together = self.filling.share(count, "sum") * self.together
+        is_sum = abs(together - self.filling.share(1, "sum") * total) <= self.tolerance
         fits = (is_mean, is_sum, is_mean)
         return frozenset(kind for kind, fit in zip(_KINDS, fits, strict=True) if fit)
 
@@ -67,10 +71,11 @@ class _Parts:
     rows: list[list[int]]
     alone: tuple[float, ...]
     tolerance: float
+    filling: Filling
 
     def joined(self, which: Sequence[int]) -> FrozenBatch:
         """Some of them as one batch."""
-        return some_of(self.batch, sorted(row for i in which for row in self.rows[i]))
+        return self.filling.some_of(self.batch, sorted(row for i in which for row in self.rows[i]))
 
 
 def tolerance(dtype: torch.dtype, scale: float) -> float:
@@ -82,7 +87,9 @@ def tolerance(dtype: torch.dtype, scale: float) -> float:
     return relative * scale + absolute
 
 
-def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful | None]:
+def check_separability(
+    loss: TrainingLoss, filling: Filling = AS_IT_IS
+) -> tuple[Separability | None, Handful | None]:
     """Compare the losses of some samples alone with the loss of a batch of all of them.
 
     Costs about 15 evaluations of at most six samples. Every process asks about samples of its own,
@@ -104,12 +111,12 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
     several = processes.sum(counts)[2:].nonzero().flatten().tolist()
     if not several:
         return None, None
-    handful = on_all_or_none(processes, lambda: _handful(loss, source, 2 + several[0]))
+    num_rows = filling.most(2 + several[0])
+    handful = on_all_or_none(processes, lambda: _handful(loss, source, num_rows, filling))
     kinds = handful.kinds
     if any_process(processes, not kinds):
-        parts = _Parts(
-            handful.batch, [[row] for row in handful.rows], handful.alone, handful.tolerance
-        )
+        rows = [[row] for row in handful.rows]
+        parts = _Parts(handful.batch, rows, handful.alone, handful.tolerance, filling)
         is_weighted = on_all_or_none(processes, lambda: _fit_weighted_mean(loss, parts))
         if is_weighted and not kinds:
             kinds = frozenset({"weighted mean"})
@@ -124,14 +131,6 @@ def check_separability(loss: TrainingLoss) -> tuple[Separability | None, Handful
     return _KINDS[found.index(True)], handful
 
 
-def some_of(batch: FrozenBatch, rows: Sequence[int]) -> FrozenBatch:
-    """Some samples of a batch; the whole of one that has not several.
-
-    So that each process evaluates as often as the others.
-    """
-    return rows_of(batch, rows) if batch.num_samples > 1 else batch
-
-
 def _source(loss: TrainingLoss) -> FrozenBatch:
     """A batch of several samples; where there are only batches of one, some of these joined."""
     own = loss.sample.batches
@@ -142,15 +141,15 @@ def _source(loss: TrainingLoss) -> FrozenBatch:
     return joined(singles[:NUM_ROWS]) or largest
 
 
-def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
+def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int, filling: Filling) -> Handful:
     generator = torch.Generator().manual_seed(source.index)
     order = torch.randperm(max(source.num_samples, num_rows), generator=generator)[:num_rows]
     rows = tuple(sorted(order.tolist()))
-    together = some_of(source, rows)
+    together = filling.some_of(source, rows)
     value = finite_or_nan(loss, together)
     if math.isnan(value):
         loss_of(loss, source)  # where that is no number either, it is for other reasons
-    alone = tuple(finite_or_nan(loss, some_of(source, [row])) for row in rows)
+    alone = tuple(finite_or_nan(loss, filling.some_of(source, [row])) for row in rows)
     scale = max((abs(v) for v in (*alone, value) if math.isfinite(v)), default=0.0)
     allowed = tolerance(loss.dtype, scale)
     other = finite_or_nan(loss, together, seed=source.index + 1)
@@ -162,7 +161,7 @@ def _handful(loss: TrainingLoss, source: FrozenBatch, num_rows: int) -> Handful:
             "`hessian_loss(self, batch, batch_idx)` without noise, or with noise that is part of "
             "the sample."
         )
-    return Handful(source, rows, alone, value, allowed)
+    return Handful(source, rows, alone, value, allowed, filling)
 
 
 def finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = None) -> float:
@@ -175,6 +174,9 @@ def finite_or_nan(loss: TrainingLoss, batch: FrozenBatch, *, seed: int | None = 
 
 def _fit_weighted_mean(loss: TrainingLoss, parts: _Parts) -> bool:
     """Find out whether weights, taken from pairs of parts, explain a larger batch too."""
+    if parts.filling.is_only:
+        # not any number of parts can be joined
+        return False
     alone, allowed = parts.alone, parts.tolerance
     finite = [value if math.isfinite(value) else -math.inf for value in alone]
     base = max(range(len(alone)), key=lambda i: finite[i])
@@ -201,7 +203,7 @@ def _fit_weighted_mean(loss: TrainingLoss, parts: _Parts) -> bool:
     return abs(chosen - mean) <= (1 + moved) * allowed
 
 
-def weights_explain(loss: TrainingLoss, batch: FrozenBatch) -> bool:
+def weights_explain(loss: TrainingLoss, batch: FrozenBatch, filling: Filling) -> bool:
     """Whether a batch, cut into a few parts at random, is a weighted mean of them.
 
     So it is where a handful had equal weights and few samples have others: windows that are padded,
@@ -209,9 +211,12 @@ def weights_explain(loss: TrainingLoss, batch: FrozenBatch) -> bool:
     """
     order = torch.randperm(batch.num_samples, generator=torch.Generator().manual_seed(batch.index))
     rows = [sorted(part.tolist()) for part in order.tensor_split(NUM_ROWS) if len(part)]
-    alone = tuple(finite_or_nan(loss, some_of(batch, part)) for part in rows)
+    if filling.is_only:
+        return False
+    alone = tuple(finite_or_nan(loss, filling.some_of(batch, part)) for part in rows)
     scale = max((abs(value) for value in alone if math.isfinite(value)), default=0.0)
-    return _fit_weighted_mean(loss, _Parts(batch, rows, alone, tolerance(loss.dtype, scale)))
+    parts = _Parts(batch, rows, alone, tolerance(loss.dtype, scale), filling)
+    return _fit_weighted_mean(loss, parts)
 
 
 def compare_with_halves(
@@ -219,6 +224,7 @@ def compare_with_halves(
     batch: FrozenBatch,
     separability: Separability | None,
     whole: float | None = None,
+    filling: Filling = AS_IT_IS,
 ) -> bool:
     """Compare the loss of a batch with those of two random halves, under other random numbers.
 
@@ -229,15 +235,17 @@ def compare_with_halves(
     if separability not in ("mean", "sum"):
         return True
     order = torch.randperm(count, generator=torch.Generator().manual_seed(batch.index))
-    halves = [sorted(half.tolist()) for half in order.tensor_split(2)]
+    # or in thirds and so on, where halves are of no size that the step takes
+    halves = [sorted(half.tolist()) for half in order.tensor_split(filling.num_parts())]
     if whole is None:
-        whole = loss_of(loss, batch)
+        whole = loss_of(loss, filling.whole(batch)) * filling.share(count, separability)
     seed = batch.index + 1
     # one of a single sample too, so that all processes call the step equally often
-    parts = [finite_or_nan(loss, some_of(batch, half), seed=seed) for half in halves]
+    parts = [finite_or_nan(loss, filling.some_of(batch, half), seed=seed) for half in halves]
     if count < 2:
         return True
-    shares = [1.0 if separability == "sum" else len(half) / count for half in halves]
+    is_sum = separability == "sum"
+    shares = [filling.share(len(h), "sum") if is_sum else len(h) / count for h in halves]
     made = sum(share * part for share, part in zip(shares, parts, strict=True))
     return abs(made - whole) <= tolerance(loss.dtype, max(map(abs, (*parts, whole))))
 

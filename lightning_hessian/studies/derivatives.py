@@ -18,6 +18,7 @@ from lightning_hessian.records import (
     Note,
     Separability,
 )
+from lightning_hessian.sample_losses import Filling
 from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.sample_moments import (
     SampleMoments,
@@ -53,6 +54,7 @@ def measure_derivatives(
     loss: TrainingLoss | Conductor,
     options: DifferenceOptions,
     separability: Separability,
+    filling: Filling,
     *,
     has_products: bool,
     generator: Callable[[int], torch.Generator],
@@ -63,6 +65,7 @@ def measure_derivatives(
         loss: At the present parameters.
         options: What to measure.
         separability: How the losses of samples make up a batch's.
+        filling: How one sample becomes a batch of a size that the step takes.
         has_products: Whether the loss can be differentiated.
         generator: Gives a source of randomness for each part.
 
@@ -102,6 +105,7 @@ def measure_derivatives(
             num_samples=options.hessian_differences,
             max_hvps=options.solver.max_hvps,
             generator=generator(4),
+            filling=filling,
         )
         found.num_hvps += found.hessian_differences.num_hvps
     return found

@@ -10,6 +10,7 @@ from lightning_hessian.hvp import SampleDifferenceOperator
 from lightning_hessian.linalg import SpectralNorm, spectral_norm
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import HessianDifferences
+from lightning_hessian.sample_losses import AS_IT_IS, Filling
 
 
 def hessian_differences(
@@ -20,6 +21,7 @@ def hessian_differences(
     max_hvps: int = 60,
     probes_per_block: int = 2,
     generator: torch.Generator,
+    filling: Filling = AS_IT_IS,
     product_error: Callable[[], float] = lambda: 0.0,
 ) -> HessianDifferences:
     """Measure how far the Hessians of random samples are from the mean one of all other samples.
@@ -37,6 +39,7 @@ def hessian_differences(
         max_hvps: Bound on the products for each sample.
         probes_per_block: Probes in a block.
         generator: Source of the draw and of the probes, on the CPU.
+        filling: How one sample becomes a batch of a size that the step takes.
         product_error: Norm of what the products are off by; part of every bound.
 
     Returns:
@@ -63,7 +66,7 @@ def hessian_differences(
     samples = order[:num_samples]
     found: list[SpectralNorm] = [
         spectral_norm(
-            SampleDifferenceOperator(loss, sample),
+            SampleDifferenceOperator(loss, sample, filling),
             rtol=rtol,
             max_hvps=max_hvps,
             probes_per_block=probes_per_block,

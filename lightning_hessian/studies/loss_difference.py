@@ -244,6 +244,7 @@ class _Parts:
             self._loss,
             self._options,
             self._samples.separability,
+            self._samples.filling,
             has_products=self._has_products,
             generator=self._generator,
         )
@@ -321,6 +322,7 @@ class _Parts:
                         sigma=sigma,
                         num_perturbations=options.count,
                         method=self._samples.method,
+                        filling=self._samples.filling,
                         generator=self._generator(5),
                         basis=space,
                         moments=of_space,
@@ -366,5 +368,6 @@ class _Parts:
             span=span,
             num_points=plane_options.points,
             method=self._samples.method,
+            filling=self._samples.filling,
             directions=directions,
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import NeighbourhoodVariance, SampleMethod
-from lightning_hessian.sample_losses import sample_losses_at
+from lightning_hessian.sample_losses import AS_IT_IS, Filling, sample_losses_at
 from lightning_hessian.statistics import widening
 from lightning_hessian.studies.directions import check_orthonormal
 from lightning_hessian.studies.sample_moments import SampleMoments
@@ -24,6 +24,7 @@ def neighbourhood_variance(
     num_perturbations: int = 32,
     method: SampleMethod,
     generator: torch.Generator,
+    filling: Filling = AS_IT_IS,
     basis: Tensor | None = None,
     moments: SampleMoments | None = None,
 ) -> NeighbourhoodVariance:
@@ -56,6 +57,7 @@ def neighbourhood_variance(
         num_perturbations: An even number, at least 4.
         method: How the losses of single samples are computed.
         generator: Source of the perturbations, on the CPU.
+        filling: How one sample becomes a batch of a size that the step takes.
         basis: ``(n, d)`` orthonormal columns to perturb along; None for all parameters.
         moments: For the prediction: within the span of ``basis`` if there is one.
 
@@ -94,7 +96,7 @@ def neighbourhood_variance(
 
     def variance_at(displacement: Tensor) -> float:
         try:
-            perturbed = sample_losses_at(loss, displacement, method=method)
+            perturbed = sample_losses_at(loss, displacement, method=method, filling=filling)
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"losses are not finite at parameters perturbed by sigma={sigma:g}, so there is no "

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_hessian.errors import NonFiniteError
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.records import LossSurface, SampleMethod
-from lightning_hessian.sample_losses import sample_losses_at
+from lightning_hessian.sample_losses import AS_IT_IS, Filling, sample_losses_at
 from lightning_hessian.studies.directions import check_orthonormal
 from lightning_hessian.studies.neighbourhood import check_losses
 
@@ -25,6 +25,7 @@ def loss_surface(
     num_points: int = 21,
     method: SampleMethod,
     directions: str,
+    filling: Filling = AS_IT_IS,
 ) -> LossSurface:
     """Compute the losses of all samples on the grid ``w + x u + y v``, ``|x|, |y| <= span``.
 
@@ -44,6 +45,7 @@ def loss_surface(
         num_points: Along each direction; odd, so that the weights themselves are a point.
         method: How the losses of single samples are computed.
         directions: What ``u`` and ``v`` are, in words.
+        filling: How one sample becomes a batch of a size that the step takes.
 
     Returns:
         The surfaces.
@@ -95,7 +97,7 @@ def loss_surface(
         for column, x in enumerate(positions):
             is_centre = not x and not y
             displacement = plane @ torch.stack([x, y]).to(plane)
-            there = losses if is_centre else _losses_at(loss, displacement, method)
+            there = losses if is_centre else _losses_at(loss, displacement, method, filling)
             heights[:, row, column] = _heights(there.double().cpu())
     return LossSurface(
         x=positions,
@@ -121,11 +123,11 @@ def parameter_norm(loss: TrainingLoss | Conductor) -> float:
 
 
 def _losses_at(
-    loss: TrainingLoss | Conductor, displacement: Tensor, method: SampleMethod
+    loss: TrainingLoss | Conductor, displacement: Tensor, method: SampleMethod, filling: Filling
 ) -> Tensor:
     """Of the samples; ``nan`` where there are none, which leaves a hole in the surface."""
     try:
-        return sample_losses_at(loss, displacement, method=method)
+        return sample_losses_at(loss, displacement, method=method, filling=filling)
     except NonFiniteError:
         return torch.full((2,), torch.nan)
 

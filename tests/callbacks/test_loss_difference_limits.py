@@ -52,7 +52,7 @@ def test_what_is_read_off_a_batch_must_make_up_its_loss() -> None:
 @pytest.mark.parametrize(
     ("held_out", "reason"),
     [
-        ([torch.randn(4, 9)], r"the losses of .* `held_out` .* could not be computed \(ValueErr"),
+        ([torch.randn(4, 9)], r"the losses of .* `held_out` .* could not be computed \(Untaken"),
         ([[torch.randn(1, 4), torch.zeros(1).long()]], "needs at least 2 samples, got 1"),
     ],
 )

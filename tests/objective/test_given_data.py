@@ -11,11 +11,13 @@ import pytest
 import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
 
+from lightning_hessian import Loss
 from lightning_hessian.errors import RefusedError
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.spectrum import spectrum
 from tests.objective.test_combined_data import SumsParts
 from tests.objective.test_training_data import IteratesItself, Numbered, OddSampler, Pairs
 
@@ -187,6 +189,47 @@ def test_a_given_collection_is_combined() -> None:
 def test_the_training_loader_given_is_not_iterated_but_indexed() -> None:
     train = DataLoader(Numbered(), batch_size=4, sampler=OddSampler())
     assert sorted(numbers(measured(train, train))) == list(range(26))
+
+
+def test_the_training_loader_given_is_taken_as_any_other_given_loader() -> None:
+    ordered = DataLoader(Numbered(), batch_size=8)
+    mine = measured(ordered, ordered, num_samples=10)
+    other = measured(DataLoader(Numbered(), batch_size=8), ordered, num_samples=10)
+    assert numbers(mine) == numbers(other) == list(range(16))
+    assert mine.description == other.description
+    # unless it is given without its order
+    drawn = measured(ordered, ordered, num_samples=10, batch_size=5)
+    assert numbers(drawn) != list(range(10))
+
+
+class Restless(Dataset[Any]):
+    """Draws random numbers for each sample."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(4) + index, index % 3
+
+
+def test_training_goes_on_as_without_where_its_own_loader_is_given() -> None:
+    def trained(given: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        module, train = Classifier(), DataLoader(Restless(), batch_size=4)
+        loss = Loss(dataloader=train) if given else Loss()
+        callback = spectrum(loss=loss, every_n_epochs=1)
+        trainer(*([callback] if given else []), max_epochs=2).fit(module, train)
+        assert not given or len(callback.reports) == 3
+        return [*(p.detach() for p in module.parameters()), torch.rand(3)]
+
+    assert all(map(torch.equal, trained(True), trained(False)))
+
+
+def test_the_training_loader_given_comes_before_the_hooks() -> None:
+    train = DataLoader(Numbered(), batch_size=4, shuffle=True)
+    probe = hard.DenseHessian(dataloader=train)
+    trainer(probe, max_steps=1).fit(HasHook(), train)
+    assert sorted(numbers(probe)) == list(range(26))
 
 
 class HasHook(Classifier):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,14 +21,15 @@ from torch.utils.data import TensorDataset
 
 from lightning_hessian.data import FrozenBatch
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.sample_losses import rows_of
-from lightning_hessian.sample_losses.rows import joined
+from lightning_hessian.sample_losses import exchanged, rows_of
+from lightning_hessian.sample_losses.joining import joined
 from tests.helpers.fitting import classification_data
 from tests.helpers.hard_modules import mlp, seeded
 from tests.helpers.sample_losses import by_hand, loop, measured
 
 X = torch.arange(12.0).view(4, 3)
 Y = torch.tensor([3, 1, 0, 2])
+OF_ALL = ", which is of the whole batch"
 NESTED = torch.nested.nested_tensor(list(X), layout=torch.jagged)
 
 
@@ -128,14 +132,109 @@ def test_a_batch_of_graphs_takes_itself_apart() -> None:
         rows_of(batch(TakesItselfApart(graphs[:3])), [0])
 
 
+class Follows(TakesItselfApart):
+    """Has vectors that deal further parts to the graphs, if it is asked for them."""
+
+    def __init__(self, graphs: list[Tensor], follow_batch: Sequence[str] = ()) -> None:
+        super().__init__(graphs)
+        self.names = ["x", "edges", "batch", *(f"{name}_batch" for name in follow_batch)]
+
+    def keys(self) -> list[str]:
+        return self.names
+
+    @classmethod
+    def from_data_list(cls, graphs: list[Tensor], follow_batch: Sequence[str] = ()) -> Follows:
+        return cls(graphs, follow_batch)
+
+
+def test_a_batch_of_graphs_is_put_together_again_with_what_it_had() -> None:
+    graphs = [torch.ones(n, 2) for n in (2, 3, 1, 3)]
+    assert cut(Follows(graphs, ["edges"]), 2).keys() == ["x", "edges", "batch", "edges_batch"]
+    assert cut(Follows(graphs), 2).keys() == ["x", "edges", "batch"]
+
+
+class Dictionary(dict[str, Any]):
+    """Tensors with a batch size of their own, as those of tensordict: indexed as one."""
+
+    def __init__(self, batch_size: tuple[int, ...], **tensors: Any) -> None:
+        super().__init__(tensors)
+        self.batch_size = torch.Size(batch_size)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        rows = {name: value[key] for name, value in self.items()}
+        return Dictionary((len(key), *self.batch_size[1:]), **rows)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise RuntimeError("batch dimension mismatch")
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is torch.cat
+        names = [set(part) for part in args[0]]
+        if any(each != names[0] for each in names):
+            raise KeyError("other names")
+        joint = {name: torch.cat([part[name] for part in args[0]]) for name in args[0][0]}
+        return cls((sum(part.batch_size[0] for part in args[0]),), **joint)
+
+
+def test_a_dictionary_of_tensors_is_indexed_and_joined_in_its_own_way() -> None:
+    inner = Dictionary((4,), reward=Y)
+    found = cut(Dictionary((4,), x=X, next=inner), 3, 1)
+    assert (found.batch_size, found["next"].batch_size) == ((2,), (2,))
+    assert found["x"].equal(X[[3, 1]])
+    assert found["next"]["reward"].equal(Y[[3, 1]])
+    parts = [batch(Dictionary((2,), x=X[:2]), 2), batch(Dictionary((2,), x=X[2:]), 2)]
+    whole = joined(parts)
+    assert whole is not None
+    assert whole.data["x"].equal(X)
+    assert joined([parts[0], batch(Dictionary((2,), y=X[2:]), 2)]) is None
+    assert joined([parts[0], batch(Dictionary((1,), x=X[2:3]), 2)]) is None
+
+
+@dataclass(slots=True, frozen=True)
+class InSlots:
+    x: Tensor
+    __hidden: Tensor
+    nothing: None = None
+
+    @property
+    def hidden(self) -> Tensor:
+        return self.__hidden
+
+
+def test_objects_with_slots_are_cut_too_though_they_be_frozen() -> None:
+    whole = InSlots(X, Y)
+    found = cut(whole, 1, 2)
+    assert found.x.equal(X[1:3])
+    assert found.hidden.equal(Y[1:3])
+    assert found.nothing is None
+    assert whole.x is X
+
+
+def test_things_without_tensors_are_cut_by_position_if_there_is_one_for_each() -> None:
+    things: list[Any] = [{"id": i, "file": PurePosixPath(f"{i}.png")} for i in range(4)]
+    assert cut({"x": X, "about": things}, 2)["about"] == [things[2]]
+    paths = tuple(PurePosixPath(f"{i}.png") for i in range(4))
+    assert cut([X, paths], 0, 3)[1] == (paths[0], paths[3])
+    assert cut([X, [np.float32(i) for i in range(4)]], 2)[1] == [2.0]
+
+
 class Kind(Enum):
     ONE = 1
 
 
 @pytest.mark.parametrize(
     "thing",
-    [Thing, Kind.ONE, torch.relu, len, X.sum, partial(torch.add, X), torch.nn.Linear(4, 2)],
-    ids=["class", "enumeration", "function", "built-in", "method", "partial", "layer"],
+    [
+        *(Thing, Kind.ONE, torch.relu, len, X.sum, partial(torch.add, X), torch.nn.Linear(4, 2)),
+        *(math, torch.Generator(), np.dtype(int), np.float32(3)),
+    ],
+    ids=[
+        *("class", "enumeration", "function", "built-in", "method", "partial", "layer"),
+        *("module", "generator", "type of an array", "number of numpy"),
+    ],
 )
 def test_classes_functions_and_layers_are_the_same_for_all_samples(thing: Any) -> None:
     own = Thing()
@@ -159,10 +258,25 @@ class Slotted:
     __slots__ = ("x",)
 
 
+class Deals:
+    """Four graphs of one node each, which the vector counts."""
+
+    def __init__(self) -> None:
+        self.x, self.batch = X, torch.arange(4)
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.x, self.count = X, 4
+
+    def __len__(self) -> int:
+        return self.count
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (Graphs(), r"it holds a Tensor of shape \(9, 2\)"),
+        (Graphs(), r"it holds a Tensor of shape \(9, 2\) in a Graphs"),
         ([X, torch.eye(4).to_sparse()], r"it holds a tensor of layout torch.sparse_coo"),
         ([X, torch.tensor(1.0)], r"it holds a Tensor of shape \(\)"),
         ({"x": X.T}, r"it holds a Tensor of shape \(3, 4\)"),
@@ -171,6 +285,22 @@ class Slotted:
         (MappingProxyType({"x": X}), r"it holds a mappingproxy, which cannot be changed"),
         ([X, Slotted()], r"it holds a Slotted"),
         (Locked(), r"AttributeError: not to be copied"),
+        (Dictionary((3,), x=X), r"it holds a Dictionary of batch size \(3,\)"),
+        (Deals(), f"it holds 'batch'{OF_ALL} in a Deals"),
+        (
+            {"x": X, "edges_batch": torch.arange(4)},
+            r"it holds 'edges_batch', which is of the whole batch",
+        ),
+        (
+            {"x": X, "batch_size": 4},
+            r"it holds 'batch_size', which is of the whole batch",
+        ),
+        (Counted(), r"it holds a Counted, whose length would stay as it is"),
+        ([X, [{"box": X}] * 4], r"of 4 things of the kind dict each may be of one sample"),
+        (
+            [X, [Thing() for _ in range(4)]],
+            r"of 4 things of the kind Thing each may be of one sample",
+        ),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(data: Any, reason: str) -> None:
@@ -235,6 +365,42 @@ def test_batches_of_several_are_joined_and_cut_again() -> None:
 )
 def test_batches_of_several_that_do_not_fit_are_not_joined(parts: list[Any]) -> None:
     assert joined([batch(part, 2) for part in parts]) is None
+
+
+def numbered(start: int, count: int) -> FrozenBatch:
+    rows = torch.arange(start, start + count)
+    return FrozenBatch({"x": rows, "k": 3}, count, start, count)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_batches_that_exchange_samples_keep_their_sizes_and_each_gets_some(count: int) -> None:
+    batches = [numbered(0, count), numbered(count, count), numbered(2 * count, count)]
+    rest = numbered(3 * count, 2)
+    found = exchanged([*batches, rest])
+    assert found is not None
+    assert [b.num_samples for b in found] == [count, count, count, 2]
+    assert [b.index for b in found] == [0, count, 2 * count, 3 * count]
+    rows = [b.data["x"].tolist() for b in found]
+    assert sorted(row for each in rows for row in each) == list(range(3 * count + 2))
+    for number, each in enumerate(rows[:3]):
+        assert len({row // count for row in each}) == 2, number
+    assert found[3] is rest
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [numbered(0, 4)],
+        [numbered(0, 4), numbered(4, 3)],
+        [numbered(0, 1), numbered(1, 1)],
+        [numbered(0, 4), replace(numbered(4, 4), weight=0)],
+        [batch(Thing()), batch(Thing())],
+        [numbered(0, 4), replace(numbered(4, 4), weight=2)],
+    ],
+    ids=["single", "other size", "single samples", "repeat", "objects", "weighted"],
+)
+def test_there_may_be_nothing_to_exchange(batches: list[FrozenBatch]) -> None:
+    assert exchanged(batches) is None
 
 
 @pytest.mark.parametrize(
