@@ -12,16 +12,15 @@ from lightning_hessian.sample_losses.filling import (
 from lightning_hessian.sample_losses.frozen_noise import samples_keep_losses
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
-    Verified,
     held_out_losses,
     sample_losses,
     sample_losses_at,
-    samples_checked,
     samples_evaluated,
 )
 from lightning_hessian.sample_losses.one_by_one import Positions
 from lightning_hessian.sample_losses.remembered import RepeatedLosses
 from lightning_hessian.sample_losses.rows import rows_of
+from lightning_hessian.sample_losses.verified import Verified, samples_checked
 
 __all__ = [
     "AS_IT_IS",

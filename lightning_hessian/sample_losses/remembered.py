@@ -11,10 +11,10 @@ from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.sample_losses.filling import NOT_THE_STEPS, named, refuse_some
 from lightning_hessian.sample_losses.losses import (
     SampleLosses,
-    Verified,
     held_out_losses,
     sample_losses,
 )
+from lightning_hessian.sample_losses.verified import Verified
 
 
 class RepeatedLosses:
