@@ -56,7 +56,7 @@ class Batching:
 def choose_batching(
     setup: LossSetup,
     freeze: Callable[[int | None], FrozenBatches],
-    halve: Callable[[FrozenBatches], FrozenBatches | None],
+    halve: Callable[[FrozenBatches], FrozenBatches | Note],
     exchange: Callable[[FrozenBatches], FrozenBatches | None],
     open_loss: Open,
     *,
@@ -68,7 +68,7 @@ def choose_batching(
     Args:
         setup: Whether anything is asked for that depends on it.
         freeze: The samples in batches of a size, or as training has them.
-        halve: Batches in halves, where they can be cut.
+        halve: Batches in halves; where they cannot be cut, a note of it.
         exchange: Batches that have exchanged halves, where they can be joined and cut.
         open_loss: Gives the loss over some batches.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
@@ -90,8 +90,8 @@ def choose_batching(
     size = group_size(setup, frozen, trained, num_processes)
     # where there is nothing to group, halves of the batches show what depends on them
     other = halve(frozen) if size is None else freeze(size)
-    if other is None:
-        return plain
+    if isinstance(other, Note):
+        return replace(plain, notes=(other,))
     plain = replace(plain, shared_cost=2 * frozen.num_samples)
     is_same = is_same_loss(open_loss, frozen, other)
     if isinstance(is_same, Note) and (others := exchange(frozen)) is not None:

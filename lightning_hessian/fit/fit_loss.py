@@ -17,6 +17,7 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.averages import Averages, lend_average
 from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
+from lightning_hessian.fit.groups import not_cut
 from lightning_hessian.fit.noise import PASSES, is_noisy
 from lightning_hessian.fit.other_function import Flags, compare_with_training
 from lightning_hessian.fit.standing import Standing
@@ -414,24 +415,21 @@ class FitLoss:
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
 
-    def _halved(self, frozen: FrozenBatches) -> FrozenBatches | None:
-        """Batches in halves, on all processes or, where some cannot be cut, on none."""
+    def _halved(self, frozen: FrozenBatches) -> FrozenBatches | Note:
+        """Batches in halves, on all processes or, where some cannot be cut, on none; then why."""
 
         def cut() -> tuple[FrozenBatch, ...]:
             return tuple(half for batch in frozen.batches for half in halved(batch))
 
-        return self._dealt(frozen, cut)
+        try:
+            return replace(frozen, batches=on_all_or_none(self.processes, cut))
+        except RefusedError as error:
+            return not_cut(error)
 
     def _exchanged(self, frozen: FrozenBatches) -> FrozenBatches | None:
         """Batches of which each has samples of another, on all processes or on none."""
-        return self._dealt(frozen, partial(exchanged, frozen.batches))
-
-    def _dealt(
-        self, frozen: FrozenBatches, deal: Callable[[], tuple[FrozenBatch, ...] | None]
-    ) -> FrozenBatches | None:
-        """The samples in other batches; None where it is not certain what belongs to one."""
         try:
-            batches = on_all_or_none(self.processes, deal)
+            batches = on_all_or_none(self.processes, partial(exchanged, frozen.batches))
         except RefusedError:
             batches = None
         if any_process(self.processes, batches is None):

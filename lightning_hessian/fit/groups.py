@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from lightning_hessian.data import FrozenBatches
-from lightning_hessian.errors import InterruptedMeasurementError, RestorationError
+from lightning_hessian.errors import InterruptedMeasurementError, RefusedError, RestorationError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import LossSetup
 from lightning_hessian.records import Note
@@ -28,6 +28,10 @@ TOGETHER = Note(
     "partition of the samples. Sampling errors, and with them the intervals of the largest "
     "eigenvalue and the trace, are read off the scatter of three or more batches, which holds that "
     "of the partition and that of the samples, also where all samples are measured.",
+)
+_IF_IT_DOES = (
+    "If it does, the numbers are those of one partition of the samples, and no error holds how far "
+    "another's may be."
 )
 SAME = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Of the gradient's norm, by which that of the groups may differ: roundings, and nothing else."""
@@ -67,6 +71,14 @@ def group_size(
     return None if size == trained else size
 
 
+def not_cut(error: RefusedError) -> Note:
+    """Of batches that cannot be cut, and so not compared with others of their samples."""
+    return Note(
+        "batches-not-cut",
+        f"It was not seen whether the loss depends on who shares a batch, as {error} {_IF_IT_DOES}",
+    )
+
+
 def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches) -> bool | Note:
     """Whether the loss is a mean over samples, so that it matters not who shares a batch.
 
@@ -86,8 +98,7 @@ def is_same_loss(open_loss: Open, frozen: FrozenBatches, grouped: FrozenBatches)
             "batches-of-one-size",
             "The step fails on batches of other sizes than the training's "
             f"({type(error).__name__}: {error}), so that it was not seen whether the loss depends "
-            "on who shares a batch. If it does, the numbers are those of one partition of the "
-            "samples, and no error holds how far another's may be.",
+            f"on who shares a batch. {_IF_IT_DOES}",
         )
     is_close = abs(together.loss - alone.loss) <= limit * abs(alone.loss)
     distance = float((together.vector - alone.vector).norm())

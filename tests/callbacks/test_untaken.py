@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import default_collate
 
 from lightning_hessian import Krylov, Loss, Perturbations, Surface
 from lightning_hessian.errors import UntakenBatchError
@@ -132,6 +133,23 @@ def test_a_step_of_which_nothing_can_be_compared_is_measured_with_a_note() -> No
     assert note.qualifies
     assert "If it does, the numbers are those of one partition of the samples" in note
     assert report.largest.values[0] > 0
+
+
+def test_batches_that_cannot_be_cut_are_measured_with_a_note() -> None:
+    def with_pairs(items: Any) -> Any:
+        return (*default_collate(items), torch.zeros(3))
+
+    def step(module: Any, batch: Any) -> Tensor:
+        return mean(module.network(batch[0]), batch[:2])
+
+    callback = spectrum(num_samples="all", every_n_epochs=None)
+    batches = loader(classification_data(3 * BATCH), BATCH, collate_fn=with_pairs)
+    trainer(callback).fit(By(step), batches)
+    (note,) = [note for note in callback.reports[-1].notes if note.code == "batches-not-cut"]
+    assert note.qualifies
+    assert "It was not seen whether the loss depends on who shares a batch, as a batch" in note
+    assert "Tensor of shape (3,)" in note
+    assert "If it does, the numbers are those of one partition of the samples" in note
 
 
 class Mixup(By):
