@@ -140,15 +140,15 @@ class Contrastive(Classifier):
 def test_a_contrastive_loss_is_refused_and_training_goes_on() -> None:
     callback = difference(on_error="warn")
     run = trainer(callback, max_epochs=1)
-    with pytest.warns(UserWarning, match="LossDifference has no numbers at step [04]"):
+    with pytest.warns(UserWarning, match="LossDifference has no numbers at step 0"):
         run.fit(Contrastive(), loader())
     assert run.global_step == 4
-    # once more when training has begun
-    assert [report.global_step for report in callback.reports] == [0, 4]
-    for report in callback.reports:
-        assert report.failure is not None
-        assert "mean" in report.failure
-        assert "hessian_loss" in report.failure
+    # tried once more when training has begun: the same reason, numbers aside, is not told again
+    (report,) = callback.reports
+    assert report.global_step == 0
+    assert report.failure is not None
+    assert "mean" in report.failure
+    assert "hessian_loss" in report.failure
 
 
 class Validated(Classifier):
