@@ -151,7 +151,8 @@ def _rmsprop(group: Group, optimizer: Optimizer) -> _Law:
         square = _reals(state["square_avg"]).double()
         if group["centered"]:
             square = square - _reals(state["grad_avg"]).double().square()
-        return float(group["lr"]) / (square.clamp_min(0).sqrt() + group["eps"])
+        scaled: Tensor = float(group["lr"]) / (square.clamp_min(0).sqrt() + group["eps"])
+        return scaled
 
     return _Law(2 * (1 + group["momentum"]), group["weight_decay"], steps)
 
@@ -165,7 +166,8 @@ def _adam(group: Group, optimizer: Optimizer) -> _Law:
             return size
         moment = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
         factor = (1 - beta) / (1 - beta ** (float(state["step"]) + 1))
-        return lr * factor / _adaptation(state, moment, group)
+        scaled: Tensor = lr * factor / _adaptation(state, moment, group)
+        return scaled
 
     if group["decoupled_weight_decay"]:
         return _Law((2 - lr * decay) * (1 + beta), 0.0, steps)
@@ -204,7 +206,8 @@ def _nesterov_weights(group: Group, optimizer: Optimizer) -> tuple[float, float]
 def _adaptation(state: Mapping[str, Any], moment: str, group: Group) -> Tensor:
     """``sqrt(v) + eps``, corrected for the bias of a short mean."""
     correction = 1 - float(group["betas"][1]) ** float(state["step"])
-    return (_reals(state[moment]).double() / correction).sqrt() + group["eps"]
+    length = (_reals(state[moment]).double() / correction).sqrt()
+    return length + float(group["eps"])
 
 
 _LAWS: dict[type[Optimizer], Callable[[Group, Optimizer], _Law]] = {
