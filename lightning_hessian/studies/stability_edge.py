@@ -206,7 +206,7 @@ def _nesterov_weights(group: Group, optimizer: Optimizer) -> tuple[float, float]
 def _adaptation(state: Mapping[str, Any], moment: str, group: Group) -> Tensor:
     """``sqrt(v) + eps``, corrected for the bias of a short mean."""
     correction = 1 - float(group["betas"][1]) ** float(state["step"])
-    length = (_reals(state[moment]).double() / correction).sqrt()
+    length: Tensor = (_reals(state[moment]).double() / correction).sqrt()
     return length + float(group["eps"])
 
 
