@@ -94,20 +94,6 @@ def spectral_radius(
     return float(np.abs(np.linalg.eigvals(torch.stack(columns, 1).numpy())).max())
 
 
-def diverges_at(
-    kind: type[Optimizer], options: dict[str, Any], hessian: Tensor, step: float
-) -> float:
-    """By how much a Hessian has to be multiplied until a step grows, by bisection."""
-    low, high = 0.0, 1.0
-    while spectral_radius(kind, options, high * hessian, step) <= 1 + 1e-9:
-        low, high = high, 2 * high
-    for _ in range(24):
-        middle = (low + high) / 2
-        is_stable = spectral_radius(kind, options, middle * hessian, step) <= 1 + 1e-9
-        low, high = (middle, high) if is_stable else (low, middle)
-    return low
-
-
 def largest(edge: StabilityEdge, hessian: Tensor) -> float:
     root = edge.steps.sqrt()
     whole = edge.sign * hessian + edge.decay.diag()
@@ -128,10 +114,17 @@ def test_steps_diverge_where_the_formula_says(
     kind: type[Optimizer], options: dict[str, Any], step: float
 ) -> None:
     hessian = quadratic(-1 if options.get("maximize") else 1)
-    scale = diverges_at(kind, options, hessian, step)
     optimizer, weight = made(kind, options, step)
     edge = stability_edge(optimizer, [weight])
-    assert largest(edge, scale * hessian) == pytest.approx(edge.threshold, rel=1e-6)
+    low, high = 0.0, 1.0
+    while largest(edge, high * hessian) < edge.threshold:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_below = largest(edge, middle * hessian) < edge.threshold
+        low, high = (middle, high) if is_below else (low, middle)
+    assert spectral_radius(kind, options, low * (1 - 1e-6) * hessian, step) < 1
+    assert spectral_radius(kind, options, low * (1 + 1e-6) * hessian, step) > 1
 
 
 def test_groups_with_rates_of_their_own_have_one_edge() -> None:

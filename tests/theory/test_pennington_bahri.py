@@ -110,6 +110,7 @@ def test_drawn_matrices_have_these_indices_and_moments() -> None:
     assert abs(np.mean(shares) - model.index) < 3 * error + 1 / size
 
 
+@pytest.mark.slow
 def test_drawn_product_matrices_have_the_refined_index() -> None:
     """``H12 = I_n (x) E X^T / m`` over half of the samples, as in section 6."""
     generator = np.random.default_rng(2)
