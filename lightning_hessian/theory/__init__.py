@@ -1,5 +1,12 @@
 """Closed-form laws and bounds, a paper each: numbers in, numbers out, no data."""
 
+from lightning_hessian.theory.choromanska_2015 import (
+    complexity,
+    index_energy,
+    index_share,
+    threshold_energy,
+)
+from lightning_hessian.theory.free_convolution import DiscreteMeasure, FreeSum
 from lightning_hessian.theory.kiselev_grabovoy_2024 import (
     MeanSquareDifference,
     difference_bound,
@@ -8,6 +15,7 @@ from lightning_hessian.theory.kiselev_grabovoy_2024 import (
     worst_case_sample_size,
     worst_case_sample_size_of_mean_square,
 )
+from lightning_hessian.theory.pennington_bahri_2017 import RefinedRelu, WishartPlusWigner
 from lightning_hessian.theory.relu_mlp_bounds import (
     ReluMlpBounds,
     corrected_theorem_bound,
@@ -17,14 +25,22 @@ from lightning_hessian.theory.relu_mlp_bounds import (
 )
 
 __all__ = [
+    "DiscreteMeasure",
+    "FreeSum",
     "MeanSquareDifference",
+    "RefinedRelu",
     "ReluMlpBounds",
+    "WishartPlusWigner",
+    "complexity",
     "corrected_theorem_bound",
     "difference_bound",
+    "index_energy",
+    "index_share",
     "layers_of",
     "mean_square_difference",
     "printed_theorem_bound",
     "relu_mlp_bounds",
+    "threshold_energy",
     "worst_case_difference_bound",
     "worst_case_sample_size",
     "worst_case_sample_size_of_mean_square",

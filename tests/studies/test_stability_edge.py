@@ -1,0 +1,205 @@
+"""The edge of each optimiser, against real steps of it on quadratics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
+
+STILL = 1 - 1e-15
+"""Of a second moment, which stands still by it."""
+SETTINGS: list[tuple[type[Optimizer], dict[str, Any]]] = [
+    (SGD, {}),
+    (SGD, {"weight_decay": 0.5}),
+    (SGD, {"dampening": 0.5}),
+    (SGD, {"momentum": 0.9}),
+    (SGD, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.2}),
+    (SGD, {"momentum": 0.5, "nesterov": True}),
+    (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.7}),
+    (SGD, {"momentum": 0.9, "maximize": True}),
+    (RMSprop, {"alpha": STILL}),
+    (RMSprop, {"alpha": STILL, "momentum": 0.9, "weight_decay": 0.3, "eps": 1e-2}),
+    (RMSprop, {"alpha": STILL, "centered": True, "momentum": 0.5}),
+    (Adam, {"betas": (0.9, STILL)}),
+    (Adam, {"betas": (0.5, STILL), "weight_decay": 0.4, "eps": 0.1}),
+    (Adam, {"betas": (0.9, STILL), "amsgrad": True}),
+    (Adam, {"betas": (0.9, STILL), "maximize": True}),
+    (AdamW, {"betas": (0.9, STILL), "weight_decay": 2.0}),
+    (AdamW, {"betas": (0.0, STILL), "weight_decay": 0.0, "amsgrad": True}),
+    (NAdam, {"betas": (0.9, STILL)}),
+    (NAdam, {"betas": (0.9, STILL), "weight_decay": 0.3}),
+    (NAdam, {"betas": (0.5, STILL), "weight_decay": 1.0, "decoupled_weight_decay": True}),
+]
+
+
+def made(
+    kind: type[Optimizer], options: dict[str, Any], step: float, *, lasts: float = 0
+) -> tuple[Optimizer, nn.Parameter]:
+    """An optimiser in the middle of a training, with second moments of many sizes.
+
+    Corrected for the bias of their means they are these after so many steps more, as they are if
+    later gradients are as large as earlier ones.
+    """
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = kind([weight], lr=0.1, **options)  # type: ignore[call-arg]
+    moments = torch.tensor([0.3, 1.0, 7.0], dtype=torch.float64)
+    state: dict[str, Any] = {"step": torch.tensor(step)}
+    zeros = torch.zeros_like(moments)
+    if kind is RMSprop:
+        state |= {"square_avg": moments.clone(), "grad_avg": 0.2 * moments.sqrt()}
+        state |= {"momentum_buffer": zeros.clone()} if options.get("momentum") else {}
+    elif kind is SGD:
+        state = {"momentum_buffer": zeros.clone()} if options.get("momentum") else {}
+    else:
+        correction = 1 - options["betas"][1] ** (step + lasts)
+        state |= {"exp_avg": zeros.clone(), "exp_avg_sq": moments * correction}
+        if kind is NAdam:
+            state["mu_product"] = torch.tensor(0.01, dtype=torch.float64)
+        if options.get("amsgrad"):
+            state["max_exp_avg_sq"] = 2 * moments * correction
+    optimizer.state[weight] = state
+    return optimizer, weight
+
+
+MEMORY = {SGD: "momentum_buffer", RMSprop: "momentum_buffer"}
+
+
+def spectral_radius(
+    kind: type[Optimizer], options: dict[str, Any], hessian: Tensor, step: float
+) -> float:
+    """Of one real step as a map of weights and momenta, which is linear."""
+    columns = []
+    for column in range(6):
+        optimizer, weight = made(kind, options, step, lasts=1)
+        state, name = optimizer.state[weight], MEMORY.get(kind, "exp_avg")
+        has_memory = name in state
+        tiny = 1e-6
+        start = torch.zeros(6, dtype=torch.float64)
+        start[column] = tiny
+        weight.data = start[:3].clone()
+        if has_memory:
+            state[name] = start[3:].clone()
+        weight.grad = hessian @ weight.data
+        optimizer.step()
+        memory = state[name] if has_memory else torch.zeros_like(weight)
+        after = torch.cat([weight.data, memory.data])
+        columns.append(after / tiny)
+    return float(np.abs(np.linalg.eigvals(torch.stack(columns, 1).numpy())).max())
+
+
+def largest(edge: StabilityEdge, hessian: Tensor) -> float:
+    root = edge.steps.sqrt()
+    whole = edge.sign * hessian + edge.decay.diag()
+    return float(torch.linalg.eigvalsh(root[:, None] * whole * root).max())
+
+
+def quadratic(sign: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    return sign * (root @ root.T)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), SETTINGS, ids=[f"{k.__name__}-{i}" for i, (k, _) in enumerate(SETTINGS)]
+)
+@pytest.mark.parametrize("step", [7.0, 40_000.0])
+def test_steps_diverge_where_the_formula_says(
+    kind: type[Optimizer], options: dict[str, Any], step: float
+) -> None:
+    hessian = quadratic(-1 if options.get("maximize") else 1)
+    optimizer, weight = made(kind, options, step)
+    edge = stability_edge(optimizer, [weight])
+    low, high = 0.0, 1.0
+    while largest(edge, high * hessian) < edge.threshold:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_below = largest(edge, middle * hessian) < edge.threshold
+        low, high = (middle, high) if is_below else (low, middle)
+    assert spectral_radius(kind, options, low * (1 - 1e-6) * hessian, step) < 1
+    assert spectral_radius(kind, options, low * (1 + 1e-6) * hessian, step) > 1
+
+
+def test_groups_with_rates_of_their_own_have_one_edge() -> None:
+    """Not the largest rate times the largest eigenvalue."""
+    hessian = quadratic()
+    weights = [nn.Parameter(torch.zeros(n, dtype=torch.float64)) for n in (1, 2)]
+
+    def stepped(scale: float, column: int) -> Tensor:
+        groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (0.01, 0.3), strict=True)]
+        optimizer = SGD(groups)
+        start = torch.eye(3, dtype=torch.float64)[column]
+        gradient = scale * hessian @ start
+        for weight, part in zip(weights, (slice(0, 1), slice(1, 3)), strict=True):
+            weight.data, weight.grad = start[part].clone(), gradient[part]
+        optimizer.step()
+        return torch.cat([weight.data for weight in weights])
+
+    def radius(scale: float) -> float:
+        step = torch.stack([stepped(scale, column) for column in range(3)], 1)
+        return float(np.abs(np.linalg.eigvals(step.numpy())).max())
+
+    groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (0.01, 0.3), strict=True)]
+    edge = stability_edge(SGD(groups), weights)
+    assert not edge.is_uniform
+    critical = edge.threshold / largest(edge, hessian)
+    assert radius(critical) == pytest.approx(1, abs=1e-12)
+    assert radius(1.001 * critical) > 1
+    naive = 2 / 0.3 / float(torch.linalg.eigvalsh(hessian).max())
+    assert abs(naive / critical - 1) > 0.02
+
+
+def test_a_single_rate_scales_the_eigenvalues_of_the_hessian() -> None:
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    edge = stability_edge(SGD([weight], lr=0.2, weight_decay=0.1), [weight])
+    assert edge.is_uniform
+    hessian = quadratic()
+    wanted = 0.2 * (float(torch.linalg.eigvalsh(hessian).max()) + 0.1)
+    assert largest(edge, hessian) == pytest.approx(wanted, rel=1e-12)
+    assert edge.optimizer == "SGD, learning rate 0.2"
+
+
+def test_what_is_not_stepped_has_no_step() -> None:
+    trained, frozen, foreign = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    optimizer = Adam([trained, frozen], lr=0.1)
+    frozen.requires_grad_(False)
+    trained.sum().backward()
+    optimizer.step()
+    edge = stability_edge(optimizer, [frozen, trained, foreign])
+    assert edge.steps.count_nonzero() == 2
+    assert (edge.steps[2:4] > 0).all()
+
+
+def test_complex_parameters_are_pairs() -> None:
+    weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    optimizer = Adam([weight], lr=0.1)
+    (weight * torch.tensor([1.0, 2.0j])).abs().square().sum().backward()
+    optimizer.step()
+    second = optimizer.state[weight]["exp_avg_sq"]
+    moments = torch.view_as_real(second).flatten().double() / 1e-3
+    wanted = 0.1 * 0.1 / (1 - 0.9**2) / (moments.sqrt() + 1e-8)
+    edge = stability_edge(optimizer, [weight])
+    torch.testing.assert_close(edge.steps, wanted, rtol=1e-5, atol=0)
+
+
+def test_what_has_no_edge_is_refused() -> None:
+    one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    with pytest.raises(RefusedError, match=r"known for SGD, .*, NAdam, got Adagrad"):
+        stability_edge(torch.optim.Adagrad([one]), [one])
+    with pytest.raises(RefusedError, match="Adam are not defined before its first step"):
+        stability_edge(Adam([one]), [one])
+    with pytest.raises(RefusedError, match="none of the measured parameters is stepped by the SGD"):
+        stability_edge(SGD([one]), [two])
+    groups = [{"params": [one], "momentum": 0.9}, {"params": [two], "momentum": 0.5}]
+    with pytest.raises(RefusedError, match=r"no common edge of stability: .* are 3 to 3\.8"):
+        stability_edge(SGD(groups, lr=0.1), [one, two])
+    groups = [{"params": [one], "maximize": True}, {"params": [two]}]
+    with pytest.raises(RefusedError, match="groups that ascend and groups that descend"):
+        stability_edge(SGD(groups, lr=0.1), [one, two])
