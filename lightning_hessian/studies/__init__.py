@@ -10,6 +10,7 @@ from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.spectrum import SpectrumStudy
+from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
 from lightning_hessian.studies.study import Study
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
 
@@ -19,6 +20,7 @@ __all__ = [
     "QuickSpectrum",
     "SampleMoments",
     "SpectrumStudy",
+    "StabilityEdge",
     "Study",
     "hessian_differences",
     "loss_surface",
@@ -30,4 +32,5 @@ __all__ = [
     "refined_interval",
     "sample_moments",
     "sampling_error",
+    "stability_edge",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
 
 from lightning_hessian.errors import RefusedError
-from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
+from lightning_hessian.studies import StabilityEdge, stability_edge
 
 STILL = 1 - 1e-15
 """Of a second moment, which stands still by it."""
