@@ -100,7 +100,9 @@ def test_tensors_of_any_object_reach_the_step_in_the_precision_of_the_measuremen
     make, unpack = KINDS[name]
     measured = dense(Unpacks(unpack), as_kind(make), precision=64)
     assert hard.off_by(measured.matrix, hard.hessian_by_differences(hard.seeded(hard.mlp))) < 1e-8
-    assert measured.notes == ()
+    # what holds itself cannot be cut, which is said
+    told = ["batches-not-cut"] if name == "graph in a cycle" else []
+    assert [note.code for note in measured.notes] == told
 
 
 class PackedClassifier(Classifier):
