@@ -36,6 +36,8 @@ CALLBACKS: dict[str, Callable[[], MeasuringCallback[Any]]] = {
     "loss difference": lambda: LossDifference(max_overhead=0.9, at_checkpoints=True),
 }
 OURS = ("hessian", "loss_difference")
+OTHER_WAYS = ("reading.py:read_off:", "groups.py:is_same_loss:")
+"""In which what fails is done otherwise."""
 NO_NUMBERS = ("seconds", "gradient_seconds", "ckpt_path")
 
 
@@ -113,10 +115,10 @@ def is_told(injector: Injector, fault: Fault, fit: Fit, undisturbed: Fit) -> boo
 
     What the fault has met may have words of its own for it: Python says of a generator that did
     not yield, ``inspect`` of an unsupported callable. Following a step to read off the losses of
-    its samples is one of several ways to the same numbers; that it fails costs time alone, and
-    perhaps a report that this would have paid for.
+    its samples is one of several ways to the same numbers, and so is comparing batches with larger
+    ones; that it fails costs time alone, and perhaps a report that this would have paid for.
     """
-    if any(place.startswith("reading.py:read_off:") for place in injector.where):
+    if any(place.startswith(OTHER_WAYS) for place in injector.where):
         return True
     signs = ("injected", fault.kind.__name__)
     if any(sign in text for sign in signs for text in (*fit.told, *map(str, fit.ours))):
