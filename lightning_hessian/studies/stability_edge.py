@@ -169,7 +169,8 @@ def _adam(group: Group, optimizer: Optimizer) -> _Law:
         scaled: Tensor = lr * factor / _adaptation(state, moment, group)
         return scaled
 
-    if group["decoupled_weight_decay"]:
+    # of older versions of torch only the class tells
+    if group.get("decoupled_weight_decay", isinstance(optimizer, AdamW)):
         return _Law((2 - lr * decay) * (1 + beta), 0.0, steps)
     return _Law(2 * (1 + beta), decay, steps)
 
