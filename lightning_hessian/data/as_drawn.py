@@ -14,6 +14,7 @@ from lightning_hessian.data.plan import (
     count_positions,
     drawn,
     grouped,
+    planned,
     shuffled,
 )
 
@@ -56,7 +57,7 @@ def plan_draws(
     groups = grouped(drawn(data, wanted, seed), size)
     return BatchPlan(
         data=(data,),
-        batches=tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(groups)),
+        batches=planned(groups),
         build=build,
         description=f"{wanted:,} draws, with replacement, of the {count:,} samples of "
         f"{data.description}",
@@ -91,7 +92,7 @@ def plan_groups(
         chosen = grouped([index for group in chosen for index in group], batch_size)
     return BatchPlan(
         data=(data,),
-        batches=tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(chosen)),
+        batches=planned(chosen),
         build=build,
         description=f"{num_chosen:,} of {len(data.groups):,} batches ({count:,} samples) of an "
         f"epoch of {data.description}",

@@ -96,7 +96,7 @@ def _rows(tensor: Tensor) -> np.ndarray[Any, Any]:
     flat = tensor.detach().resolve_conj().resolve_neg().reshape(len(tensor), tensor[:1].numel())
     if flat.is_complex():
         flat = torch.view_as_real(flat).flatten(1)
-    return flat.contiguous().view(torch.uint8).numpy()
+    return flat.contiguous().view(torch.uint8).cpu().numpy()
 
 
 def _digest(parts: Sequence[Any]) -> bytes:

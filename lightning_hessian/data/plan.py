@@ -110,7 +110,7 @@ def plan_batches(
     epoch = " of an epoch" if data.is_redrawn else ""
     return BatchPlan(
         data=(data,),
-        batches=tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(groups)),
+        batches=planned(groups),
         build=build,
         description=f"{share} samples{epoch} of {data.description}",
         population=None if data.is_redrawn else population,
@@ -192,6 +192,11 @@ def count_positions(data: TrainingData) -> int:
             "Trainer a training set with at least one sample."
         )
     return len(data.indices)
+
+
+def planned(groups: Sequence[tuple[int, ...]]) -> tuple[PlannedBatch, ...]:
+    """A batch of each group of positions in the one data set that there is."""
+    return tuple(PlannedBatch(b, (group,), len(group)) for b, group in enumerate(groups))
 
 
 def grouped(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
-from lightning_hessian.data import FrozenBatches
-from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss
+from lightning_hessian.data import FrozenBatch, FrozenBatches
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.fit.groups import TOGETHER, Open, group_size, is_same_loss, not_cut
 from lightning_hessian.fit.noise import (
     FIXED,
     NOISY,
@@ -18,7 +20,9 @@ from lightning_hessian.fit.noise import (
 )
 from lightning_hessian.fit.weighted_means import WEIGHTED, weigh_by_divisors
 from lightning_hessian.options import LossSetup
+from lightning_hessian.processes import Processes, any_process, on_all_or_none
 from lightning_hessian.records import Note
+from lightning_hessian.sample_losses import exchanged, halved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,23 +60,19 @@ class Batching:
 def choose_batching(
     setup: LossSetup,
     freeze: Callable[[int | None], FrozenBatches],
-    halve: Callable[[FrozenBatches], FrozenBatches | Note],
-    exchange: Callable[[FrozenBatches], FrozenBatches | None],
     open_loss: Open,
     *,
     trained: int | None,
-    num_processes: int,
+    processes: Processes,
 ) -> Batching:
     """In groups where that is the same loss, else in batches of the training's size.
 
     Args:
         setup: Whether anything is asked for that depends on it.
         freeze: The samples in batches of a size, or as training has them.
-        halve: Batches in halves; where they cannot be cut, a note of it.
-        exchange: Batches that have exchanged halves, where they can be joined and cut.
         open_loss: Gives the loss over some batches.
         trained: Samples in a batch of the training; None where samples cannot be regrouped.
-        num_processes: That share the batches.
+        processes: That share the batches.
     """
     frozen = freeze(None)
     plain = Batching(frozen=frozen, specimen=frozen, population=frozen.most)
@@ -84,17 +84,17 @@ def choose_batching(
             return replace(plain, notes=(FIXED,))
         size = smaller_groups(setup, open_loss, frozen, trained)
         plain = replace(plain, cost=2 * plain.cost + ONE_PASS * (size or 0))
-        return _with_draws(plain, frozen if size is None else freeze(size), num_processes)
+        return _with_draws(plain, frozen if size is None else freeze(size), processes.size)
     if setup.loss.weight_fn is not None:
         return plain
-    size = group_size(setup, frozen, trained, num_processes)
+    size = group_size(setup, frozen, trained, processes.size)
     # where there is nothing to group, halves of the batches show what depends on them
-    other = halve(frozen) if size is None else freeze(size)
+    other = _halved(frozen, processes) if size is None else freeze(size)
     if isinstance(other, Note):
         return replace(plain, notes=(other,))
     plain = replace(plain, shared_cost=2 * frozen.num_samples)
     is_same = is_same_loss(open_loss, frozen, other)
-    if isinstance(is_same, Note) and (others := exchange(frozen)) is not None:
+    if isinstance(is_same, Note) and (others := _exchanged(frozen, processes)) is not None:
         # a step that takes batches of one size alone may take others of that size
         size, other = None, others
         plain = replace(plain, shared_cost=4 * frozen.num_samples)
@@ -128,3 +128,27 @@ def _with_draws(plain: Batching, frozen: FrozenBatches, num_processes: int) -> B
         redrawn=redrawn,
         notes=(NOISY,),
     )
+
+
+def _halved(frozen: FrozenBatches, processes: Processes) -> FrozenBatches | Note:
+    """Batches in halves, on all processes or, where some cannot be cut, on none; then why."""
+
+    def cut() -> tuple[FrozenBatch, ...]:
+        return tuple(half for batch in frozen.batches for half in halved(batch))
+
+    try:
+        return replace(frozen, batches=on_all_or_none(processes, cut))
+    except RefusedError as error:
+        return not_cut(error)
+
+
+def _exchanged(frozen: FrozenBatches, processes: Processes) -> FrozenBatches | None:
+    """Batches of which each has samples of another, on all processes or on none."""
+    try:
+        batches = on_all_or_none(processes, partial(exchanged, frozen.batches))
+    except RefusedError:
+        batches = None
+    if any_process(processes, batches is None):
+        return None
+    assert batches is not None
+    return replace(frozen, batches=batches)

@@ -12,12 +12,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_hessian.data import FrozenBatch, FrozenBatches, pad_to_equal_count
+from lightning_hessian.data import FrozenBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.averages import Averages, lend_average
 from lightning_hessian.fit.batching import Batching, choose_batching
 from lightning_hessian.fit.frozen_sample import FrozenSample
-from lightning_hessian.fit.groups import not_cut
 from lightning_hessian.fit.noise import PASSES, is_noisy
 from lightning_hessian.fit.other_function import Flags, compare_with_training
 from lightning_hessian.fit.standing import Standing
@@ -31,9 +30,8 @@ from lightning_hessian.loss import (
     module_loss,
 )
 from lightning_hessian.options import LossSetup
-from lightning_hessian.processes import any_process, enter_on_all, on_all_or_none, processes_of
+from lightning_hessian.processes import enter_on_all, on_all_or_none, processes_of
 from lightning_hessian.records import Note
-from lightning_hessian.sample_losses import exchanged, halved
 from lightning_hessian.sandbox import Sandbox, fast_float32_is_exact, share_state
 
 CHECK = 10
@@ -383,12 +381,10 @@ class FitLoss:
         batching = choose_batching(
             self._setup,
             self._frozen_in,
-            self._halved,
-            self._exchanged,
             partial(self._open, dtype=self._dtype),
             # other samples than those of whole batches would be another sample
             trained=None if self._whole else self.sample.trained_batch_size,
-            num_processes=self.processes.size,
+            processes=self.processes,
         )
         self.setup_cost += self._on_all(batching.cost) + batching.shared_cost
         batching = self._weighed(batching)
@@ -414,28 +410,6 @@ class FitLoss:
             return frozen if self._whole is None else self._whole.of(frozen)
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
-
-    def _halved(self, frozen: FrozenBatches) -> FrozenBatches | Note:
-        """Batches in halves, on all processes or, where some cannot be cut, on none; then why."""
-
-        def cut() -> tuple[FrozenBatch, ...]:
-            return tuple(half for batch in frozen.batches for half in halved(batch))
-
-        try:
-            return replace(frozen, batches=on_all_or_none(self.processes, cut))
-        except RefusedError as error:
-            return not_cut(error)
-
-    def _exchanged(self, frozen: FrozenBatches) -> FrozenBatches | None:
-        """Batches of which each has samples of another, on all processes or on none."""
-        try:
-            batches = on_all_or_none(self.processes, partial(exchanged, frozen.batches))
-        except RefusedError:
-            batches = None
-        if any_process(self.processes, batches is None):
-            return None
-        assert batches is not None
-        return replace(frozen, batches=batches)
 
     def _freeze_held_out(self) -> FrozenBatches:
         return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

@@ -12,7 +12,6 @@ arXiv 2207.14484; here for what PyTorch's optimisers do, with all their settings
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -254,7 +253,6 @@ def _reals(tensor: Tensor) -> Tensor:
 
 
 def _words(optimizer: Optimizer, group: Group) -> str:
-    momentum = group.get("momentum") or (group.get("betas") or (0.0,))[0]
-    rate = float(group["lr"])
-    extra = f", momentum {float(momentum):g}" if momentum and not math.isnan(momentum) else ""
-    return f"{type(optimizer).__name__}, learning rate {rate:g}{extra}"
+    momentum = group["betas"][0] if "betas" in group else group["momentum"]
+    extra = f", momentum {float(momentum):g}" if momentum else ""
+    return f"{type(optimizer).__name__}, learning rate {float(group['lr']):g}{extra}"

@@ -175,6 +175,7 @@ def test_what_is_not_stepped_has_no_step() -> None:
     edge = stability_edge(optimizer, [frozen, trained, foreign])
     assert edge.steps.count_nonzero() == 2
     assert (edge.steps[2:4] > 0).all()
+    assert edge.optimizer == "Adam, learning rate 0.1, momentum 0.9"
 
 
 def test_complex_parameters_are_pairs() -> None:
