@@ -305,13 +305,11 @@ def _is_as_it_was(
     count = filling.most(min(samples_checked(positions.num_samples) - 1, most))
     rows = sorted(torch.randperm(size, generator=generator)[:count].tolist())
     part, seed = filling.some_of(batch, rows), batch.index + 2 + known.turn
-    share = filling.share(count, known.separability)
     expected = _values_of(batch, rows, positions, values)
     if known.method == "one by one":
+        # a sum that is filled with copies is read off batches, or refused
         whole = finite_or_nan(loss, part, seed=seed)
-        return expected is None or is_made_of(
-            share * whole, expected, known.separability, loss.dtype
-        )
+        return expected is None or is_made_of(whole, expected, known.separability, loss.dtype)
     losses, value = read_off(loss, part, seed=seed, separability=known.separability, is_trial=True)
     row = int(torch.randint(count, (1,), generator=generator))
     alone = finite_or_nan(loss, filling.some_of(batch, [rows[row]]), seed=seed)
@@ -323,5 +321,6 @@ def _is_as_it_was(
     allowed = tolerance(loss.dtype, float(expected.abs().max()))
     is_same = bool(((losses[:count].to(expected) - expected).abs() <= allowed).all())
     is_own = abs(alone - float(expected[row])) <= allowed
-    is_made = is_made_of(share * value, expected, known.separability, loss.dtype)
+    value *= filling.share(count, known.separability)
+    is_made = is_made_of(value, expected, known.separability, loss.dtype)
     return is_same and is_own and is_made
