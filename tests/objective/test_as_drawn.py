@@ -215,6 +215,36 @@ def test_of_another_sampler_an_epoch_is_drawn() -> None:
     )
 
 
+def test_an_epoch_of_another_sampler_is_a_part_of_all_that_it_draws() -> None:
+    drawn = WeightedRandomSampler([1.0] * 10 + [9.0] * 78, 88, replacement=True)
+    # not known by its weights: another epoch has other samples
+    loader = DataLoader(rows(), batch_size=8, sampler=Unknown(drawn))
+    plan = Loaders.of(loader, name="the set").plan(
+        num_samples="all", batch_size=None, seed=0, as_drawn=True
+    )
+    assert (plan.population, plan.most) == (None, 88)
+    callback = spectrum(loss=Loss(sampling="as_drawn"), num_samples="all", every_n_epochs=None)
+    trainer(callback, max_steps=1).fit(LeastSquares(), loader)
+    (first, *_) = callback.reports
+    assert first.num_samples == 88
+    assert first.sampling is not None
+    assert first.sampling.population is None
+    assert first.sampling.trace_error > 0
+
+
+class Unknown(Sampler[int]):
+    """Draws as another sampler does, and does not say by which weights."""
+
+    def __init__(self, sampler: Sampler[int]) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Any:
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]
+
+
 class Twos(Pairs):
     """Tells how large its batches are."""
 
