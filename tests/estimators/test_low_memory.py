@@ -99,9 +99,17 @@ def test_interval_of_the_trace_covers_it(name: str) -> None:
     assert 0.90 * 200 <= hits <= 0.995 * 200
 
 
-@pytest.mark.parametrize(("limit", "width"), [(13, 1), (15, 4), (40, 4)])
+@pytest.mark.parametrize(
+    ("limit", "width", "num_eigenvalues", "num_smallest"),
+    # in the third the eigenvectors that are given away fill a third of it
+    [(13, 1, 5, 1), (15, 4, 5, 1), (40, 1, 10, 2), (40, 4, 5, 1)],
+)
 def test_memory_stays_within_the_limit(
-    limit: int, width: int, monkeypatch: pytest.MonkeyPatch
+    limit: int,
+    width: int,
+    num_eigenvalues: int,
+    num_smallest: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     size = 4_000
     monkeypatch.setattr(basis_module, "TILE", 500)
@@ -109,6 +117,8 @@ def test_memory_stays_within_the_limit(
     with HeldVectors(size, 4) as held:
         found = measure_spectrum(
             operator,
+            num_eigenvalues=num_eigenvalues,
+            num_smallest=num_smallest,
             generator=torch.Generator().manual_seed(0),
             memory_limit=limit * 4 * size,
             max_hvps=40,

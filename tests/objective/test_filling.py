@@ -74,23 +74,27 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("loss", [mean, unreadable])
+@pytest.mark.parametrize("loss", [mean, summed, unreadable])
 @pytest.mark.parametrize("takes", [even, full])
 def test_later_reports_are_verified_in_batches_that_the_step_takes(
     takes: Any, loss: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repeated, found = RepeatedLosses(), []
+    repeated, found, costs = RepeatedLosses(), [], []
 
     def measure(loss: TrainingLoss) -> None:
         sizes.clear()
         for _ in range(3):
             found.append(repeated.of(loss).values)
+            costs.append(sum(sizes) - sum(costs))
         assert loss.num_evaluated >= sum(sizes)  # with what has failed
 
     sizes = evaluated(monkeypatch)
-    at_start(by_hand(choosy(takes, loss)), measure, DATA)
+    # so many that an odd number of a batch's samples is looked at again
+    at_start(by_hand(choosy(takes, loss)), measure, regression_data(6 * BATCH))
     assert found[0].equal(found[1])
     assert found[0].equal(found[2])
+    # only a part is looked at again
+    assert max(costs[1:]) < costs[0]
     assert set(sizes) == {BATCH} if takes is full else all(size % 2 == 0 for size in sizes)
 
 
