@@ -13,6 +13,8 @@ from lightning_hessian.linalg.negative_mass import negative_mass
 from lightning_hessian.linalg.operator import SymmetricOperator, check_block
 from lightning_hessian.linalg.overlap import align
 from lightning_hessian.linalg.probes import rademacher
+from lightning_hessian.linalg.quadratic_model import QuadraticModel
+from lightning_hessian.linalg.share_below import brackets_below
 from lightning_hessian.linalg.spectral_norm import SpectralNorm, spectral_norm
 from lightning_hessian.linalg.spectrum import measure_spectrum
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
@@ -27,6 +29,7 @@ __all__ = [
     "Eigenpairs",
     "ExtremePairs",
     "KrylovSpace",
+    "QuadraticModel",
     "Recurrence",
     "RitzPairs",
     "SpectralNorm",
@@ -34,6 +37,7 @@ __all__ = [
     "TrackedSpace",
     "align",
     "block_lanczos",
+    "brackets_below",
     "check_block",
     "estimate_trace",
     "extreme_eigenpairs",

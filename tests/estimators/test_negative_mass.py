@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import KrylovSpace, RitzPairs, negative_mass, spectral_density
-from lightning_hessian.linalg.negative_mass import _jacobi_matrices, _wilson, radau_bounds
+from lightning_hessian.linalg.share_below import _jacobi_matrices, radau_bounds, wilson
 from lightning_hessian.records import NegativeMass
 from tests.helpers.spectra import (
     outliers_and_bulk,
@@ -88,11 +88,11 @@ def test_bracket_holds_the_true_share_of_many_random_matrices(dimension: int) ->
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 1.0])
 def test_widening_ends_at_the_shares_two_of_their_own_errors_away(share: float) -> None:
     for sign in (-1, 1):
-        end = _wilson(share, 500.0, sign)
+        end = wilson(share, 500.0, sign)
         error = math.sqrt(end * (1 - end) / 500)
         assert end - share == pytest.approx(sign * 2 * error, abs=1e-12)
     # probes that saw nothing do not prove that there is nothing
-    assert _wilson(0.0, 500.0, 1) == pytest.approx(4 / 504)
+    assert wilson(0.0, 500.0, 1) == pytest.approx(4 / 504)
 
 
 def test_bracket_covers_a_single_negative_eigenvalue_that_probes_may_miss() -> None:
