@@ -26,6 +26,7 @@ from lightning_hessian.loss import (
     LossProducts,
     ManualBackwardLoss,
     ParameterSelection,
+    Trained,
     TrainingLoss,
     module_loss,
 )
@@ -260,8 +261,11 @@ class FitLoss:
         copies: bool = False,
         flags: Flags | None = None,
     ) -> Iterator[TrainingLoss]:
+        named = dict(self._module.named_parameters(remove_duplicate=False))
+        is_averaged = self._setup.loss.weights == "averaged"
         with self._entered(dtype, copies=copies, flags=flags) as sandbox:
             loss = self._loss(frozen, sandbox, products)
+            loss.trained = Trained(tuple(self._trainer.optimizers), named, is_averaged)
             if self._batching is not None and frozen is self._batching.frozen:
                 fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
                 redrawn = self._batching.redrawn

@@ -5,7 +5,12 @@ from lightning_hessian.linalg.block_operator import BlockOperator
 from lightning_hessian.linalg.counting_operator import CountingOperator
 from lightning_hessian.linalg.dense_operator import DenseOperator
 from lightning_hessian.linalg.density import quadrature_weights, spectral_density
-from lightning_hessian.linalg.eigenvalues import largest_eigenvalues, smallest_eigenvalues
+from lightning_hessian.linalg.eigenvalues import (
+    end_vectors,
+    ends_have_converged,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+)
 from lightning_hessian.linalg.eigenvectors import Eigenpairs, leading_eigenvectors
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.linalg.lanczos_short import Recurrence, lanczos_recurrence
@@ -20,7 +25,7 @@ from lightning_hessian.linalg.spectrum import measure_spectrum
 from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpairs
 from lightning_hessian.linalg.trace import estimate_trace, trace_of_start
 from lightning_hessian.linalg.tracking import TrackedSpace, tracked_space, tracked_trace
-from lightning_hessian.linalg.vector_room import least_memory
+from lightning_hessian.linalg.vector_room import least_memory, room_for
 
 __all__ = [
     "BlockOperator",
@@ -39,6 +44,8 @@ __all__ = [
     "block_lanczos",
     "brackets_below",
     "check_block",
+    "end_vectors",
+    "ends_have_converged",
     "estimate_trace",
     "extreme_eigenpairs",
     "inner_products",
@@ -50,6 +57,7 @@ __all__ = [
     "negative_mass",
     "quadrature_weights",
     "rademacher",
+    "room_for",
     "smallest_eigenvalues",
     "spectral_density",
     "spectral_norm",

@@ -94,7 +94,8 @@ class QuadraticModel:
         parts, scales, right = parts[kept], scales[kept], right[kept]
 
         def step(damping: float) -> Tensor:
-            return -scales * parts / (scales.square() + damping)
+            found: Tensor = -scales * parts / (scales.square() + damping)
+            return found
 
         # the length is at most `|scales * parts| / damping`
         most = float((scales * parts).norm()) / radius

@@ -27,8 +27,20 @@ def vectors_that_fit(task: Task, memory_limit: int, *, kind: Literal["full", "bf
     """How many basis vectors a limit in bytes leaves room for, beside the blocks in flight."""
     # negative where not even those fit; the model and the graph of its loss come on top
     kept = _num_ends(task.asked) if task.vectors else 0
-    flying = _in_flight(task.width, kept) * vector_bytes("full", task.operator)
-    return (memory_limit - flying) // vector_bytes(kind, task.operator)
+    return room_for(task.operator, memory_limit, width=task.width, kept=kept, kind=kind)
+
+
+def room_for(
+    operator: Shaped,
+    memory_limit: int,
+    *,
+    width: int,
+    kept: int,
+    kind: Literal["full", "bfloat16"] = "full",
+) -> int:
+    """The same of a sweep by blocks of a width, of which so many vectors are given away."""
+    flying = _in_flight(width, kept) * vector_bytes("full", operator)
+    return (memory_limit - flying) // vector_bytes(kind, operator)
 
 
 def least_memory(operator: Shaped) -> int:

@@ -21,6 +21,7 @@ from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import LossProducts, Products
+from lightning_hessian.loss.trained import Trained
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ManualBackwardLoss",
     "ParameterSelection",
     "Products",
+    "Trained",
     "TrainingLoss",
     "free_memory",
     "graph_bytes",

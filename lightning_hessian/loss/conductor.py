@@ -13,6 +13,7 @@ from lightning_hessian.linalg import check_block
 from lightning_hessian.loss.gradient import Gradient
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import Products
+from lightning_hessian.loss.trained import Trained
 from lightning_hessian.loss.training_loss import TrainingLoss
 from lightning_hessian.processes import Processes, on_all_or_none
 from lightning_hessian.records import ProductQuality
@@ -72,6 +73,11 @@ class Conductor:
     def redrawn(self) -> tuple[TrainingLoss, ...]:
         """This process's share of the batches under other draws."""
         return self._loss.redrawn
+
+    @property
+    def trained(self) -> Trained | None:
+        """The optimisers that step the parameters, as this process has them."""
+        return self._loss.trained
 
     @property
     def parameters(self) -> ParameterSelection:

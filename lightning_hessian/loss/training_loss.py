@@ -16,6 +16,7 @@ from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss.gradient import Gradient, refuse_unusable
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import LossProducts
+from lightning_hessian.loss.trained import Trained
 from lightning_hessian.processes import Processes, SingleProcess, on_all_or_none
 from lightning_hessian.sandbox import Sandbox
 
@@ -51,6 +52,7 @@ class TrainingLoss:
         skipped: Positions of batches that training would skip; known after a gradient.
         num_evaluated: Samples that the step was called on so far, each time counted.
         held_out: The same loss over samples that training does not see, if there are any.
+        trained: The optimisers that step the parameters; None where there is no fit.
         redrawn: The same loss over some of the batches, under several other draws of the step's
             random numbers; empty where it draws none that matter.
     """
@@ -74,6 +76,7 @@ class TrainingLoss:
         self.parameters = parameters
         self.poll = poll or _never_abandon
         self.held_out: TrainingLoss | None = None
+        self.trained: Trained | None = None
         self.redrawn: tuple[TrainingLoss, ...] = ()
         self.skipped: set[int] = set()
         self.num_evaluated = 0

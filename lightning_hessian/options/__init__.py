@@ -1,5 +1,6 @@
 """What can be asked for: each option spelled once, checked where it is given."""
 
+from lightning_hessian.options.critical_point import PointOptions, WeightDecay
 from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
 from lightning_hessian.options.loss_setup import LossSetup
@@ -14,8 +15,10 @@ __all__ = [
     "Loss",
     "LossSetup",
     "Perturbations",
+    "PointOptions",
     "PyHessian",
     "Solver",
     "SpectrumOptions",
     "Surface",
+    "WeightDecay",
 ]

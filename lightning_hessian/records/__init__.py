@@ -1,5 +1,12 @@
 """Frozen records of what was measured: values with their errors, and how they are shown."""
 
+from lightning_hessian.records.critical_point import CriticalPointReport, PointKind
+from lightning_hessian.records.critical_point_parts import (
+    Escape,
+    IndexCount,
+    LayerNorm,
+    Nearness,
+)
 from lightning_hessian.records.declarations import Declared, declared
 from lightning_hessian.records.estimate import BoundedEstimate, Estimate, EstimateWithBand
 from lightning_hessian.records.json_values import JsonValue
@@ -51,6 +58,7 @@ __all__ = [
     "BlockTraces",
     "BoundedEstimate",
     "Column",
+    "CriticalPointReport",
     "Declared",
     "DerivativeSpread",
     "Derived",
@@ -58,22 +66,27 @@ __all__ = [
     "Eigenvalues",
     "EigenvectorOverlap",
     "Engine",
+    "Escape",
     "Estimate",
     "EstimateWithBand",
     "HeldOutLosses",
     "HessianDifferences",
     "HvpMethod",
+    "IndexCount",
     "JsonValue",
     "Kind",
+    "LayerNorm",
     "Lines",
     "LossDifferenceReport",
     "LossSpread",
     "LossSurface",
     "Mode",
+    "Nearness",
     "NegativeMass",
     "NeighbourhoodVariance",
     "Note",
     "ParameterBlock",
+    "PointKind",
     "ProductQuality",
     "Report",
     "RequiredSampleSize",

@@ -25,6 +25,7 @@ INFORMING = frozenset(
         "no-larger-sample",
         "noise-fixed",
         "not-compared-with-training",
+        "point-of-these-samples",
         "products-by-differences",
         "sample-does-not-grow",
         "sampling-errors-uncertain",

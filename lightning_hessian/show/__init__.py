@@ -3,6 +3,10 @@
 from matplotlib.figure import Figure as Figure
 
 from lightning_hessian.show.charts import charts
+from lightning_hessian.show.figures.critical_point import (
+    critical_point_history_figure,
+    escape_figure,
+)
 from lightning_hessian.show.figures.history import history_figure
 from lightning_hessian.show.figures.loss_difference import loss_difference_figure
 from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
@@ -12,7 +16,12 @@ from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
 from lightning_hessian.show.gallery import Gallery, Images
-from lightning_hessian.show.report_figures import Figures, loss_difference_figures, spectrum_figures
+from lightning_hessian.show.report_figures import (
+    Figures,
+    critical_point_figures,
+    loss_difference_figures,
+    spectrum_figures,
+)
 from lightning_hessian.show.report_writer import ReportWriter
 from lightning_hessian.show.scalars import scalars
 from lightning_hessian.show.sidecar import read_sidecar, sidecar_ending, sidecar_path, write_sidecar
@@ -27,6 +36,9 @@ __all__ = [
     "ReportWriter",
     "TagRow",
     "charts",
+    "critical_point_figures",
+    "critical_point_history_figure",
+    "escape_figure",
     "history_figure",
     "loss_difference_figure",
     "loss_difference_figures",

@@ -7,8 +7,12 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import LossDifferenceReport, SpectrumReport
+from lightning_hessian.records import CriticalPointReport, LossDifferenceReport, SpectrumReport
 from lightning_hessian.show.figures.caveat import caveat
+from lightning_hessian.show.figures.critical_point import (
+    critical_point_history_figure,
+    escape_figure,
+)
 from lightning_hessian.show.figures.loss_difference import loss_difference_figure
 from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
 from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
@@ -32,6 +36,26 @@ def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
     """
     report = reports[-1]
     return {} if report.density is None else {"spectrum": partial(spectrum_figure, report)}
+
+
+def critical_point_figures(reports: Sequence[CriticalPointReport]) -> Figures:
+    """The latest way down, where there is one, and the course of several reports.
+
+    Args:
+        reports: At least one, in order.
+
+    Returns:
+        Last part of the tag to what makes the figure; none if the latest holds no numbers.
+    """
+    report = reports[-1]
+    if report.failure is not None:
+        return {}
+    figures: Figures = {}
+    if report.escape is not None:
+        figures["escape"] = partial(escape_figure, report)
+    if sum(each.failure is None for each in reports) > 1:
+        figures["history"] = partial(critical_point_history_figure, tuple(reports))
+    return figures
 
 
 def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:

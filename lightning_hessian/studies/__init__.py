@@ -1,5 +1,6 @@
 """What combines losses, products and estimators into an answer to a question."""
 
+from lightning_hessian.studies.critical_point import CriticalPointStudy
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.loss_difference import LossDifferenceStudy
@@ -13,8 +14,11 @@ from lightning_hessian.studies.spectrum import SpectrumStudy
 from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
 from lightning_hessian.studies.study import Study
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
+from lightning_hessian.studies.weight_decay import DecayedLoss
 
 __all__ = [
+    "CriticalPointStudy",
+    "DecayedLoss",
     "LossDifferenceStudy",
     "OrderStatistics",
     "QuickSpectrum",

@@ -1,0 +1,60 @@
+"""What moves the parameters: the optimisers of the fit, and their own tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.loss.parameters import ParameterSelection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """The optimisers that step a loss's parameters, for what only they know.
+
+    Attributes:
+        optimizers: Of the fit.
+        named: The module's tensors by their names, as the optimisers hold them: a measurement in
+            another precision has copies in their place.
+        holds_average: Whether the weights measured are an average, which no optimiser steps.
+    """
+
+    optimizers: Sequence[Optimizer]
+    named: Mapping[str, Tensor]
+    holds_average: bool = False
+
+    def of(self, parameters: ParameterSelection) -> tuple[Optimizer, list[Tensor]]:
+        """The one optimiser that steps some of these parameters, and its tensors for all of them.
+
+        Raises:
+            RefusedError: If there is none or more than one, parameters are sharded, or the weights
+                are an average.
+        """
+        if self.holds_average:
+            raise RefusedError(
+                "averaged weights are stepped by no optimiser. Measure the current ones: "
+                "`Loss(weights='current')`."
+            )
+        own = [self.named[name] for name in parameters.names]
+        if any(type(tensor).__name__ == "DTensor" for tensor in own):
+            raise RefusedError(
+                "of sharded parameters each process has a part of the optimiser's state only. "
+                "Analyse the consolidated checkpoint."
+            )
+        wanted = {id(tensor) for tensor in own}
+        steps = [
+            optimizer
+            for optimizer in self.optimizers
+            if any(id(p) in wanted for group in optimizer.param_groups for p in group["params"])
+        ]
+        if len(steps) != 1:
+            kinds = ", ".join(type(optimizer).__name__ for optimizer in steps) or "none"
+            raise RefusedError(
+                "one optimiser must step the measured parameters, got "
+                f"{len(steps)} ({kinds}). Select those of one by `parameters=`."
+            )
+        return steps[0], own

@@ -1,0 +1,159 @@
+"""What one Krylov sweep from the gradient tells of the point that it starts at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from lightning_hessian.linalg import (
+    KrylovSpace,
+    QuadraticModel,
+    RitzPairs,
+    brackets_below,
+    end_vectors,
+    ends_have_converged,
+    largest_eigenvalues,
+    smallest_eigenvalues,
+    spectral_density,
+)
+from lightning_hessian.loss import Gradient
+from lightning_hessian.records import CriticalPointReport, Escape, IndexCount, Nearness, Note
+from lightning_hessian.studies.escape import measure_escape
+from lightning_hessian.studies.weight_decay import DecayedLoss
+
+SHARES = (1e-3, 1e-2, 1e-1)
+"""Of the weights' length, within which gradient and loss are looked at."""
+RELATIVE = (("relative_1e-3", 1e-3), ("relative_1e-6", 1e-6))
+ABSOLUTE = ("absolute_1e-3", 1e-3)
+ENOUGH_PRODUCTS = 12
+"""With these what is left of the gradient within 1 % of the weights has mostly come to rest."""
+LOOK_EVERY, AT_REST = 4, 0.01
+"""Products between two looks at what is left of the gradient, and how little it may still move."""
+STILL_FALLING = 0.02
+
+
+class Watch:
+    """Whether what is left of the gradient has come to rest, and the lowest eigenvalue is known."""
+
+    def __init__(self, norm: float, length: float, rtol: float) -> None:
+        self._norm, self._length, self._rtol = norm, length, rtol
+        self._looked, self._left = 0, [1.0] * len(SHARES)
+
+    def is_at_rest(self, space: KrylovSpace) -> bool:
+        """Asked after each block; looks after some."""
+        if space.dimension < self._looked + LOOK_EVERY or not self._norm:
+            return False
+        model = QuadraticModel.of(space, gradient_norm=self._norm)
+        left = [model.least_gradient(share * self._length) for share in SHARES]
+        moved = max(before - now for before, now in zip(self._left, left, strict=True))
+        is_quiet = space.dimension >= ENOUGH_PRODUCTS and moved < AT_REST
+        self._looked, self._left = space.dimension, left
+        return is_quiet and ends_have_converged(
+            RitzPairs.of(space), num_largest=1, num_smallest=1, rtol=self._rtol
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """A space that begins with the gradient, of a ``norm``, at weights of a ``length``."""
+
+    space: KrylovSpace
+    ritz: RitzPairs
+    norm: float
+    length: float
+    rtol: float
+
+    def report(self) -> CriticalPointReport:
+        """The numbers that are read off the sweep."""
+        model = self._model
+        return CriticalPointReport(
+            gradient_norm=self.norm,
+            parameter_norm=self.length,
+            nearness=() if model is None else tuple(self._nearness(model)),
+            flatness=0.0 if model is None else model.flatness,
+            indices=self._indices(),
+            largest=largest_eigenvalues(self.ritz, 1, rtol=self.rtol),
+            smallest=smallest_eigenvalues(self.ritz, 1, rtol=self.rtol),
+        )
+
+    def escape(self, loss: DecayedLoss, gradient: Gradient) -> Escape | None:
+        """Down the most negative direction, where there is one for certain."""
+        lowest, bound = float(self.ritz.values[0]), float(self.ritz.bounds[0])
+        if lowest + bound >= -RELATIVE[0][1] * self.ritz.scale:
+            return None
+        (vector,) = end_vectors(self.space, self.ritz, num_largest=0, num_smallest=1).T
+        vector = (vector / vector.norm()).to(loss.device, loss.dtype)
+        return measure_escape(loss, vector, gradient.vector, gradient.loss, lowest)
+
+    def notes(self) -> tuple[Note, ...]:
+        """What to beware of: a verdict that more products might change."""
+        model = self._model
+        if model is None or self.space.is_whole:
+            return ()
+        radius, count = SHARES[1] * self.length, self.space.dimension
+        now, before = (
+            model.of_first(each).least_gradient(radius) for each in (count, 3 * count // 4)
+        )
+        if before - now <= STILL_FALLING:
+            return ()
+        text = (
+            f"What is left of the gradient within 1 % of the weights still fell from {before:.2g} "
+            f"to {now:.2g} over the last quarter of {count} products: a critical point may be "
+            "nearer than it seems. Raise `max_hvps`, or `max_overhead`."
+        )
+        return (Note("gradient-not-at-rest", text),)
+
+    @property
+    def _model(self) -> QuadraticModel | None:
+        """None where there is no gradient to begin with."""
+        if not self.norm:
+            return None
+        return QuadraticModel.of(self.space, gradient_norm=self.norm)
+
+    def _nearness(self, model: QuadraticModel) -> list[Nearness]:
+        radii = [(share, share * self.length) for share in SHARES]
+        return [
+            Nearness(
+                share=share,
+                radius=radius,
+                gradient_left=model.least_gradient(radius),
+                decrease=model.largest_decrease(radius),
+            )
+            for share, radius in radii
+        ]
+
+    def _indices(self) -> tuple[IndexCount, ...]:
+        """Shares by three thresholds, none of them below what rounding leaves."""
+        space, ritz = self.space, self.ritz
+        if space.start.shape[1] > 1:
+            # the gradient is no random probe
+            space = replace(space, start=space.start[:, 1:])
+        weights = spectral_density(space, ritz).weights
+        wanted = [(name, share * ritz.scale) for name, share in RELATIVE] + [ABSOLUTE]
+        thresholds = [max(threshold, space.noise) for _, threshold in wanted]
+        brackets = brackets_below(space, ritz, [s * t for t in thresholds for s in (-1, 1)])
+        found = []
+        for row, ((name, _), tau) in enumerate(zip(wanted, thresholds, strict=True)):
+            below, up_to = brackets[2 * row], brackets[2 * row + 1]
+            negative = _share(weights, ritz.values < -tau)
+            null = _share(weights, ritz.values.abs() <= tau)
+            found.append(
+                IndexCount(
+                    name=name,
+                    threshold=tau,
+                    fraction=negative,
+                    bracket=(min(below[0], negative), max(below[1], negative)),
+                    null=null,
+                    null_bracket=(
+                        min(max(up_to[0] - below[1], 0.0), null),
+                        max(min(up_to[1] - below[0], 1.0), null),
+                    ),
+                )
+            )
+        return tuple(found)
+
+
+def _share(weights: Tensor, chosen: Tensor) -> float:
+    # the weights' sum may pass one by a rounding
+    return min(float(weights[chosen].sum()), 1.0)
