@@ -1,6 +1,6 @@
 """Frozen records of what was measured: values with their errors, and how they are shown."""
 
-from lightning_hessian.records.critical_point import CriticalPointReport, PointKind
+from lightning_hessian.records.critical_point import NEAR, CriticalPointReport, PointKind
 from lightning_hessian.records.critical_point_parts import (
     Escape,
     IndexCount,
@@ -54,6 +54,7 @@ from lightning_hessian.records.spectrum_report import Engine, SpectrumReport
 
 __all__ = [
     "EXACT",
+    "NEAR",
     "Band",
     "BlockTraces",
     "BoundedEstimate",

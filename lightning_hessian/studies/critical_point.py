@@ -194,9 +194,12 @@ class CriticalPointStudy:
         length = float(loss.weights.norm())
         watch = Watch(norm, length, solver.rtol)
 
+        # to the end where there is room for it: the index is then a count
+        may_rest = loss.size > most
+
         def stop(space: KrylovSpace) -> bool:
             on_products(space.dimension)
-            return watch.is_at_rest(space)
+            return may_rest and watch.is_at_rest(space)
 
         space = block_lanczos(
             loss,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import (
@@ -18,7 +19,7 @@ from lightning_hessian.linalg import (
     spectral_density,
 )
 from lightning_hessian.loss import Gradient
-from lightning_hessian.records import CriticalPointReport, Escape, IndexCount, Nearness, Note
+from lightning_hessian.records import NEAR, CriticalPointReport, Escape, IndexCount, Nearness, Note
 from lightning_hessian.studies.escape import measure_escape
 from lightning_hessian.studies.weight_decay import DecayedLoss
 
@@ -34,23 +35,27 @@ STILL_FALLING = 0.02
 
 
 class Watch:
-    """Whether what is left of the gradient has come to rest, and the lowest eigenvalue is known."""
+    """Whether what the verdict hangs on has come to rest, and both ends of the spectrum are known.
+
+    That is what is left of the gradient, and the bracket of the index.
+    """
 
     def __init__(self, norm: float, length: float, rtol: float) -> None:
         self._norm, self._length, self._rtol = norm, length, rtol
-        self._looked, self._left = 0, [1.0] * len(SHARES)
+        self._looked, self._last = 0, torch.zeros(0)
 
     def is_at_rest(self, space: KrylovSpace) -> bool:
         """Asked after each block; looks after some."""
-        if space.dimension < self._looked + LOOK_EVERY or not self._norm:
+        if space.dimension < self._looked + LOOK_EVERY:
             return False
-        model = QuadraticModel.of(space, gradient_norm=self._norm)
-        left = [model.least_gradient(share * self._length) for share in SHARES]
-        moved = max(before - now for before, now in zip(self._left, left, strict=True))
-        is_quiet = space.dimension >= ENOUGH_PRODUCTS and moved < AT_REST
-        self._looked, self._left = space.dimension, left
-        return is_quiet and ends_have_converged(
-            RitzPairs.of(space), num_largest=1, num_smallest=1, rtol=self._rtol
+        point = Point(space, RitzPairs.of(space), self._norm, self._length, self._rtol)
+        now, last = point.watched(), self._last
+        self._looked, self._last = space.dimension, now
+        is_quiet = len(last) == len(now) and float((now - last).abs().max()) < AT_REST
+        return (
+            is_quiet
+            and space.dimension >= ENOUGH_PRODUCTS
+            and ends_have_converged(point.ritz, num_largest=1, num_smallest=1, rtol=self._rtol)
         )
 
 
@@ -77,6 +82,13 @@ class Point:
             smallest=smallest_eigenvalues(self.ritz, 1, rtol=self.rtol),
         )
 
+    def watched(self) -> Tensor:
+        """What is left of the gradient within each radius, and the ends of the index's bracket."""
+        model, scale = self._model, RELATIVE[0][1] * self.ritz.scale
+        left = [] if model is None else [model.least_gradient(s * self.length) for s in SHARES]
+        (ends,) = brackets_below(self._of_probe, self.ritz, [-max(scale, self.space.noise)])
+        return torch.tensor([*left, *ends], dtype=torch.float64)
+
     def escape(self, loss: DecayedLoss, gradient: Gradient) -> Escape | None:
         """Down the most negative direction, where there is one for certain."""
         lowest, bound = float(self.ritz.values[0]), float(self.ritz.bounds[0])
@@ -95,7 +107,7 @@ class Point:
         now, before = (
             model.of_first(each).least_gradient(radius) for each in (count, 3 * count // 4)
         )
-        if before - now <= STILL_FALLING:
+        if before - now <= STILL_FALLING or now < NEAR:
             return ()
         text = (
             f"What is left of the gradient within 1 % of the weights still fell from {before:.2g} "
@@ -111,6 +123,12 @@ class Point:
             return None
         return QuadraticModel.of(self.space, gradient_norm=self.norm)
 
+    @property
+    def _of_probe(self) -> KrylovSpace:
+        """The same space as one from the random probe alone, which the gradient is not."""
+        has_both = self.space.start.shape[1] > 1
+        return replace(self.space, start=self.space.start[:, 1:]) if has_both else self.space
+
     def _nearness(self, model: QuadraticModel) -> list[Nearness]:
         radii = [(share, share * self.length) for share in SHARES]
         return [
@@ -125,10 +143,7 @@ class Point:
 
     def _indices(self) -> tuple[IndexCount, ...]:
         """Shares by three thresholds, none of them below what rounding leaves."""
-        space, ritz = self.space, self.ritz
-        if space.start.shape[1] > 1:
-            # the gradient is no random probe
-            space = replace(space, start=space.start[:, 1:])
+        space, ritz = self._of_probe, self.ritz
         weights = spectral_density(space, ritz).weights
         wanted = [(name, share * ritz.scale) for name, share in RELATIVE] + [ABSOLUTE]
         thresholds = [max(threshold, space.noise) for _, threshold in wanted]

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_hessian import HessianSpectrum, Krylov, LossDifference
+from lightning_hessian import CriticalPoint, HessianSpectrum, Krylov, LossDifference
 from lightning_hessian.callbacks import MeasuringCallback
 from lightning_hessian.errors import RestorationError
 from tests.helpers.faults import NOTHING, Fault, Injector, draw
@@ -34,9 +34,10 @@ CALLBACKS: dict[str, Callable[[], MeasuringCallback[Any]]] = {
         max_overhead=None, every_n_train_steps=4, mode="train", solver=Krylov(max_hvps=24)
     ),
     "loss difference": lambda: LossDifference(max_overhead=0.9, at_checkpoints=True),
+    "critical point": lambda: CriticalPoint(max_overhead=0.9, at_checkpoints=True),
 }
-OURS = ("hessian", "loss_difference")
-OTHER_WAYS = ("reading.py:read_off:", "groups.py:is_same_loss:")
+OURS = ("hessian", "loss_difference", "critical_point")
+OTHER_WAYS = ("reading.py:read_off:", "groups.py:is_same_loss:", "length.py:_sizes:")
 """In which what fails is done otherwise."""
 NO_NUMBERS = ("seconds", "gradient_seconds", "ckpt_path")
 

@@ -14,7 +14,6 @@ from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_
 from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
-    BAND,
     CURVE,
     FAINT,
     SECOND,
@@ -48,13 +47,12 @@ def critical_point_history_figure(reports: Reports) -> Figure:
     left, norm, index = figure.subplots(1, 3)
     _draw_left(left, good)
     norm.plot([r.step for r in good], [r.gradient_norm for r in good], color=CURVE, marker=".")
-    norm.set_yscale("log")
+    norm.set_ylim(bottom=0)
     set_title(norm, "norm of the gradient", pad=ABOVE_POWER)
     _draw_index(index, good)
     for axes in (left, norm, index):
         axes.set_xlabel("step")
         axes.grid(color=FAINT, alpha=0.2)
-    for axes in (left, index):
         choose_ticks(axes)
     title = f"{good[-1].verdict} ({describe(good[-1])})"
     frame = Frame(widths=(2.65,) * 3, height=2.4, top=0.5)
@@ -108,21 +106,15 @@ def _draw_left(axes: Axes, reports: Reports) -> None:
 
 
 def _draw_index(axes: Axes, reports: Reports) -> None:
-    steps = [report.step for report in reports]
-    for row, colour in enumerate(COLOURS):
-        counts = [report.indices[row] for report in reports]
-        name = counts[-1].name.replace("_", " ")
-        axes.plot(steps, [c.fraction for c in counts], color=colour, marker=".", label=name)
-        axes.fill_between(
-            steps,
-            [c.bracket[0] for c in counts],
-            [c.bracket[1] for c in counts],
-            color=BAND if row == 1 else colour,
-            alpha=0.15,
-            linewidth=0,
-        )
-    axes.legend(frameon=False, fontsize=7)
-    set_title(axes, "share of negative eigenvalues", pad=ABOVE_POWER)
+    """By the first threshold, its bracket and nothing more: what lies between is not known."""
+    counts = [(report.step, report.index) for report in reports if report.index is not None]
+    steps = [step for step, _ in counts]
+    ends = [count.bracket for _, count in counts]
+    middles = [(low + high) / 2 for low, high in ends]
+    halves = [(high - low) / 2 for low, high in ends]
+    axes.errorbar(steps, middles, yerr=halves, color=SMALLEST, linestyle="none", capsize=4)
+    axes.set_ylim(-0.03, 1.03)
+    set_title(axes, "share of negative eigenvalues, bracket", pad=ABOVE_POWER)
 
 
 def _draw_escape(axes: Axes, escape: Escape, loss: float) -> None:

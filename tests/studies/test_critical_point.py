@@ -1,0 +1,320 @@
+"""Kind, index, nearness and way down, at critical points that are known exactly."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.hvp import open_loss
+from lightning_hessian.loss import Trained, TrainingLoss
+from lightning_hessian.options import Krylov, PointOptions
+from lightning_hessian.records import CriticalPointReport
+from lightning_hessian.studies import CriticalPointStudy, DecayedLoss
+from tests.helpers.saddles import Problem
+
+SIZE, DECAY = 8, 0.003
+SEEDS = int(os.environ.get("HESSIAN_SEEDS", "200"))
+PROBLEM = Problem.of(0, size=SIZE, samples=24, decay=DECAY)
+
+
+class Weights(nn.Module):
+    """Nothing but a flat vector of parameters."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values.clone())
+
+
+@contextmanager
+def loss_at(weights: Tensor, problem: Problem = PROBLEM, **options: Any) -> Iterator[TrainingLoss]:
+    """Its mean squared error, without weight decay."""
+    module, width = Weights(weights), len(weights) // (2 * problem.size)
+
+    def step(_batch: Any, _index: int) -> Tensor:
+        values = module.values
+        return problem.loss(values, width) - problem.decay / 2 * values.square().sum()
+
+    with open_loss(module, step, [torch.zeros(1)], dtype=torch.float64, **options) as loss:
+        yield loss
+
+
+def measured(
+    weights: Tensor, problem: Problem = PROBLEM, *, max_hvps: int = 128, **options: Any
+) -> CriticalPointReport:
+    solver = Krylov(max_hvps=max_hvps)
+    asked = PointOptions(weight_decay=problem.decay, solver=solver, **options)
+    with loss_at(weights, problem) as loss:
+        return CriticalPointStudy(asked, seed=0).measure(loss)
+
+
+@cache
+def saddle(width: int) -> tuple[Tensor, Tensor]:
+    """Weights of an exact critical point, and all eigenvalues of its Hessian, ascending."""
+    narrow = PROBLEM.minimum(width)
+    dead = PROBLEM.dead_unit_spectrum(narrow, width)
+    own = dead[:0]
+    if width:
+        own = torch.linalg.eigvalsh(PROBLEM.derivatives(narrow, width)[1])
+    eigenvalues = torch.cat([own, *[dead] * (SIZE - width)]).sort().values
+    return PROBLEM.widened(narrow, width, SIZE), eigenvalues
+
+
+@pytest.mark.parametrize("width", [0, 2, 5, SIZE])
+def test_at_minima_of_narrower_networks_index_and_kind_are_those_of_the_dead_units(
+    width: int,
+) -> None:
+    weights, eigenvalues = saddle(width)
+    index = int((eigenvalues < 0).sum())
+    report = measured(weights)
+    assert report.kind == ("saddle" if index else "minimum")
+    assert report.gradient_norm < 1e-12
+    for count in report.indices:
+        expected = float((eigenvalues < -count.threshold).double().mean())
+        null = float((eigenvalues.abs() <= count.threshold).double().mean())
+        assert count.fraction == count.bracket[0] == count.bracket[1] == expected
+        assert count.null == pytest.approx(null, abs=1e-15)
+    assert report.indices[1].fraction == index / len(eigenvalues)
+    assert float(report.smallest.values[0]) == pytest.approx(float(eigenvalues[0]), abs=1e-10)
+    assert float(report.largest.values[0]) == pytest.approx(float(eigenvalues[-1]), abs=1e-10)
+
+
+def test_the_index_of_the_ladder_goes_from_none_to_half_of_all() -> None:
+    shares = [measured(saddle(width)[0]).indices[0].fraction for width in (SIZE, 5, 0)]
+    assert shares[0] == 0
+    assert 0 < shares[1] < 0.5
+    # of weights that are all zero one half is negative, but for what the decay lifts
+    assert shares[2] == 0.5
+
+
+@pytest.mark.parametrize("width", [0, 5])
+def test_the_way_down_is_what_the_fourth_order_of_a_symmetric_saddle_says(width: int) -> None:
+    weights, eigenvalues = saddle(width)
+    escape = measured(weights).escape
+    assert escape is not None
+    lowest = float(eigenvalues[0])
+    assert escape.curvature == pytest.approx(lowest, abs=1e-10)
+    # a dead unit may wake with either sign: nothing is odd along it
+    assert escape.slope == pytest.approx(0, abs=1e-12)
+    assert escape.third == pytest.approx(0, abs=1e-8)
+    assert escape.predicted_decrease == pytest.approx(3 * lowest**2 / (2 * escape.fourth), rel=1e-6)
+    assert abs(escape.predicted_distance) == pytest.approx(
+        math.sqrt(-6 * lowest / escape.fourth), rel=1e-6
+    )
+    assert 0 < escape.predicted_decrease < escape.decrease < 4 * escape.predicted_decrease
+    assert escape.decrease == pytest.approx(_loss(weights) - float(escape.losses.min()), abs=1e-14)
+
+
+def _loss(weights: Tensor) -> float:
+    return float(PROBLEM.loss(weights, SIZE))
+
+
+def test_a_minimum_has_no_way_down() -> None:
+    assert measured(saddle(SIZE)[0]).escape is None
+    assert measured(saddle(5)[0], escape=False).escape is None
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-3])
+def test_near_a_saddle_nothing_is_left_of_a_gradient_that_is_not_small(noise: float) -> None:
+    weights, _ = saddle(5)
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.randn(len(weights), generator=generator, dtype=torch.float64)
+    near = weights + noise * weights.norm() * direction / direction.norm()
+    report = measured(near)
+    assert report.gradient_norm > 1e-4
+    assert report.gradient_left < 0.01
+    assert report.kind == "saddle"
+    assert report.verdict.startswith("Near a saddle: within 1 % of the weights' length")
+
+
+def test_on_the_way_down_from_random_weights_most_of_the_gradient_is_left() -> None:
+    generator = torch.Generator().manual_seed(2)
+    weights = 0.3 * torch.randn(2 * SIZE * SIZE, generator=generator, dtype=torch.float64)
+    report = measured(weights)
+    assert report.gradient_left > 0.9
+    assert report.kind == "not critical"
+    assert "not a critical point" in report.verdict.lower()
+
+
+@pytest.mark.slow
+def test_where_a_descent_of_the_gradients_norm_stalls_most_of_it_is_left() -> None:
+    problem, width = Problem.of(3, size=6, samples=24, decay=0.0), 6
+    passed, stalled = 0, []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(2 * width * 6, generator=generator, dtype=torch.float64) / 2
+        damping = 1.0
+        for _ in range(400):
+            gradient, hessian = problem.derivatives(weights, width)
+            step = torch.linalg.solve(
+                hessian @ hessian + damping * torch.eye(len(weights), dtype=torch.float64),
+                hessian @ gradient,
+            )
+            after, _ = problem.derivatives(weights - step, width)
+            is_shorter = bool(after.norm() < gradient.norm())
+            weights = weights - step if is_shorter else weights
+            damping = max(damping / 3, 1e-12) if is_shorter else 4 * damping
+        # what is usually taken for a critical point: the squared norm below 1e-6 or nearly so
+        length = float(problem.derivatives(weights, width)[0].norm())
+        if length < 1e-10:
+            passed += 1
+        elif length < 1e-2:
+            stalled.append(measured(weights, problem, max_hvps=72, escape=False))
+    assert len(stalled) >= 3
+    assert all(report.gradient_left > 0.9 for report in stalled)
+    assert all(report.kind in ("flat", "not critical") for report in stalled)
+
+
+@pytest.mark.slow
+def test_brackets_of_the_index_hold_for_networks_that_are_not_swept_to_the_end() -> None:
+    held = []
+    for seed in range(SEEDS):
+        problem = Problem.of(100 + seed, size=6, samples=18, decay=DECAY)
+        generator = torch.Generator().manual_seed(seed)
+        weights = 0.7 * torch.randn(72, generator=generator, dtype=torch.float64)
+        eigenvalues = torch.linalg.eigvalsh(problem.derivatives(weights, 6)[1])
+        for count in measured(weights, problem, max_hvps=24, escape=False).indices:
+            negative = float((eigenvalues < -count.threshold).double().mean())
+            null = float((eigenvalues.abs() <= count.threshold).double().mean())
+            held.append(
+                count.bracket[0] <= negative + 1e-12 and negative <= count.bracket[1] + 1e-12
+            )
+            low, high = count.null_bracket
+            held.append(low - 1e-12 <= null <= high + 1e-12)
+    assert sum(held) >= 0.95 * len(held)
+
+
+def test_a_sweep_stops_when_the_verdict_has_come_to_rest() -> None:
+    weights, _ = saddle(5)
+    moved = weights + 0.05 * torch.randn(
+        len(weights), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    short, long = measured(moved, max_hvps=127), measured(moved, max_hvps=128)
+    assert short.num_hvps < long.num_hvps == 128 + 2
+    assert short.gradient_left == pytest.approx(long.gradient_left, abs=0.02)
+    assert short.kind == long.kind
+
+
+def test_too_few_products_are_told_where_they_leave_the_verdict_open() -> None:
+    # half a per cent from the minimum, with an equal part of the gradient along each of many
+    # eigenvalues: every product takes some of it away
+    curvatures = torch.logspace(-2, 0, 60, dtype=torch.float64)
+    away = 1 / curvatures
+    weights = torch.full((60,), 200 * float(away.norm()) / 60**0.5, dtype=torch.float64)
+    module, minimum = Weights(weights), weights - away
+
+    def step(_batch: Any, _index: int) -> Tensor:
+        return (curvatures * (module.values - minimum) ** 2).sum() / 2
+
+    found = []
+    for count in (8, 60):
+        with open_loss(module, step, [torch.zeros(1)], dtype=torch.float64) as loss:
+            options = PointOptions(solver=Krylov(max_hvps=count))
+            found.append(CriticalPointStudy(options, seed=0).measure(loss))
+    codes = [[note.code for note in report.notes if note.qualifies] for report in found]
+    assert codes == [["gradient-not-at-rest"], []]
+    assert found[0].gradient_left > found[1].gradient_left + 0.02
+
+
+def test_an_allowance_buys_products_and_never_fewer_than_eight() -> None:
+    with loss_at(saddle(5)[0]) as loss:
+        study = CriticalPointStudy(PointOptions(escape=False), seed=0)
+        # one gradient and two for each product, on one sample
+        spent = [study.measure(loss, allowance=float(sum_)).num_hvps for sum_ in (1, 33, 49)]
+        costs = [study.measure(loss, allowance=float(sum_)).cost for sum_ in (33, 49)]
+    assert spent == [8, 16, 24]
+    assert costs == [33, 49]
+    assert study.least_price(10) == 10 * (1 + 2 * 8)
+
+
+def test_weight_decay_moves_gradient_loss_and_curvature() -> None:
+    weights, _ = saddle(5)
+    with loss_at(weights) as loss:
+        decayed = DecayedLoss(loss, DECAY)
+        gradient = decayed.gradient()
+        plain = DecayedLoss(loss)
+        assert gradient.loss == pytest.approx(_loss(weights), abs=1e-14)
+        assert float(gradient.vector.norm()) < 1e-12
+        assert float(plain.gradient().vector.norm()) == pytest.approx(
+            DECAY * float(weights.norm()), rel=1e-9
+        )
+        probe = torch.ones(len(weights), 1, dtype=torch.float64)
+        difference = decayed.matmat(probe) - plain.matmat(probe)
+        torch.testing.assert_close(difference, DECAY * probe, atol=1e-12, rtol=0)
+        # along a direction: the loss as autograd has it there
+        direction = torch.ones(len(weights), dtype=torch.float64) / math.sqrt(len(weights))
+        assert decayed.value_at(direction, 0.3) == pytest.approx(
+            _loss(weights + 0.3 * direction), abs=1e-14
+        )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (torch.optim.SGD, "0.003 of SGD"),
+        (torch.optim.Adam, "0.003 of Adam"),
+        (torch.optim.AdamW, "none, as that of AdamW is decoupled and part of no loss"),
+    ],
+)
+def test_the_optimisers_weight_decay_is_part_of_the_loss_where_it_is_in_its_gradients(
+    optimizer: type[torch.optim.Optimizer], words: str
+) -> None:
+    weights, _ = saddle(5)
+    with loss_at(weights) as loss:
+        (parameter,) = loss.parameters.tensors
+        steps = optimizer([parameter], lr=0.1, weight_decay=DECAY)  # type: ignore[call-arg]
+        loss.trained = Trained([steps], {"values": parameter})
+        decayed = DecayedLoss(loss, "optimizer")
+        norm = float(decayed.gradient().vector.norm())
+    assert decayed.description == words
+    left = DECAY * float(weights.norm()) if "AdamW" in words else 0.0
+    assert norm == pytest.approx(left, abs=1e-12)
+
+
+class Foreign(torch.optim.Optimizer):
+    """An optimiser of somebody's own."""
+
+    def step(self) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+def test_what_no_known_optimiser_decays_is_refused() -> None:
+    with loss_at(saddle(5)[0]) as loss:
+        with pytest.raises(RefusedError, match=r"`weight_decay='optimizer'` needs the optimiser"):
+            DecayedLoss(loss, "optimizer")
+        (parameter,) = loss.parameters.tensors
+        loss.trained = Trained([Foreign([parameter], {})], {"values": parameter})
+        with pytest.raises(RefusedError, match=r"known for optimisers of torch, got Foreign"):
+            DecayedLoss(loss, "optimizer")
+        loss.trained = Trained([], {"values": parameter})
+        with pytest.raises(RefusedError, match=r"one optimiser must step .* got 0 \(none\)"):
+            DecayedLoss(loss, "optimizer")
+        loss.trained = Trained([], {"values": parameter}, holds_average=True)
+        with pytest.raises(RefusedError, match="averaged weights are stepped by no optimiser"):
+            DecayedLoss(loss, "optimizer")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"escape": 1}, "`escape` must be True or False, got 1"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be 'none', 'optimizer' .* got -1.0"),
+        ({"weight_decay": "all"}, "`weight_decay` must be 'none', 'optimizer' .* got 'all'"),
+        ({"solver": None}, "`solver` of `CriticalPoint` must be a `Krylov`, got None"),
+        (
+            {"solver": Krylov(precision="bfloat16")},
+            "`solver` of `CriticalPoint` must not have `precision='bfloat16'`",
+        ),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PointOptions(**options)
