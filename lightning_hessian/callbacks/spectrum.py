@@ -36,6 +36,9 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             module.
         eigenvalues_per_block: Number of largest eigenvalues of each block.
         overlaps: Compare the eigenvectors with the last report's.
+        edge: Measure how far the optimiser is from its edge of stability: the largest eigenvalue
+            as its step sizes see it, beside the threshold that it has; free for plain SGD, six
+            products for others.
         num_samples: Training samples that the loss averages, drawn once; None for as many as
             max_overhead pays for, from 48 to 2,048; "all" for the whole set; "auto" for so many
             that the sampling errors are within the solver's sampling_rtol.
@@ -79,6 +82,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         parameter_blocks: Sequence[str] | Literal["modules"] = (),
         eigenvalues_per_block: int = 0,
         overlaps: bool = False,
+        edge: bool = False,
         num_samples: int | Literal["all", "auto"] | None = None,
         mode: Mode = "eval",
         every_n_epochs: int | Literal["auto"] | None = "auto",
@@ -103,6 +107,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             parameter_blocks=blocks if isinstance(blocks, str) else tuple(blocks or ()),
             eigenvalues_per_block=eigenvalues_per_block,
             overlaps=overlaps,
+            edge=edge,
             solver=solver,
             grows=num_samples == "auto",
         )

@@ -23,6 +23,7 @@ from lightning_hessian.fit.standing import Standing
 from lightning_hessian.fit.untaken import WholeBatches, explain_failure
 from lightning_hessian.hvp import ExactProducts, GraphTrust, ProductChoice
 from lightning_hessian.loss import (
+    Clipping,
     LossProducts,
     ManualBackwardLoss,
     ParameterSelection,
@@ -60,6 +61,14 @@ def _refuse_sharded(trainer: Trainer) -> None:
             f"{mesh['tensor_parallel'].size()}: layers that compute in parts cannot do so with "
             "whole parameters. Analyse the consolidated checkpoint on a single device."
         )
+
+
+def _clipping_of(trainer: Trainer) -> Clipping | None:
+    if not trainer.gradient_clip_val:
+        return None
+    return Clipping(
+        float(trainer.gradient_clip_val), str(trainer.gradient_clip_algorithm or "norm")
+    )
 
 
 def _training_flags(module: nn.Module) -> dict[nn.Module, bool]:
@@ -265,7 +274,8 @@ class FitLoss:
         is_averaged = self._setup.loss.weights == "averaged"
         with self._entered(dtype, copies=copies, flags=flags) as sandbox:
             loss = self._loss(frozen, sandbox, products)
-            loss.trained = Trained(tuple(self._trainer.optimizers), named, is_averaged)
+            optimizers = tuple(self._trainer.optimizers)
+            loss.trained = Trained(optimizers, named, is_averaged, _clipping_of(self._trainer))
             if self._batching is not None and frozen is self._batching.frozen:
                 fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
                 redrawn = self._batching.redrawn

@@ -21,11 +21,12 @@ from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import LossProducts, Products
-from lightning_hessian.loss.trained import Trained
+from lightning_hessian.loss.trained import Clipping, Trained
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
     "SHARE",
+    "Clipping",
     "Conductor",
     "FirstDerivatives",
     "Gradient",

@@ -12,6 +12,19 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss.parameters import ParameterSelection
 
 
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """How the Trainer shortens gradients before a step.
+
+    Attributes:
+        value: To which norm, or which magnitude of each number.
+        algorithm: ``norm`` or ``value``.
+    """
+
+    value: float
+    algorithm: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
     """The optimisers that step a loss's parameters, for what only they know.
@@ -21,11 +34,13 @@ class Trained:
         named: The module's tensors by their names, as the optimisers hold them: a measurement in
             another precision has copies in their place.
         holds_average: Whether the weights measured are an average, which no optimiser steps.
+        clipping: How gradients are shortened; None where they are not.
     """
 
     optimizers: Sequence[Optimizer]
     named: Mapping[str, Tensor]
     holds_average: bool = False
+    clipping: Clipping | None = None
 
     def of(self, parameters: ParameterSelection) -> tuple[Optimizer, list[Tensor]]:
         """The one optimiser that steps some of these parameters, and its tensors for all of them.

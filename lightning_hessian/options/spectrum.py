@@ -26,6 +26,7 @@ class SpectrumOptions:
             ``modules`` for one block a module.
         eigenvalues_per_block: Largest eigenvalues of each block.
         overlaps: Whether to compare eigenvectors with the last report's.
+        edge: Whether to measure how far the optimiser is from its edge of stability.
         solver: :class:`Krylov` or :class:`PyHessian`.
         grows: Whether the sample grows until its errors are within ``sampling_rtol``.
 
@@ -41,6 +42,7 @@ class SpectrumOptions:
     parameter_blocks: Sequence[str] | Literal["modules"] = ()
     eigenvalues_per_block: int = 0
     overlaps: bool = False
+    edge: bool = False
     solver: Solver = field(default_factory=Krylov)
     grows: bool = False
 
@@ -65,7 +67,7 @@ class SpectrumOptions:
     def __post_init__(self) -> None:
         for name in ("num_eigenvalues", "num_smallest", "eigenvalues_per_block"):
             check_whole(name, getattr(self, name), 0)
-        for name in ("trace", "density", "overlaps"):
+        for name in ("trace", "density", "overlaps", "edge"):
             check_flag(name, getattr(self, name))
         if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
             raise ValueError(

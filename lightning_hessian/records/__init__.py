@@ -51,6 +51,7 @@ from lightning_hessian.records.spectrum_parts import (
     TraceEstimate,
 )
 from lightning_hessian.records.spectrum_report import Engine, SpectrumReport
+from lightning_hessian.records.stability import StabilityMargin
 
 __all__ = [
     "EXACT",
@@ -99,6 +100,7 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "StabilityMargin",
     "TraceEstimate",
     "Weights",
     "declared",

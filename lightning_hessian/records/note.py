@@ -10,6 +10,8 @@ INFORMING = frozenset(
         "derivatives-not-measured",
         "derivatives-without-error",
         "differences-in-float32",
+        "edge-not-known",
+        "edge-without-clipping",
         "eigenvalues-not-found",
         "few-vectors",
         "fewer-eigenvalues",

@@ -20,6 +20,7 @@ from lightning_hessian.records.spectrum_parts import (
     SpectralDensity,
     TraceEstimate,
 )
+from lightning_hessian.records.stability import StabilityMargin
 
 Engine = Literal["krylov", "pyhessian"]
 """``krylov``: this package's own. ``pyhessian``: PyHessian, as published."""
@@ -48,6 +49,8 @@ class SpectrumReport(Report):
             asked for, or there are no exact products.
         blocks: The diagonal blocks that were asked for.
         overlap: Of the eigenvectors with those of the report before.
+        edge: How far the optimiser is from its edge of stability; None where it was not asked for,
+            or is not known.
         unused_parameters: Names of selected parameters that the loss does not depend on.
         gradient_seconds: One gradient over the frozen samples: the unit of cost.
         graph_bytes: Memory of the gradient graphs that were kept between products.
@@ -138,6 +141,7 @@ class SpectrumReport(Report):
     )
     blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
     overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
+    edge: StabilityMargin | None = field(default=None, metadata=shown("edge_"))
     unused_parameters: tuple[str, ...] = ()
     gradient_seconds: float = math.nan
     graph_bytes: int = 0

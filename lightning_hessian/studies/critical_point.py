@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.linalg import (
+    CountingOperator,
     KrylovSpace,
     RitzPairs,
     block_lanczos,
@@ -152,7 +153,7 @@ class CriticalPointStudy:
         if escape is not None:
             num_hvps += NUM_PRODUCTS
             cost += samples * (NUM_PRODUCTS * RECOMPUTED + num_passes(escape) * FORWARD)
-            on_products(num_hvps)
+            on_products(NUM_PRODUCTS)
         quality = loss.products.quality
         notes = (*quality.notes, *point.notes(), *_of_samples(loss))
         return replace(
@@ -198,11 +199,10 @@ class CriticalPointStudy:
         may_rest = loss.size > most
 
         def stop(space: KrylovSpace) -> bool:
-            on_products(space.dimension)
             return may_rest and watch.is_at_rest(space)
 
         space = block_lanczos(
-            loss,
+            CountingOperator(loss, on_products),
             probes,
             max_dimension=most,
             generator=generator,

@@ -22,12 +22,15 @@ class Memory:
         vectors: ``(n, d)`` of its largest eigenvalues, on the CPU.
         count: Reports so far, so that probes are fresh in each.
         error: Sampling error of its largest eigenvalue; ``nan`` where it is unknown.
+        edge: ``(n, 1)`` the leading vector as the optimiser's steps see it, on the CPU; None where
+            it was not measured.
     """
 
     names: tuple[str, ...]
     vectors: Tensor
     count: int
     error: float
+    edge: Tensor | None = None
 
     def fits(self, names: tuple[str, ...], size: int) -> bool:
         """Whether the vectors are of these parameters."""
@@ -41,6 +44,7 @@ class Memory:
             "vectors": leading,
             "count": self.count,
             "error": self.error,
+            "edge": None if self.edge is None else self.edge.clone(),
         }
 
     @classmethod
@@ -52,7 +56,16 @@ class Memory:
         count, error = state.get("count"), state.get("error")
         if type(count) is not int or not 0 <= count < MOST or type(error) is not float:
             raise ValueError("it remembers no number of reports and error of the last.")
-        return cls(names=tuple(names), vectors=vectors.detach(), count=count, error=error)
+        edge = state.get("edge")
+        if edge is not None and not (_is_a_vector(edge) and edge.shape == vectors.shape):
+            raise ValueError("it remembers no vector of the edge of stability.")
+        return cls(
+            names=tuple(names),
+            vectors=vectors.detach(),
+            count=count,
+            error=error,
+            edge=None if edge is None else edge.detach(),
+        )
 
 
 def _are_texts(names: Any) -> TypeGuard[list[str]]:

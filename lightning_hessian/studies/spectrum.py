@@ -30,6 +30,7 @@ from lightning_hessian.records import (
 )
 from lightning_hessian.studies.assembly import blocks_of, report_of, with_sampling
 from lightning_hessian.studies.draws import beside_draws
+from lightning_hessian.studies.edge import FEW_PRODUCTS, EdgeOfLoss
 from lightning_hessian.studies.enough_samples import enough_samples
 from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
@@ -44,6 +45,7 @@ from lightning_hessian.studies.trade import (
     FIRST_PRODUCTS,
     LEAST_PRODUCTS,
     LEAST_SAMPLES,
+    PRODUCT,
     RECOMPUTED,
     SWEEP_PRODUCTS,
     USUAL_PRODUCTS,
@@ -57,7 +59,10 @@ FLOOR_SHARE = 0.25
 """Of the last report's sampling error: digits beyond it tell nothing of the training set."""
 SCATTER = 5_000
 FRESH = 10_000
+EDGE = 10**10
 """Numbers of the probes' generators from here on are for each report another."""
+EDGE_RTOL = 1e-2
+"""Where the solver has none of its own."""
 MANY = 40
 """Products of a report that can pay for the sampling error of every eigenvalue."""
 
@@ -87,11 +92,7 @@ class SpectrumStudy:
 
     def least_price(self, num_samples: int, *, is_first: bool = False) -> float:
         """Of the last report's vector and one that may find another; without it, of six."""
-        solver = self._options.solver
-        if not isinstance(solver, Krylov):
-            return price(num_samples, PYHESSIAN_HVPS, RECOMPUTED)
-        products = FIRST_PRODUCTS if is_first else LEAST_PRODUCTS
-        return price(num_samples, min(products, solver.max_hvps))
+        return self._price(num_samples, FIRST_PRODUCTS if is_first else LEAST_PRODUCTS)
 
     def setup_price(self, num_samples: int) -> float:
         """Of two gradients that compare groups with batches, and the checks of the products."""
@@ -99,17 +100,18 @@ class SpectrumStudy:
 
     def fair_price(self, num_samples: int) -> float:
         """Of the four products from which on a larger eigenvalue seldom hides."""
-        solver = self._options.solver
-        if not isinstance(solver, Krylov):
-            return self.least_price(num_samples)
-        return price(num_samples, min(FAIR_PRODUCTS, solver.max_hvps))
+        return self._price(num_samples, FAIR_PRODUCTS)
 
     def usual_price(self, num_samples: int) -> float:
         """Of six, with which it is found as well as few samples call for."""
-        solver = self._options.solver
+        return self._price(num_samples, USUAL_PRODUCTS)
+
+    def _price(self, num_samples: int, products: int) -> float:
+        """With the edge's own products, which plain SGD does not take."""
+        solver, extra = self._options.solver, FEW_PRODUCTS if self._options.edge else 0
         if not isinstance(solver, Krylov):
-            return self.least_price(num_samples)
-        return price(num_samples, min(USUAL_PRODUCTS, solver.max_hvps))
+            return price(num_samples, PYHESSIAN_HVPS + extra, RECOMPUTED)
+        return price(num_samples, min(products, solver.max_hvps) + extra)
 
     def describe(self, num_samples: int, allowance: float) -> str:
         """About how many products a report is made with."""
@@ -182,6 +184,9 @@ class SpectrumStudy:
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
+        edge = EdgeOfLoss.of(loss) if self._options.edge else None
+        if edge is not None and allowance is not None:
+            allowance -= PRODUCT * edge.num_products * loss.sample.num_samples
         if isinstance(solver, Krylov) and allowance is not None:
             report = self._within(loss, solver, allowance, on_products)
         elif isinstance(solver, Krylov):
@@ -191,6 +196,10 @@ class SpectrumStudy:
             report = self._by_pyhessian(loss, solver, on_products)
         if self._options.grows and not loss.sample.is_whole and report.sampling is None:
             report = replace(report, notes=(*report.notes, _STAYS))
+        if edge is not None:
+            report = self._with_edge(
+                report, loss, edge, on_products, has_limit=allowance is not None
+            )
         report = replace(
             report,
             loss=gradient.loss,
@@ -207,6 +216,35 @@ class SpectrumStudy:
             return report
         notes = trace_notes(report, solver, has_allowance=allowance is not None)
         return replace(report, notes=(*report.notes, *notes))
+
+    def _with_edge(
+        self,
+        report: SpectrumReport,
+        loss: TrainingLoss | Conductor,
+        edge: EdgeOfLoss,
+        on_products: Callable[[int], None],
+        *,
+        has_limit: bool,
+    ) -> SpectrumReport:
+        """The report with the optimiser's margin, by a short sweep where that takes one."""
+        notes = (*report.notes, *edge.notes)
+        margin = edge.from_largest(report.largest)
+        if margin is None and edge.edge is not None:
+            earlier, solver = self._earlier, self._options.solver
+            is_known = earlier is not None and earlier.fits(loss.parameters.names, loss.size)
+            is_swept = isinstance(solver, Krylov) and not has_limit
+            margin, vector = edge.measured(
+                loss,
+                rtol=solver.rtol if isinstance(solver, Krylov) else EDGE_RTOL,
+                max_hvps=solver.max_hvps if isinstance(solver, Krylov) and is_swept else None,
+                recycled=earlier.edge if earlier is not None and is_known else None,
+                generator=self._generator(EDGE + (earlier.count if earlier else 0)),
+                on_products=on_products,
+            )
+            if self._latest is not None:
+                self._latest = replace(self._latest, edge=vector.cpu())
+        spent = 0 if margin is None else margin.num_hvps
+        return replace(report, edge=margin, num_hvps=report.num_hvps + spent, notes=notes)
 
     def _within(
         self,

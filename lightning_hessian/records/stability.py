@@ -1,0 +1,73 @@
+"""How far the optimiser is from the curvature that it cannot stand any more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from lightning_hessian.records.output import Lines, derived, shown
+
+STABLE, BEYOND = 1.2, 0.8
+"""Margins above which a step is stable, and below which it is not, by the linear model."""
+SHARPNESS = Lines("preconditioned sharpness and what the optimiser can stand")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StabilityMargin:
+    """The largest eigenvalue as the optimiser's steps see it, and the threshold that it has.
+
+    Attributes:
+        sharpness: ``lambda_max(D^(1/2) (H + W) D^(1/2))``, with the step sizes ``D`` and the weight
+            decay ``W`` of the next step; no unit.
+        bound: An eigenvalue lies within this distance of it.
+        threshold: ``c``, above which a small step away from a minimum grows.
+        largest_eigenvalue: The eigenvalue of ``H`` that would be at the threshold, where all
+            parameters have one step size and one decay; else ``nan``.
+        optimizer: Its kind and settings, in words.
+        num_hvps: Products that it took.
+    """
+
+    sharpness: float = field(
+        metadata=shown(
+            "sharpness",
+            doc="largest eigenvalue of the Hessian as scaled by the optimiser's step sizes",
+            chart=SHARPNESS,
+        )
+    )
+    bound: float = field(
+        metadata=shown(
+            "sharpness_bound", error_of="sharpness", doc="an eigenvalue lies within this distance"
+        )
+    )
+    threshold: float = field(
+        metadata=shown(
+            "threshold", doc="of it, above which the optimiser's steps grow", chart=SHARPNESS
+        )
+    )
+    largest_eigenvalue: float = field(
+        default=math.nan,
+        metadata=shown(
+            "eig_1",
+            doc="largest eigenvalue that the optimiser could stand, where all step sizes are one",
+            unit="loss per squared parameter unit",
+        ),
+    )
+    optimizer: str = ""
+    num_hvps: int = 0
+
+    @derived(shown("margin", doc="threshold over sharpness: below 1 steps grow, to first order"))
+    def margin(self) -> float:
+        """``c / sharpness``; infinite where nothing is convex, or the learning rate is zero."""
+        return self.threshold / self.sharpness if self.sharpness > 0 else math.inf
+
+    @derived(shown("verdict", doc="the margin in words", kind="text"))
+    def verdict(self) -> str:
+        """In words; that a run hovers about its threshold is usual."""
+        if math.isinf(self.margin):
+            return f"Stable: no curvature stands against the steps of {self.optimizer}."
+        times = f"{self.sharpness:.3g} of {self.threshold:.3g}, a margin of {self.margin:.2g}x"
+        if self.margin > STABLE:
+            return f"Stable: {times}, for {self.optimizer}."
+        if self.margin >= BEYOND:
+            return f"At the edge of stability: {times}, for {self.optimizer}."
+        return f"Beyond the edge of stability, by the linear model: {times}, for {self.optimizer}."

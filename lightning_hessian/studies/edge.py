@@ -1,0 +1,169 @@
+"""How far the running optimiser is from its edge of stability, at a report's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_hessian.errors import RefusedError
+from lightning_hessian.linalg import (
+    CountingOperator,
+    SymmetricOperator,
+    leading_eigenvectors,
+    tracked_space,
+)
+from lightning_hessian.loss import Clipping, Conductor, TrainingLoss
+from lightning_hessian.records import Eigenvalues, Note, StabilityMargin
+from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
+
+FEW_PRODUCTS = 6
+"""That follow the vector of the report before; a fresh start finds the largest with as many."""
+
+
+class PreconditionedHessian:
+    """``V -> s D^(1/2) (H + W) D^(1/2) V``: the Hessian as an optimiser's steps see it.
+
+    Args:
+        hessian: ``H``.
+        edge: The steps ``D``, the decay ``W`` and the sign ``s``.
+    """
+
+    def __init__(self, hessian: SymmetricOperator, edge: StabilityEdge) -> None:
+        self._hessian, self._sign = hessian, edge.sign
+        self.size, self.device, self.dtype = hessian.size, hessian.device, hessian.dtype
+        self._scales = edge.steps.sqrt().to(self.device, self.dtype)[:, None]
+        # decay shrinks the weights whichever way the loss is followed
+        self._shift = (edge.steps * edge.decay).to(self.device, self.dtype)[:, None]
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Multiply a block ``(n, b)``, for as many products of ``H``."""
+        images = self._hessian.matmat(self._scales * vectors)
+        return self._sign * self._scales * images + self._shift * vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EdgeOfLoss:
+    """The edge of the optimiser that steps a loss's parameters, or why there is none.
+
+    Attributes:
+        edge: None where it is not known.
+        notes: Why it is not, or what to beware of.
+    """
+
+    edge: StabilityEdge | None
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(cls, loss: TrainingLoss | Conductor) -> EdgeOfLoss:
+        """Read off the fit's optimiser, for its next step; costs nothing."""
+        try:
+            if loss.trained is None:
+                raise RefusedError("there is no optimiser outside of a fit.")
+            _refuse_clipping_by_value(loss.trained.clipping)
+            found = stability_edge(*loss.trained.of(loss.parameters))
+        except RefusedError as error:
+            return cls(None, (Note("edge-not-known", f"The edge of stability is absent: {error}"),))
+        return cls(found, _of_clipping(loss.trained.clipping))
+
+    @property
+    def num_products(self) -> int:
+        """That few products take; none where the Hessian's own largest eigenvalue tells."""
+        return FEW_PRODUCTS if self.edge is not None and not self.is_scaled else 0
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether it is the Hessian's own largest eigenvalue, but for a factor and a shift."""
+        return self.edge is not None and self.edge.is_uniform and self.edge.sign == 1
+
+    def from_largest(self, largest: Eigenvalues) -> StabilityMargin | None:
+        """Without a product, from the Hessian's own largest eigenvalue."""
+        if self.edge is None or not self.is_scaled or not len(largest.values):
+            return None
+        step, decay = float(self.edge.steps[0]), float(self.edge.decay[0])
+        return StabilityMargin(
+            sharpness=step * (float(largest.values[0]) + decay),
+            bound=step * float(largest.residual_bounds[0]),
+            threshold=self.edge.threshold,
+            largest_eigenvalue=self.edge.threshold / step - decay if step else torch.inf,
+            optimizer=self.edge.optimizer,
+        )
+
+    def measured(
+        self,
+        loss: TrainingLoss | Conductor,
+        *,
+        rtol: float,
+        max_hvps: int | None,
+        recycled: Tensor | None,
+        generator: torch.Generator,
+        on_products: Callable[[int], None],
+    ) -> tuple[StabilityMargin, Tensor]:
+        """Measure it by a short sweep.
+
+        Args:
+            loss: At the present parameters.
+            rtol: Of the sharpness, where products are not few.
+            max_hvps: Bound on the products; None for few.
+            recycled: Vector of the report before.
+            generator: Source of the probe.
+            on_products: Told the number of products after each block.
+
+        Returns:
+            The margin, and the leading vector ``(n, 1)``, to be recycled.
+        """
+        assert self.edge is not None
+        operator = CountingOperator(PreconditionedHessian(loss.products, self.edge), on_products)
+        error = loss.products.quality.error * float(self.edge.steps.max())
+        if max_hvps is None:
+            space = tracked_space(
+                operator,
+                num_products=min(FEW_PRODUCTS, loss.size),
+                recycled=recycled,
+                generator=generator,
+            )
+            values, coordinates, residuals = space.ritz()
+            value, bound, spent = float(values[0]), float(residuals[0]) + error, space.dimension
+            vector = space.followed(coordinates[:, :1])
+        else:
+            pairs = leading_eigenvectors(
+                operator,
+                count=1,
+                rtol=rtol,
+                max_hvps=max_hvps,
+                probes_per_block=1,
+                generator=generator,
+                product_error=lambda: error,
+            )
+            value = float(pairs.eigenvalues.values[0])
+            bound = float(pairs.eigenvalues.residual_bounds[0])
+            vector, spent = pairs.vectors, pairs.num_hvps
+        margin = StabilityMargin(
+            sharpness=value,
+            bound=bound,
+            threshold=self.edge.threshold,
+            optimizer=self.edge.optimizer,
+            num_hvps=spent,
+        )
+        return margin, vector
+
+
+def _refuse_clipping_by_value(clipping: Clipping | None) -> None:
+    if clipping is not None and clipping.algorithm == "value":
+        raise RefusedError(
+            "gradients are clipped by value, which is no scaling of a step. Clip by norm, or leave "
+            "`edge` out."
+        )
+
+
+def _of_clipping(clipping: Clipping | None) -> tuple[Note, ...]:
+    if clipping is None:
+        return ()
+    text = (
+        f"The edge of stability is that of steps without clipping. Gradients longer than "
+        f"{clipping.value:g} are shortened, and with them the steps: beyond the edge these stay "
+        "bounded."
+    )
+    return (Note("edge-without-clipping", text),)
