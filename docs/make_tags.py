@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_hessian import LossDifferenceReport, SpectrumReport
+from lightning_hessian import CriticalPointReport, LossDifferenceReport, SpectrumReport
 from lightning_hessian.show import tag_table
 
 PAGE = Path(__file__).parent / "tags.md"
@@ -26,6 +26,8 @@ def page() -> str:
         HEAD,
         "## `HessianSpectrum`",
         tag_table(SpectrumReport, prefix="hessian").strip(),
+        "## `CriticalPoint`",
+        tag_table(CriticalPointReport, prefix="critical_point").strip(),
         "## `LossDifference`",
         tag_table(LossDifferenceReport, prefix="loss_difference").strip(),
     ]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.records.no_numbers import no_numbers
-from lightning_hessian.records.output import Lines, shown
+from lightning_hessian.records.output import Band, Lines, shown
 
 LEFT = Lines("gradient that is left within a share of the weights")
-INDEX = Lines("share of negative eigenvalues")
+INDEX = Band("share of negative eigenvalues by {name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

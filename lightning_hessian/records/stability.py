@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lightning_hessian.records.output import Lines, derived, shown
+from lightning_hessian.records.output import derived, shown
 
 STABLE, BEYOND = 1.2, 0.8
 """Margins above which a step is stable, and below which it is not, by the linear model."""
-SHARPNESS = Lines("preconditioned sharpness and what the optimiser can stand")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,6 @@ class StabilityMargin:
         metadata=shown(
             "sharpness",
             doc="largest eigenvalue of the Hessian as scaled by the optimiser's step sizes",
-            chart=SHARPNESS,
         )
     )
     bound: float = field(
@@ -40,9 +38,7 @@ class StabilityMargin:
         )
     )
     threshold: float = field(
-        metadata=shown(
-            "threshold", doc="of it, above which the optimiser's steps grow", chart=SHARPNESS
-        )
+        metadata=shown("threshold", doc="of it, above which the optimiser's steps grow")
     )
     largest_eigenvalue: float = field(
         default=math.nan,

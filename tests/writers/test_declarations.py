@@ -21,10 +21,12 @@ from lightning_hessian.records import (
     ParameterBlock,
     ProductQuality,
     Report,
+    StabilityMargin,
     derived,
     shown,
 )
 from lightning_hessian.show import charts, scalars, table, tag_rows, tag_table
+from tests.helpers.critical_points import point_at
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,
     HELD_OUT,
@@ -164,6 +166,9 @@ FULL_SPECTRUM = report_at(
     overlap=EigenvectorOverlap(
         cosines=torch.tensor([0.75, 0.5]), partners=torch.tensor([0.0, 1.0]), subspace=0.5
     ),
+    edge=StabilityMargin(
+        sharpness=1.5, bound=0.25, threshold=2.0, largest_eigenvalue=20.0, optimizer="SGD"
+    ),
 )
 FULL_DIFFERENCE = difference_report(
     cost=5_000.0,
@@ -177,7 +182,7 @@ FULL_DIFFERENCE = difference_report(
     ),
     **DERIVATIVES,
 )
-FULL = [FULL_SPECTRUM, FULL_DIFFERENCE]
+FULL = [FULL_SPECTRUM, FULL_DIFFERENCE, point_at(products=FULL_SPECTRUM.products)]
 
 
 @pytest.mark.parametrize("report", FULL, ids=lambda report: type(report).__name__)

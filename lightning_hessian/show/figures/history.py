@@ -13,7 +13,15 @@ from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
 from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
 from lightning_hessian.show.figures.spectrum import describe
-from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
+from lightning_hessian.show.figures.style import (
+    BAND,
+    CURVE,
+    FAINT,
+    LARGEST,
+    SECOND,
+    SMALLEST,
+    new_figure,
+)
 from lightning_hessian.show.figures.ticks import choose_ticks
 
 AnyReport = TypeVar("AnyReport", bound=Report)
@@ -91,6 +99,10 @@ def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
                 linewidth=1.2,
             )
     axes.axhline(0, color=FAINT, linewidth=0.8)
+    edges = [math.nan if r.edge is None else r.edge.largest_eigenvalue for r in reports]
+    if any(map(math.isfinite, edges)):
+        axes.plot(steps, edges, color=SECOND, linestyle="--", linewidth=1, label="optimiser's edge")
+        axes.legend(frameon=False, fontsize=7)
     set_title(axes, "largest and smallest eigenvalues", pad=ABOVE_POWER)
 
 
