@@ -12,14 +12,19 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_hessian.analysis import analyze, read_checkpoint
-from lightning_hessian.callbacks import HessianSpectrum, LossDifference, MeasuringCallback
+from lightning_hessian.callbacks import (
+    CriticalPoint,
+    HessianSpectrum,
+    LossDifference,
+)
 from lightning_hessian.configurations import named_code, register_mode
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.records import Weights
 
-MEASURED: dict[str, type[MeasuringCallback[Any]]] = {
+MEASURED: dict[str, type[HessianSpectrum] | type[LossDifference] | type[CriticalPoint]] = {
     "spectrum": HessianSpectrum,
     "loss_difference": LossDifference,
+    "critical_point": CriticalPoint,
 }
 SOME_HAVE_NO_NUMBERS = 3
 """Code that the program ends with; 2 is taken by errors of the command line."""
@@ -44,9 +49,10 @@ class AnalyzeMethod(HostTrainer):
         weights: Weights = "current",
         sidecar: bool = True,
         weights_only: bool | None = None,
-        measure: Literal["spectrum", "loss_difference"] = "spectrum",
+        measure: Literal["spectrum", "loss_difference", "critical_point"] = "spectrum",
         spectrum: HessianSpectrum | None = None,
         loss_difference: LossDifference | None = None,
+        critical_point: CriticalPoint | None = None,
     ) -> list[Any]:
         """Measure the training loss at the weights of existing checkpoints.
 
@@ -60,9 +66,11 @@ class AnalyzeMethod(HostTrainer):
             sidecar: Write each report beside its checkpoint, as <checkpoint>.<name>.json.
             weights_only: False to read also files that hold more than tensors and primitives, which
                 runs code: only for files that you trust.
-            measure: "spectrum" of the Hessian, or "loss_difference" when samples are added.
+            measure: "spectrum" of the Hessian, "loss_difference" when samples are added, or
+                "critical_point" for what kind of point the weights are.
             spectrum: What to measure of the spectrum, on which samples.
             loss_difference: What to measure of the loss difference, on which samples.
+            critical_point: What to measure of the kind of point, on which samples.
 
         Returns:
             A report for each checkpoint.
@@ -75,9 +83,12 @@ class AnalyzeMethod(HostTrainer):
                 "`ckpt_path` must name checkpoints, got None. Give `--ckpt_path`, and give it "
                 "after `--config`, as a saved configuration holds an empty one."
             )
-        callback: MeasuringCallback[Any] | None = spectrum
-        if measure == "loss_difference":
-            callback = loss_difference or LossDifference()
+        given = {
+            "spectrum": spectrum,
+            "loss_difference": loss_difference,
+            "critical_point": critical_point,
+        }
+        callback = given[measure] or MEASURED[measure]()
         return analyze(
             model,
             ckpt_path,

@@ -16,10 +16,10 @@ from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
 from examples.data import HeldOutMnist, Mnist, read_idx
-from lightning_hessian import HessianSpectrum, LossDifference
+from lightning_hessian import CriticalPoint, HessianSpectrum, LossDifference
 from tests.helpers.events import Events
 
-Callback = HessianSpectrum | LossDifference
+Callback = CriticalPoint | HessianSpectrum | LossDifference
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
 
@@ -40,6 +40,7 @@ def fit(config: Path, *arguments: str) -> tuple[LightningCLI, list[Callback]]:
 def test_there_is_one_for_each_kind_of_module_and_each_callback() -> None:
     assert [path.stem for path in CONFIGS] == [
         "cnn",
+        "critical_point",
         "demo",
         "loss_difference",
         "mnist",
@@ -52,7 +53,8 @@ def test_it_begins_with_how_to_run_it_and_measures(config: Path) -> None:
     text = config.read_text(encoding="utf8")
     assert f"python -m examples.cli fit --config configs/{config.name}" in text.split("\n\n")[0]
     callbacks = yaml.safe_load(text)["trainer"]["callbacks"]
-    measuring = "LossDifference" if config.stem == "loss_difference" else "HessianSpectrum"
+    others = {"loss_difference": "LossDifference", "critical_point": "CriticalPoint"}
+    measuring = others.get(config.stem, "HessianSpectrum")
     assert f"lightning_hessian.{measuring}" in [c["class_path"] for c in callbacks]
 
 

@@ -85,8 +85,8 @@ def analyze(
         datamodule: Whose training set the loss is measured on.
         dataloaders: Training loader, in place of a datamodule.
         weights: "current", those that the optimiser moves, or "averaged", of a weight averaging.
-        callback: What to measure, on which samples: a :class:`HessianSpectrum`, the default, or a
-            :class:`LossDifference`. Its schedule has no meaning here.
+        callback: What to measure, on which samples: a :class:`HessianSpectrum`, the default, a
+            :class:`LossDifference` or a :class:`CriticalPoint`. Its schedule has no meaning here.
         trainer: A fresh one with the accelerator, precision and loggers to use; its callbacks stand
             aside. By default one device, float32, and TensorBoard in ``lightning_logs``.
         sidecar: Write the JSON files.

@@ -29,6 +29,7 @@ from lightning_hessian.loss import (
     ParameterSelection,
     Trained,
     TrainingLoss,
+    as_outside,
     module_loss,
 )
 from lightning_hessian.options import LossSetup
@@ -270,12 +271,15 @@ class FitLoss:
         copies: bool = False,
         flags: Flags | None = None,
     ) -> Iterator[TrainingLoss]:
-        named = dict(self._module.named_parameters(remove_duplicate=False))
-        is_averaged = self._setup.loss.weights == "averaged"
+        trained = Trained(
+            tuple(map(as_outside, self._trainer.optimizers)),
+            dict(self._module.named_parameters(remove_duplicate=False)),
+            holds_average=self._setup.loss.weights == "averaged",
+            clipping=_clipping_of(self._trainer),
+        )
         with self._entered(dtype, copies=copies, flags=flags) as sandbox:
             loss = self._loss(frozen, sandbox, products)
-            optimizers = tuple(self._trainer.optimizers)
-            loss.trained = Trained(optimizers, named, is_averaged, _clipping_of(self._trainer))
+            loss.trained = trained
             if self._batching is not None and frozen is self._batching.frozen:
                 fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
                 redrawn = self._batching.redrawn

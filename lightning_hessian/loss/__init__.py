@@ -21,7 +21,7 @@ from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
 from lightning_hessian.loss.module_loss import module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import LossProducts, Products
-from lightning_hessian.loss.trained import Clipping, Trained
+from lightning_hessian.loss.trained import Clipping, Trained, as_outside
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Products",
     "Trained",
     "TrainingLoss",
+    "as_outside",
     "free_memory",
     "graph_bytes",
     "host_memory",

@@ -73,3 +73,14 @@ class Trained:
                 f"{len(steps)} ({kinds}). Select those of one by `parameters=`."
             )
         return steps[0], own
+
+
+def as_outside(optimizer: Optimizer) -> Optimizer:
+    """An optimiser with groups of its own, which go on to name its tensors inside a sandbox.
+
+    There copies of another precision take the tensors' places in the groups, but not in the state.
+    """
+    seen = object.__new__(type(optimizer))
+    groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
+    vars(seen).update(vars(optimizer) | {"param_groups": groups})
+    return seen

@@ -18,7 +18,7 @@ from tests.helpers.fingerprint import Record, fingerprint, global_state
 from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 
-OURS = ("HessianSpectrum", "LossDifference")
+OURS = ("HessianSpectrum", "LossDifference", "CriticalPoint")
 
 
 class Recorder(pl.Callback):
@@ -172,7 +172,7 @@ def _points(directory: Path) -> dict[str, Any]:
         (kind, tag)
         for kind in ("scalars", "tensors", "images", "histograms")
         for tag in tags[kind]
-        if not tag.startswith(("hessian/", "loss_difference/"))
+        if not tag.startswith(("hessian/", "loss_difference/", "critical_point/"))
     ]
     reads = {"scalars": "Scalars", "tensors": "Tensors", "images": "Images"}
     return {
