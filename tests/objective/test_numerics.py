@@ -134,15 +134,6 @@ def test_parts_go_on_to_follow_the_switch_above_them(monkeypatch: pytest.MonkeyP
             above.fp32_precision = "none"
 
 
-def test_of_older_switches_nothing_is_said() -> None:
-    numerics._warn_of_old_switches.cache_clear()
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        with exact_derivatives(nn.Linear(2, 2), torch.float32):
-            pass
-    assert said == []
-
-
 class Faked:
     """Stands in for the switch: which kernels multiply, and how exactly these do."""
 
