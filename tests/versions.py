@@ -62,7 +62,8 @@ def main() -> None:
     """Run them one after the other; the exit code tells whether all passed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/versions"))
-    parser.add_argument("--python", nargs="+", choices=[version for version, _ in PAIRS])
+    pythons = [version for version, _ in PAIRS]
+    parser.add_argument("--python", action="append", choices=pythons, help="may be repeated")
     parser.add_argument("tests", nargs="*", help="of pytest; none for all")
     options = parser.parse_args()
     failed = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -68,10 +69,9 @@ class BlockSweep:
         self._block = stored  # frees the memory of the next block before the products need it
         vectors = stored.T.to(self._operator.device)
         del stored
-        # handed on without a name, so that the products can be freed as soon as they are used
-        rest = remainder_of(
-            self.vectors, self._operator.matmat(vectors), expected_scale=self._scale
-        )
+        # a caller holds what it hands on, up to Python 3.10: products are made where they are freed
+        multiply = partial(self._operator.matmat, vectors)
+        rest = remainder_of(self.vectors, multiply, expected_scale=self._scale)
         end = len(self.vectors)
         self.raw[:end, done:end] = rest.components
         if isinstance(self.vectors, FullBasis):

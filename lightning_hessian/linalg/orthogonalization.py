@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,9 @@ class Remainder:
     drift: float  # norm of what storing the block that was multiplied moved it by
 
 
-def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Remainder:
+def remainder_of(
+    basis: Basis, multiply: Callable[[], Tensor], *, expected_scale: float
+) -> Remainder:
     """Orthogonalise products against a basis, and then among themselves."""
     # Two passes of block Gram-Schmidt, then a Cholesky factorisation of the Gram matrix, twice
     # (Stathopoulos & Wu 2002, SIAM J. Sci. Comput. 23, 2165-2182; Yamamoto et al. 2015, ETNA 44,
@@ -36,10 +39,11 @@ def remainder_of(basis: Basis, images: Tensor, *, expected_scale: float) -> Rema
     # together. Where these show a remainder too short for that (below a hundredth of the products),
     # it is done again by a QR and a singular value decomposition, and what is rounding is dropped.
     # `expected_scale`, about the norm of the products, keeps squares in range.
-    target = images.T.to(basis.device)
+    # The products are asked for here, so that none but this function holds them.
+    target = multiply().T.to(basis.device)
     first = basis.components(target)
     rows = basis.without(target, first)
-    del images, target
+    del target
     second = basis.components(rows)
     basis.subtract(rows, second)
     factor = _power_of_two(expected_scale)

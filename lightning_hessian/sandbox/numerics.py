@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -96,18 +98,16 @@ def fast_float32_is_exact(device: torch.device) -> bool:
 
 
 def _set_float32_precision(stack: ExitStack, precision: str) -> None:
+    is_exact = precision == "ieee"
     backends: Any = torch.backends
-    if not hasattr(backends.cuda.matmul, "fp32_precision"):  # torch below 2.9
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest" if precision == "ieee" else "medium")
-        return
-    # not `set_float32_matmul_precision`, which raises for a user of the newer switches
-    for library, operations in ((backends.cuda, ("matmul",)), (backends.mkldnn, _MKLDNN_PARTS)):
-        for part in (getattr(library, name) for name in operations):
-            if precision != "ieee":
-                _set(stack, part, "fp32_precision", "tf32" if library is backends.cuda else FAST)
-            elif part.fp32_precision not in ("ieee", "none"):
-                _set(stack, part, "fp32_precision", "ieee")
+    wanted = {getattr(backends.mkldnn, name): precision for name in _MKLDNN_PARTS}
+    _set_parts(
+        stack,
+        wanted | {backends.cuda.matmul: "ieee" if is_exact else "tf32"},
+        read=torch.get_float32_matmul_precision,
+        write=torch.set_float32_matmul_precision,
+        old="highest" if is_exact else "medium",
+    )
 
 
 def _set_cudnn(stack: ExitStack, has_recurrent: bool) -> None:
@@ -116,8 +116,53 @@ def _set_cudnn(stack: ExitStack, has_recurrent: bool) -> None:
     for flag, value in (("benchmark", False), ("deterministic", True), ("enabled", False)):
         if flag != "enabled" or has_recurrent:
             _set(stack, cudnn, flag, value)
-    for part in (cudnn.conv, cudnn.rnn) if hasattr(cudnn, "conv") else ():
-        _set(stack, part, "fp32_precision", "ieee")
+    _set_parts(
+        stack,
+        {cudnn.conv: "ieee", cudnn.rnn: "ieee"},
+        read=lambda: cudnn.allow_tf32,
+        write=partial(setattr, cudnn, "allow_tf32"),
+        old=False,
+    )
+
+
+def _set_parts(
+    stack: ExitStack,
+    wanted: Mapping[Any, str],
+    *,
+    read: Callable[[], Any],
+    write: Callable[[Any], None],
+    old: Any,
+) -> None:
+    """Set the switch of each part, and the old one for them all, which a step may read.
+
+    Torch raises where an old switch contradicts the newer ones and is read, as by
+    ``cudnn.flags()``.
+    """
+    # from the top down: what is then read of each is its own, not what it follows
+    for above in (torch.backends, torch.backends.cudnn, torch.backends.mkldnn):
+        _set(stack, above, "fp32_precision", "none")
+    # put back after the old one, which sets these too
+    for part in wanted:
+        stack.callback(setattr, part, "fp32_precision", part.fp32_precision)
+    _warn_of_old_switches()
+    try:
+        own = read()
+    except RuntimeError:
+        # the user has newer ones that contradict it: it can be read neither outside nor inside
+        own = old
+    if own != old:
+        stack.callback(write, own)
+        write(old)
+    for part, precision in wanted.items():
+        part.fp32_precision = precision
+
+
+@cache
+def _warn_of_old_switches() -> None:
+    """Torch 2.9 warns once a process of an old switch in use; of ours it has no need to."""
+    with warnings.catch_warnings(), suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        torch.get_float32_matmul_precision()
 
 
 def _set(stack: ExitStack, switches: Any, name: str, value: Any) -> None:

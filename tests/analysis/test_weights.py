@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torch import nn
+from torch.optim.swa_utils import SWALR
 
 from lightning_hessian import Krylov, SpectrumReport
 from lightning_hessian.errors import UnreadableCheckpointError
@@ -18,6 +19,8 @@ from tests.helpers.fitting import Classifier, classification_data
 from tests.helpers.networks import measured
 from tests.helpers.spectrum import spectrum
 
+# in torch 2.9 the state of its scheduler holds a function, and is for who trusts the file
+OF_SWA: dict[str, Any] = {"weights_only": "state_dict" in vars(SWALR)}
 EVERYTHING = {"num_eigenvalues": 1, "trace": False, "density": False, "solver": Krylov(max_hvps=8)}
 
 
@@ -31,8 +34,8 @@ def both(folder: Path, module: Classifier, **options: Any) -> dict[str, Spectrum
     path = sorted(folder.iterdir())[-1]
     found = {}
     for weights in ("current", "averaged"):
-        make = spectrum(num_samples="all", **options)
-        (found[weights],) = analyzed(module, path, weights=weights, callback=make)
+        make = spectrum(num_samples="all")
+        (found[weights],) = analyzed(module, path, weights=weights, callback=make, **options)
     return found
 
 
@@ -53,9 +56,9 @@ def test_a_swa_has_its_average_in_the_state_of_the_callback(tmp_path: Path) -> N
     # from the second of four epochs on
     swa = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2)
     fitted(tmp_path, Classifier(), swa, max_epochs=4)
-    content = torch.load(sorted(tmp_path.iterdir())[-1], weights_only=True)
+    content = torch.load(sorted(tmp_path.iterdir())[-1], **OF_SWA)
     average = content["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
-    reports = both(tmp_path, Classifier())
+    reports = both(tmp_path, Classifier(), **OF_SWA)
     for weights, state in (("current", content["state_dict"]), ("averaged", average)):
         expected = at(state, Classifier())
         assert reports[weights].loss == expected.loss
@@ -72,27 +75,28 @@ def test_swa_averages_are_not_measured_with_statistics_of_other_weights(tmp_path
     fitted(tmp_path, normalised(), swa, max_epochs=4)
     path = sorted(tmp_path.iterdir())[-1]
     reason = 'it holds running statistics of the current.*Measure them with `mode="train"`'
-    refused(path, normalised(), reason)
+    refused(path, normalised(), reason, **OF_SWA)
     by_batch = spectrum(mode="train")
-    (report,) = analyzed(normalised(), path, weights="averaged", callback=by_batch)
+    (report,) = analyzed(normalised(), path, weights="averaged", callback=by_batch, **OF_SWA)
     assert report.failure is None
     # as when the averaged weights have been given to the module, and its statistics taken anew
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, **OF_SWA)
     average = content["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
     names = [name for name, _ in normalised().named_parameters()]
     content["state_dict"] |= {name: average[name] for name in names}
     torch.save(content, path)
-    reports = [analyzed(normalised(), path, weights=w)[0] for w in ("current", "averaged")]
+    kinds = ("current", "averaged")
+    reports = [analyzed(normalised(), path, weights=kind, **OF_SWA)[0] for kind in kinds]
     assert reports[0].loss == reports[1].loss
 
 
-def refused(path: Path, module: Classifier, reason: str) -> None:
+def refused(path: Path, module: Classifier, reason: str, **options: Any) -> None:
     """The averaged weights of this only file are not measured, and both ways it is said why."""
     with (
         pytest.warns(UserWarning, match=f"is skipped: {reason}"),
         pytest.raises(UnreadableCheckpointError, match=reason),
     ):
-        analyzed(module, path, weights="averaged")
+        analyzed(module, path, weights="averaged", **options)
 
 
 def test_a_file_without_an_average_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -118,8 +120,10 @@ def test_sweep_holds_its_basis_and_few_blocks(
             should_stop=lambda space: False,
             basis=kind,
         )
+    # up to Python 3.10 a caller holds what it hands on, here the probes
+    probes = width if sys.version_info < (3, 11) else 0
     # the operator's last block, products or remainder, and two of the next block
-    assert held.peak <= per_vector * dimension + 4 * width
+    assert held.peak <= per_vector * dimension + 4 * width + probes
     assert held.peak >= per_vector * dimension
 
 

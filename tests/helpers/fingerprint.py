@@ -111,18 +111,19 @@ def _digest(raw: bytes) -> str:
 
 def global_state() -> Record:
     """Generators and switches of the process."""
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     things = {
         "rng torch": _digest(torch.get_rng_state().numpy().tobytes()),
         "rng numpy": _legacy_numpy(np.random.get_state()),  # noqa: NPY002
         "rng python": _digest(repr(random.getstate()).encode()),
         "default dtype": torch.get_default_dtype(),
         "matmul precision": torch.backends.cuda.matmul.fp32_precision,
+        "cudnn precisions": (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision),
         "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "autocast": (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
         "anomaly": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "cudnn": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
+        "cudnn": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
         "attention": (
             torch.backends.cuda.flash_sdp_enabled(),
             torch.backends.cuda.mem_efficient_sdp_enabled(),

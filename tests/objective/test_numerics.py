@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,14 +21,11 @@ CPU = torch.device("cpu")
 def switches() -> dict[str, Any]:
     """Every precision that the faster products touch."""
     backends: Any = torch.backends
-    parts = {
-        f"{library.__name__}.{name}": getattr(library, name)
+    found = {
+        f"{library.__name__}.{name}": getattr(library, name).fp32_precision
         for library in (backends.cuda, backends.mkldnn)
         for name in ("matmul", "conv", "rnn")
         if hasattr(library, name)
-    }
-    found = {
-        name: part.fp32_precision for name, part in parts.items() if hasattr(part, "fp32_precision")
     }
     return found | {
         "default type": torch.get_default_dtype(),
@@ -70,8 +68,6 @@ def test_switches_are_put_back_also_after_an_error(
 
 def test_a_users_own_switches_are_put_back() -> None:
     part: Any = torch.backends.mkldnn.matmul
-    if not hasattr(part, "fp32_precision"):
-        pytest.skip("torch below 2.9 has one switch only")
     own = part.fp32_precision
     part.fp32_precision = "bf16"
     try:
@@ -82,6 +78,60 @@ def test_a_users_own_switches_are_put_back() -> None:
         assert part.fp32_precision == "bf16"
     finally:
         part.fp32_precision = own
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("user", ["highest", "high", "medium"])
+def test_a_step_may_read_the_older_switches_as_outside(
+    user: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul: Any = torch.backends.cuda.matmul
+    # cuDNN's switches can be set without cuDNN
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    quietly(torch.set_float32_matmul_precision, user)
+    try:
+        before = quietly(older_switches)
+        with exact_derivatives(nn.Linear(2, 2), torch.float32, fast_float32=fast):
+            # none contradicts the newer switches, or torch would raise
+            assert older_switches() == ("medium" if fast else "highest", fast, False)
+            with torch.backends.cudnn.flags(enabled=False):
+                assert not torch.backends.cudnn.enabled
+        assert older_switches() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        for part in (matmul, torch.backends.mkldnn.matmul):
+            part.fp32_precision = "none"
+
+
+def older_switches() -> tuple[str, bool, bool]:
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+def quietly(function: Any, *given: Any) -> Any:
+    """Torch 2.9 warns once of each that is used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*given)
+
+
+def test_parts_go_on_to_follow_the_switch_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    above: Any = torch.backends
+    parts = (above.mkldnn, above.mkldnn.conv, above.mkldnn.matmul, above.cuda.matmul)
+    for precision, later in (("tf32", "ieee"), ("none", "tf32")):
+        above.fp32_precision = precision
+        try:
+            with exact_derivatives(nn.Linear(2, 2), torch.float32, fast_float32=True):
+                pass
+            assert {part.fp32_precision for part in parts} == {precision}
+            above.fp32_precision = later
+            assert {part.fp32_precision for part in parts} == {later}
+        finally:
+            above.fp32_precision = "none"
 
 
 class Faked:
