@@ -65,11 +65,10 @@ def _refuse_sharded(trainer: Trainer) -> None:
 
 
 def _clipping_of(trainer: Trainer) -> Clipping | None:
-    if not trainer.gradient_clip_val:
+    value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+    if not value:
         return None
-    return Clipping(
-        float(trainer.gradient_clip_val), str(trainer.gradient_clip_algorithm or "norm")
-    )
+    return Clipping(float(value), "norm" if algorithm is None else algorithm.value)
 
 
 def _training_flags(module: nn.Module) -> dict[nn.Module, bool]:
