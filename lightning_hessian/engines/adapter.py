@@ -12,7 +12,7 @@ import torch
 from pyhessian.hessian import hessian  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from lightning_hessian.errors import NoExactProductsError, NonFiniteError, RefusedError
+from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss import TrainingLoss, no_second_derivative
 from lightning_hessian.sandbox import global_generator_state
 
@@ -150,8 +150,11 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
         put_back = global_generator_state()
         try:
             value, products = super().dataloader_hv_product(v)
-        except NotImplementedError as error:
-            raise NoExactProductsError(no_second_derivative(error)) from error
+        except RuntimeError as error:
+            refusal = no_second_derivative(error)
+            if refusal is None:
+                raise
+            raise refusal from error
         finally:
             put_back()
         if not math.isfinite(value):

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_hessian.errors import NoExactProductsError
 
+NOT_IMPLEMENTED = "is not implemented"
 # the decorator's wrapper has the same code object around every function
 _ONCE = once_differentiable(lambda *_: None).__code__
 
@@ -66,9 +67,15 @@ def _is_marked(function: Any) -> bool:
     return any(getattr(method, "__code__", None) is _ONCE for method in methods)
 
 
-def no_second_derivative(error: NotImplementedError) -> str:
-    """What torch says of an operation that it cannot differentiate twice, with the way out."""
-    return (
+def no_second_derivative(error: RuntimeError) -> NoExactProductsError | None:
+    """What to raise where an error says that torch cannot differentiate an operation twice.
+
+    Of operations that were never meant to be it is a plain ``RuntimeError``, known by its text.
+    """
+    is_missing = isinstance(error, NotImplementedError) or NOT_IMPLEMENTED in str(error)
+    if not is_missing:
+        return None
+    return NoExactProductsError(
         f"the loss uses an operation of torch without a second derivative: {error} Replace it by "
         "differentiable operations, or leave the parameters behind it out by `parameters=`."
     )
@@ -107,5 +114,8 @@ def second_derivatives(
                 retain_graph=is_kept or j + 1 < len(columns),
                 allow_unused=True,
             )
-        except NotImplementedError as error:
-            raise NoExactProductsError(no_second_derivative(error)) from error
+        except RuntimeError as error:
+            refusal = no_second_derivative(error)
+            if refusal is None:
+                raise
+            raise refusal from error

@@ -322,7 +322,7 @@ def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
     assert text.startswith(
         "usage: python -m lightning_hessian analyze --config CONFIG --ckpt_path CHECKPOINTS"
     )
-    ours = text[text.index("--ckpt_path CKPT_PATH") :]
+    ours = text[text.index("\n  --ckpt_path") :]
     wanted = ["--weights {current,averaged}", "--sidecar", "--spectrum.num_samples"]
     wanted += ["--spectrum.loss.precision", "--spectrum.solver SOLVER"]
     wanted += [

@@ -93,7 +93,8 @@ def test_entries_are_counted_with_aliases_written_out() -> None:
         ("a: &a {b: {<<: *a}}", "more than 100,000 entries"),
         (bomb(5), "more than 100,000 entries"),
         (MAX_DEPTH * "[" + MAX_DEPTH * "]", "more than 100 levels"),
-        (100_000 * "[", "more than 100 levels"),
+        # newer parsers look ahead, and stop by themselves
+        (100_000 * "[", "more than 100 levels|exceeded maximum nesting depth"),
         ("a: [", "did not find expected"),
         ("*absent", "undefined alias"),
     ],
