@@ -13,6 +13,8 @@ from lightning_hessian.records import Column, Declared, Report, declared
 from lightning_hessian.show.leaves import Names
 
 NOTHING = "-"
+LARGE = 1e6
+"""Errors from here on are written by their power of ten."""
 QUALIFIED = "*"
 SMALL = 1e-3
 """Values below it are written by their power of ten, where their error leaves them digits."""
@@ -104,4 +106,10 @@ def with_error(value: float, error: float) -> str:
         digits = min(6, max(0, digits + math.floor(math.log10(abs(value)))))
         return f"{value:.{digits}e} +- {error:.1g}"
     digits = min(6, digits)
-    return f"{value:.{digits}f} +- {error:.1g}"
+    return f"{value:.{digits}f} +- {_one_digit(error)}"
+
+
+def _one_digit(error: float) -> str:
+    """An error to its first digit; large ones without a power of ten, as the value beside them."""
+    rounded = float(f"{error:.1g}")
+    return f"{rounded:.0f}" if 1 <= rounded < LARGE else f"{rounded:g}"

@@ -10,6 +10,7 @@ import torch
 from lightning_hessian import SpectrumReport
 from lightning_hessian.records import Estimate, LossDifferenceReport, NegativeMass, Note
 from lightning_hessian.show import table
+from lightning_hessian.show.table import with_error
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,
     difference_report,
@@ -137,3 +138,19 @@ def test_small_values_keep_the_digits_that_their_errors_leave(
 ) -> None:
     report = SpectrumReport(trace=trace_at(value, error), loss=1.0, seconds=0.1)
     assert f" {cell} " in table(SpectrumReport, [report])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (46.3, 38.0, "46 +- 40"),
+        (8.25, 11.0, "8 +- 10"),
+        (3157.1, 288.0, "3157 +- 300"),
+        (3.0, 2e7, "3 +- 2e+07"),
+        (1.5, 0.96, "1.50 +- 1"),
+    ],
+)
+def test_large_errors_stand_beside_their_values_without_a_power_of_ten(
+    value: float, error: float, text: str
+) -> None:
+    assert with_error(value, error) == text
