@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
+# some hosts forbid Python to keep what it compiles: each of many processes would compile it anew
+export PYTHONDONTWRITEBYTECODE :=
 # one thread for each of the processes that share the cores
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
 READY := $(VENV)/.ready
