@@ -2,8 +2,13 @@
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
+# some hosts forbid Python to keep what it compiles: each of many processes would compile it anew
+export PYTHONDONTWRITEBYTECODE :=
 # one thread for each of the processes that share the cores
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
+# neighbours stay together, as they share what a file makes once
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist worksteal
+# the files with tests of a mark, as it takes long to import all
+marked = $(shell grep -rlE --include='test_*.py' 'pytest\.mark\.($(1))\b' tests)
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 DOCS := $(VENV)/.docs
@@ -19,7 +24,7 @@ test: $(READY)
 
 # what takes longer, and the comparisons with other libraries
 slow: $(PEERS)
-	$(PYTEST) -m "slow or cross_library"
+	$(PYTEST) -m "slow or cross_library" $(call marked,slow|sampled|cross_library)
 
 lint: $(READY)
 	$(RUN) -m ruff check .
@@ -29,7 +34,7 @@ types: $(READY)
 	$(RUN) -m mypy
 
 examples: $(READY)
-	$(PYTEST) -m example
+	$(PYTEST) -m example $(call marked,example)
 
 # the site, each tutorial run; a warning is an error
 docs: $(DOCS)

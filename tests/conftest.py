@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
+from lightning.fabric.utilities import registry
 
 # networks in tests are tiny: a second thread costs more than it gives
 torch.set_num_threads(1)
+# for each Trainer, of which tests make thousands, the metadata of all packages would be read anew
+registry.entry_points = cache(registry.entry_points)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,30 +14,38 @@ import pytest
 import torch
 
 from examples.benchmarks import gpu_products
-
-ROOT = Path(__file__).parent.parent
+from tests.helpers.programs import ROOT, Ended, run_program
 
 pytestmark = pytest.mark.example
 
 
 def run(*arguments: str) -> str:
     """Standard output of an example; a failure shows its last words."""
-    # networks this small wait for a second thread longer than it works
-    one = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=one,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    ended = run_program(*arguments)
+    assert ended.code == 0, ended.errors[-3000:]
+    return ended.output
+
+
+def test_a_program_says_how_it_ends_and_knows_nothing_of_the_tests() -> None:
+    code = "import sys; print({'pytest', 'lightning_hessian'} & sys.modules.keys(), __name__)"
+    assert run_program("-c", code) == Ended(0, "set() __main__\n", "")
+    assert run_program("-c", "raise SystemExit('why')") == Ended(1, "", "why\n")
+    broken = run_program("-c", "1 / 0")
+    assert (broken.code, broken.errors.splitlines()[-1]) == (
+        1,
+        "ZeroDivisionError: division by zero",
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    with pytest.raises(AssertionError, match="hangs"):
+        run_program("-c", "import time; time.sleep(60)", seconds=0.1)
 
 
 def test_demo_prints_its_table_and_saves_its_panels(tmp_path: Path) -> None:
-    output = run("examples/demo.py", "--out", str(tmp_path), "--epochs", "2")
+    command = (sys.executable, "examples/demo.py", "--out", str(tmp_path), "--epochs", "2")
+    # the only one in which torch and Lightning are imported by the program itself
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=one, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    output = done.stdout
     assert "largest eigenvalue" in output
     assert f"tensorboard --logdir {tmp_path}" in output
     assert "one more sample moves the loss by" in output
@@ -52,6 +60,9 @@ BENCHMARK_PEERS = {
 }
 
 
+QUICK = ("--quick", "--threads", "1")
+
+
 def rows_of(output: str) -> dict[str, list[str]]:
     """Cells of the lines of a benchmark's last table, by the first one."""
     table = output.rsplit("|---|", 1)[1]
@@ -59,44 +70,32 @@ def rows_of(output: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in rows}
 
 
-@pytest.fixture(scope="module")
-def report_of_each() -> dict[str, list[str]]:
-    options = ("--quick", "--sets", "equal", "--threads", "1")
-    return rows_of(run("-m", "examples.benchmarks.peers", *options))
-
-
-def test_our_report_in_the_peers_benchmark_has_the_accuracy_asked_of_all(
-    report_of_each: dict[str, list[str]],
-) -> None:
-    largest, smallest, trace, *_ = report_of_each["ours"]
+def test_reports_in_the_peers_benchmark_have_the_accuracy_asked_of_all() -> None:
+    rows = rows_of(run("-m", "examples.benchmarks.peers", *QUICK, "--sets", "equal"))
+    largest, smallest, trace, *_ = rows["ours"]
     # relative errors against the dense spectrum; the trace of one seed, within four of its 5 %
     assert float(largest) < 1e-3
     assert float(smallest) < 1e-2
     assert float(trace.removesuffix(" (!)")) < 0.2
-
-
-@pytest.mark.parametrize("peer", BENCHMARK_PEERS)
-def test_peers_reach_the_accuracy_at_the_settings_found_for_them(
-    peer: str, report_of_each: dict[str, list[str]]
-) -> None:
-    if find_spec(BENCHMARK_PEERS[peer]) is None:
-        pytest.skip(f"{peer} is not installed; `make slow` installs it")
-    theirs = [cells for name, cells in report_of_each.items() if name.startswith(peer)]
-    assert theirs
-    for largest, smallest, *_ in theirs:
-        assert float(largest) < 1e-3
-        assert float(smallest) < 1e-2
+    # `make slow` installs those that are missing
+    for peer in (name for name, module in BENCHMARK_PEERS.items() if find_spec(module)):
+        # at the settings found for them
+        theirs = [cells for name, cells in rows.items() if name.startswith(peer)]
+        assert theirs, peer
+        for largest, smallest, *_ in theirs:
+            assert float(largest) < 1e-3, peer
+            assert float(smallest) < 1e-2, peer
 
 
 def test_product_cost_benchmark_prints_every_way_that_is_installed() -> None:
-    output = run("-m", "examples.benchmarks.product_cost", "--quick", "--threads", "1")
+    output = run("-m", "examples.benchmarks.product_cost", *QUICK)
     names = {name.split(",")[0] for name in rows_of(output)}
     there = {name for name, module in BENCHMARK_PEERS.items() if find_spec(module) is not None}
     assert names == {"ours"} | there
 
 
 def test_overhead_benchmark_prints_both_trainings() -> None:
-    output = run("-m", "examples.benchmarks.overhead", "--quick", "--threads", "1")
+    output = run("-m", "examples.benchmarks.overhead", *QUICK)
     assert "demo, 1 epoch(s)" in output
     assert "stand-in for MNIST, 1 epoch(s)" in output
     assert output.count("| defaults | +") == 2
@@ -116,11 +115,10 @@ def test_gpu_benchmark_makes_on_a_cpu_what_has_a_meaning_there() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_benchmark_says_what_to_do_where_there_is_no_gpu() -> None:
-    command = [sys.executable, "-m", "examples.benchmarks.gpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1
-    assert "no GPU" in done.stderr
-    assert "`--device cpu`" in done.stderr
+    done = run_program("-m", "examples.benchmarks.gpu")
+    assert done.code == 1
+    assert "no GPU" in done.errors
+    assert "`--device cpu`" in done.errors
 
 
 def test_waits_for_a_gpu_are_counted_by_torchs_warnings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 @contextmanager
 def replaced_attributes(owner: object, **values: object) -> Iterator[None]:
     """Give attributes other values; what the owner itself did not have goes again at the end."""
-    before = {name: value for name, value in vars(owner).items() if name in values}
+    own = vars(owner)
+    before = {name: own[name] for name in values if name in own}
     try:
         for name, value in values.items():
             setattr(owner, name, value)

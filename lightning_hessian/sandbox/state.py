@@ -40,6 +40,7 @@ _OPAQUE_PACKAGES = ("builtins", "numpy", "torch", "lightning", "pytorch_lightnin
                     "lightning_fabric", "logging", "threading", "multiprocessing", "concurrent",
                     "asyncio", "tensorboard", "tqdm", "rich", "wandb", "mlflow")  # fmt: skip
 _TRANSPARENT = (nn.Module, Dataset, torch.quasirandom.SobolEngine, torch.distributions.Distribution)
+_CONTAINERS = (dict, list, set, deque)
 _STATELESS = (str, bytes, int, float, complex, type(None), Enum, type, ModuleType,
               BuiltinFunctionType, torch.dtype, torch.device)  # fmt: skip
 
@@ -149,6 +150,9 @@ class StateSnapshot:
 
     def _save(self, thing: Any) -> Collection[Any]:
         """Record one object if it can change, and say what it leads to."""
+        # first, as most of what a module holds are dictionaries
+        if isinstance(thing, _CONTAINERS):
+            return self._hold(thing, SavedContainer(thing))
         if isinstance(thing, Tensor):
             return self._save_tensor(thing)
         if isinstance(thing, np.ndarray):
@@ -156,8 +160,6 @@ class StateSnapshot:
         if (put_back := generator_state(thing)) is not None:
             self.generators[id(thing)] = (thing, put_back)
             return ()
-        if isinstance(thing, dict | list | set | deque):
-            return self._hold(thing, SavedContainer(thing))
         if isinstance(thing, CellType):
             # a variable of a closure has no content before its first assignment
             return self._hold(thing, SavedCell(thing)) if is_assigned(thing) else ()

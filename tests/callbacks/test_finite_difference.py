@@ -16,6 +16,7 @@ from lightning_hessian import Krylov, Loss, SpectrumReport
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.networks import Supervised, dense_hessian, measured, mlp
+from tests.helpers.seeds import part_of
 from tests.helpers.spectrum import spectrum
 
 
@@ -36,7 +37,7 @@ def trained(activation: type[nn.Module], seed: int) -> tuple[Supervised, TensorD
     return module, TensorDataset(inputs, targets)
 
 
-SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))]
+SEEDS = range(part_of(20))
 
 
 @pytest.mark.sampled

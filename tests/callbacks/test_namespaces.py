@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lightning_hessian import Krylov
 from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.programs import run_program
 from tests.helpers.spectrum import spectrum, steps
 
 other = pytest.importorskip("pytorch_lightning")
@@ -126,4 +127,5 @@ assert "pytorch_lightning" not in sys.modules
 from pytorch_lightning import Trainer
 Trainer(callbacks=[early], logger=False, accelerator="cpu")
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    ended = run_program("-c", code)
+    assert ended.code == 0, ended.errors

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_hessian import HessianSpectrum, Krylov, Loss, SpectrumReport
 from lightning_hessian.fit.history import load_history
 from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.programs import run_program
 from tests.helpers.spectrum import spectrum, steps
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You're resuming from a checkpoint that ended before the epoch",
@@ -159,16 +155,9 @@ def test_nor_do_they_in_another_process(tmp_path: Path) -> None:
         "from tests.callbacks.test_resume import NOT_PRINTED, resumed;"
         "print(json.dumps([resumed(Path(sys.argv[1]) / name, name) for name in NOT_PRINTED]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [[0, 2, 4]] * len(NOT_PRINTED)
+    ended = run_program("-c", code, str(tmp_path))
+    assert ended.code == 0, ended.errors[-2000:]
+    assert json.loads(ended.output.splitlines()[-1]) == [[0, 2, 4]] * len(NOT_PRINTED)
 
 
 def test_another_function_measures_anew(tmp_path: Path) -> None:

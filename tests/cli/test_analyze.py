@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,8 @@ from lightning_hessian.cli import AnalysisTrainer, HessianCLI, cli_of
 from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
+from tests.helpers.programs import Ended, run_program
 
-ROOT = Path(__file__).parents[2]
 CHEAP: dict[str, Any] = {
     "num_samples": 10,
     "solver": {"max_hvps": 8},
@@ -336,15 +334,10 @@ def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
 
 @pytest.mark.slow
 def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -> None:
-    def shell(*arguments: str, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", *arguments]
-        # networks this small wait for a second thread longer than it works
-        one = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=ROOT, env=one, capture_output=True, text=True, timeout=300
-        )
-        assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
-        return done
+    def shell(*arguments: str, succeeds: bool = True) -> Ended:
+        ended = run_program("-m", *arguments)
+        assert (ended.code == 0) == succeeds, ended.errors[-3000:]
+        return ended
 
     fit = ["--trainer.max_epochs=4", "--trainer.limit_train_batches=2"]
     fit.append(f"--trainer.logger.save_dir={tmp_path}")
@@ -355,7 +348,7 @@ def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -
         *("lightning_hessian", "analyze", "--config", config, *short),
         *("--ckpt_path", f"{tmp_path}/*/*/checkpoints/*.ckpt"),
     )
-    assert "largest eigenvalue" in done.stdout
+    assert "largest eigenvalue" in done.output
     (path,) = tmp_path.rglob("*.hessian.json")
     assert json.loads(path.read_text(encoding="utf8"))["num_samples"] == 100
     (ckpt,) = tmp_path.rglob("*.ckpt")
@@ -364,4 +357,4 @@ def test_the_program_analyses_what_an_ordinary_program_trained(tmp_path: Path) -
         *("lightning_hessian", "analyze", "--config", config, "--ckpt_path", str(ckpt)),
         succeeds=False,
     )
-    assert "error: none of the checkpoints can be read" in failed.stderr
+    assert "error: none of the checkpoints can be read" in failed.errors

@@ -9,7 +9,6 @@ many as a true 95 % gives in 998 of 1,000 cases.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from lightning_hessian.linalg import DenseOperator, measure_spectrum
 from lightning_hessian.records import Spectrum, TraceEstimate
+from tests.helpers.seeds import SEEDS
 from tests.helpers.spectra import (
     outliers_and_bulk,
     power_law,
@@ -26,7 +26,6 @@ from tests.helpers.spectra import (
     symmetric_with,
 )
 
-SEEDS = int(os.environ.get("HESSIAN_SEEDS", "200"))
 SIZE = 240
 SPECTRA = {
     "outliers and bulk": outliers_and_bulk(SIZE),
