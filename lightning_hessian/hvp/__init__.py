@@ -4,7 +4,10 @@ from lightning_hessian.hvp.choice import ProductChoice
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferenceProducts
 from lightning_hessian.hvp.exact import ExactProducts, GraphTrust
+from lightning_hessian.hvp.gauss_newton import GaussNewtonOperator, ResidualOperator
+from lightning_hessian.hvp.loss_outputs import LossOutputs, find_outputs
 from lightning_hessian.hvp.open_loss import open_loss
+from lightning_hessian.hvp.output_cut import as_outputs
 from lightning_hessian.hvp.per_batch import (
     AlongVectors,
     BatchGradients,
@@ -31,14 +34,19 @@ __all__ = [
     "CrossedOperator",
     "DifferenceProducts",
     "ExactProducts",
+    "GaussNewtonOperator",
     "GraphTrust",
+    "LossOutputs",
     "PerBatch",
     "PerBatchOperator",
     "Probes",
     "ProductChoice",
+    "ResidualOperator",
     "SampleDifferenceOperator",
     "SelfCheck",
+    "as_outputs",
     "compare_products",
+    "find_outputs",
     "open_loss",
     "per_batch_around",
     "per_batch_products",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lightning_hessian import Krylov
+from lightning_hessian.hvp import GaussNewtonOperator, find_outputs
 from lightning_hessian.loss import TrainingLoss
 from tests.helpers.fitting import trainer
 from tests.helpers.networks import Supervised, ask, loader, measured, mlp
@@ -34,12 +35,17 @@ def _batches(data: TensorDataset, dtype: torch.dtype) -> list[tuple[Tensor, Tens
     return list(zip(inputs.to(dtype).split(32), targets.split(32), strict=True))
 
 
-def _curvlinops(module: Supervised, data: TensorDataset, dtype: torch.dtype) -> Any:
+def _curvlinops(
+    module: Supervised,
+    data: TensorDataset,
+    dtype: torch.dtype,
+    kind: str = "HessianLinearOperator",
+) -> Any:
     library = pytest.importorskip("curvlinops")
     network = copy.deepcopy(module.network).to(dtype).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return library.HessianLinearOperator(
+        return getattr(library, kind)(
             network, nn.CrossEntropyLoss(), list(network.parameters()), _batches(data, dtype)
         )
 
@@ -60,6 +66,22 @@ def test_products_are_those_of_curvlinops(
         warnings.simplefilter("ignore")
         theirs = _curvlinops(trained, digits, dtype) @ vectors
     assert (ours - theirs).norm() < limit * theirs.norm()
+
+
+def test_gauss_newton_products_are_those_of_curvlinops(
+    trained: Supervised, digits: TensorDataset
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+
+    def question(loss: TrainingLoss) -> tuple[Tensor, Tensor]:
+        vectors = torch.randn(loss.size, 3, generator=generator, dtype=torch.float64)
+        return vectors, GaussNewtonOperator(loss, find_outputs(loss)).matmat(vectors)
+
+    vectors, ours = ask(trained, digits, question, batch_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = _curvlinops(trained, digits, torch.float64, "GGNLinearOperator") @ vectors
+    assert (ours - theirs).norm() < 1e-12 * theirs.norm()
 
 
 def test_eigenvalues_are_those_of_arpack_over_curvlinops(
