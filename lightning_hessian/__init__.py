@@ -2,6 +2,7 @@
 
 from lightning_hessian.analysis import analyze
 from lightning_hessian.callbacks import CriticalPoint, HessianSpectrum, LossDifference
+from lightning_hessian.hvp import as_outputs
 from lightning_hessian.options import Krylov, Loss, Perturbations, PyHessian, Solver, Surface
 from lightning_hessian.reading import RunReports, read_reports, reports_frame, spectra_figure
 from lightning_hessian.records import (
@@ -31,6 +32,7 @@ __all__ = [
     "SpectrumReport",
     "Surface",
     "analyze",
+    "as_outputs",
     "read_reports",
     "reports_frame",
     "spectra_figure",

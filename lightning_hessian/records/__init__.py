@@ -9,6 +9,7 @@ from lightning_hessian.records.critical_point_parts import (
 )
 from lightning_hessian.records.declarations import Declared, declared
 from lightning_hessian.records.estimate import BoundedEstimate, Estimate, EstimateWithBand
+from lightning_hessian.records.gauss_newton import Alignment, GaussNewtonSplit, PartSpectrum
 from lightning_hessian.records.json_values import JsonValue
 from lightning_hessian.records.loss_difference import (
     LossDifferenceReport,
@@ -56,6 +57,7 @@ from lightning_hessian.records.stability import StabilityMargin
 __all__ = [
     "EXACT",
     "NEAR",
+    "Alignment",
     "Band",
     "BlockTraces",
     "BoundedEstimate",
@@ -71,6 +73,7 @@ __all__ = [
     "Escape",
     "Estimate",
     "EstimateWithBand",
+    "GaussNewtonSplit",
     "HeldOutLosses",
     "HessianDifferences",
     "HvpMethod",
@@ -88,6 +91,7 @@ __all__ = [
     "NeighbourhoodVariance",
     "Note",
     "ParameterBlock",
+    "PartSpectrum",
     "PointKind",
     "ProductQuality",
     "Report",

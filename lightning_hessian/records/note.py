@@ -4,6 +4,7 @@ from __future__ import annotations
 
 INFORMING = frozenset(
     {
+        "alignment-not-measured",
         "all-products-exact",
         "block-not-trained",
         "complex-parameters",

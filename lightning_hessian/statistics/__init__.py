@@ -3,6 +3,7 @@
 from lightning_hessian.statistics.mean_abs_difference import SortedLosses, mean_distances
 from lightning_hessian.statistics.propagation import root_with_error
 from lightning_hessian.statistics.random_orders import difference_along, simulate_orders
+from lightning_hessian.statistics.rotations import deviation_over_subspaces
 from lightning_hessian.statistics.sample_size import (
     rms_difference,
     sample_size_by_mean_abs,
@@ -13,6 +14,7 @@ from lightning_hessian.statistics.student import widening
 
 __all__ = [
     "SortedLosses",
+    "deviation_over_subspaces",
     "difference_along",
     "mean_distances",
     "rms_difference",

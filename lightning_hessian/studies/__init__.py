@@ -2,6 +2,7 @@
 
 from lightning_hessian.studies.critical_point import CriticalPointStudy
 from lightning_hessian.studies.directions import random_directions
+from lightning_hessian.studies.gauss_newton_split import gauss_newton_split
 from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.loss_difference import LossDifferenceStudy
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
@@ -26,6 +27,7 @@ __all__ = [
     "SpectrumStudy",
     "StabilityEdge",
     "Study",
+    "gauss_newton_split",
     "hessian_differences",
     "loss_surface",
     "neighbourhood_variance",
