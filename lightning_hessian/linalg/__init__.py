@@ -12,6 +12,7 @@ from lightning_hessian.linalg.eigenvalues import (
     smallest_eigenvalues,
 )
 from lightning_hessian.linalg.eigenvectors import Eigenpairs, leading_eigenvectors
+from lightning_hessian.linalg.kolmogorov import kolmogorov_distance
 from lightning_hessian.linalg.krylov import KrylovSpace, RitzPairs, block_lanczos
 from lightning_hessian.linalg.lanczos_short import Recurrence, lanczos_recurrence
 from lightning_hessian.linalg.negative_mass import negative_mass
@@ -26,6 +27,7 @@ from lightning_hessian.linalg.thick_restart import ExtremePairs, extreme_eigenpa
 from lightning_hessian.linalg.trace import estimate_trace, trace_of_start
 from lightning_hessian.linalg.tracking import TrackedSpace, tracked_space, tracked_trace
 from lightning_hessian.linalg.vector_room import least_memory, room_for
+from lightning_hessian.linalg.wasserstein import wasserstein_distance
 
 __all__ = [
     "BlockOperator",
@@ -49,6 +51,7 @@ __all__ = [
     "estimate_trace",
     "extreme_eigenpairs",
     "inner_products",
+    "kolmogorov_distance",
     "lanczos_recurrence",
     "largest_eigenvalues",
     "leading_eigenvectors",
@@ -64,4 +67,5 @@ __all__ = [
     "trace_of_start",
     "tracked_space",
     "tracked_trace",
+    "wasserstein_distance",
 ]

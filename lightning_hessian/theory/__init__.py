@@ -16,6 +16,7 @@ from lightning_hessian.theory.kiselev_grabovoy_2024 import (
     worst_case_sample_size_of_mean_square,
 )
 from lightning_hessian.theory.pennington_bahri_2017 import RefinedRelu, WishartPlusWigner
+from lightning_hessian.theory.quantized import quantized
 from lightning_hessian.theory.relu_mlp_bounds import (
     ReluMlpBounds,
     corrected_theorem_bound,
@@ -39,6 +40,7 @@ __all__ = [
     "layers_of",
     "mean_square_difference",
     "printed_theorem_bound",
+    "quantized",
     "relu_mlp_bounds",
     "threshold_energy",
     "worst_case_difference_bound",

@@ -137,30 +137,71 @@ class FreeSum:
         return max(0.0, *masses)
 
     def share_below(self, x: float) -> float:
-        """The mass of ``(-inf, x)``, without a grid and without smoothing.
-
-        ``1/2 + int_0^inf Re G(x + iy) dy / pi`` counts half of what sits at ``x`` itself.
+        """The mass of ``(-inf, x)``: one of :meth:`shares_below`.
 
         Args:
             x: The place.
 
         Returns:
-            A share of 1, to about ``1e-8`` where the density is bounded at ``x``.
+            A share of 1.
 
         Raises:
             ArithmeticError: If the solution is lost on the way down.
         """
+        return float(self.shares_below([x])[0])
+
+    def shares_below(self, x: npt.ArrayLike) -> Array:
+        """The masses of ``(-inf, x)``, without smoothing.
+
+        ``1/2 + int_0^inf Re G(x + iy) dy / pi`` counts half of what sits at ``x`` itself.
+
+        Args:
+            x: ``(n,)`` places.
+
+        Returns:
+            ``(n,)`` shares of 1, to about ``1e-8`` where the density is bounded at ``x``.
+
+        Raises:
+            ArithmeticError: If the solution is lost on the way down.
+        """
+        places = np.asarray(x, dtype=np.float64)
         nodes, weights = np.polynomial.legendre.leggauss(NUM_NODES)
         low, high = math.log(BOTTOM), math.log(TOP)
         # from the top down
         heights = self._unit * np.exp((high + low) / 2 - (high - low) / 2 * nodes)
-        values, solution = [], self._start(np.array([x]))
-        for height in heights:
-            solution = self._solve(np.array([x + 1j * height]), solution)
-            values.append(self.first.stieltjes(solution)[0][0].real)
-        inside = (high - low) / 2 * float((weights * heights) @ np.array(values))
-        beyond = math.atan((x - self.mean) / (TOP * self._unit))
-        return 0.5 + (inside + beyond) / math.pi - self.atom_at(x) / 2
+        inside, solution = np.zeros_like(places), self._start(places)
+        for height, weight in zip(heights, weights, strict=True):
+            solution = self._solve(places + 1j * height, solution)
+            inside += weight * height * self.first.stieltjes(solution)[0].real
+        beyond = np.arctan((places - self.mean) / (TOP * self._unit))
+        atoms = np.array([self.atom_at(place) for place in places])
+        return np.asarray(0.5 + ((high - low) / 2 * inside + beyond) / math.pi - atoms / 2)
+
+    def quantized(self, cuts: npt.ArrayLike) -> DiscreteMeasure:
+        """The sum's spectrum in cells, each cell's mass at its middle.
+
+        Args:
+            cuts: ``(m,)`` ascending places between the cells, of which the outermost two reach to
+                the ends that the support can have.
+
+        Returns:
+            ``m + 1`` values at most; cells without mass are left out.
+
+        Raises:
+            ArithmeticError: If the solution is lost on the way down.
+        """
+        inner = np.asarray(cuts, dtype=np.float64)
+        ends = [
+            f(measure.values) for measure in (self.first, self.second) for f in (np.min, np.max)
+        ]
+        low, high = ends[0] + ends[2], ends[1] + ends[3]
+        inner = inner[(inner > low) & (inner < high)]
+        shares = np.concatenate([[0.0], self.shares_below(inner), [1.0]])
+        # what the quadrature rounds may fall by as much
+        masses = np.diff(np.maximum.accumulate(np.clip(shares, 0, 1)))
+        edges = np.concatenate([[low], inner, [high]])
+        middles = (edges[1:] + edges[:-1]) / 2
+        return DiscreteMeasure.of(middles[masses > 0], masses[masses > 0])
 
     def density(self, x: npt.ArrayLike, *, height: float) -> Array:
         """``-Im G(x + i height) / pi``: the density, smoothed by a Cauchy kernel of that width.
