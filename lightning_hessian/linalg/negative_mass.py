@@ -12,7 +12,13 @@ from lightning_hessian.records import NegativeMass, SpectralDensity
 THRESHOLD_SHARE = 1e-3
 
 
-def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity) -> NegativeMass:
+def negative_mass(
+    space: KrylovSpace,
+    ritz: RitzPairs,
+    density: SpectralDensity,
+    *,
+    threshold: float | None = None,
+) -> NegativeMass:
     """Share of eigenvalues below ``-threshold``, with a bracket.
 
     The threshold is a thousandth of the operator's norm, or the space's noise where that is larger:
@@ -25,6 +31,7 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
         space: Grown from Rademacher probes.
         ritz: Its Ritz pairs.
         density: Made from them.
+        threshold: Another one; it is not below the space's noise.
 
     Returns:
         The share, its bracket, the threshold.
@@ -46,7 +53,8 @@ def negative_mass(space: KrylovSpace, ritz: RitzPairs, density: SpectralDensity)
         >>> found.bracket[0] < 0.25 < found.bracket[1]
         True
     """
-    threshold = max(THRESHOLD_SHARE * ritz.scale, space.noise)
+    wanted = THRESHOLD_SHARE * ritz.scale if threshold is None else threshold
+    threshold = max(wanted, space.noise)
     # the weights' sum may pass one by a rounding
     fraction = min(float(density.weights[density.nodes < -threshold].sum()), 1.0)
     ((lower, upper),) = brackets_below(space, ritz, [-threshold])

@@ -37,6 +37,12 @@ from lightning_hessian.records.output import (
     shown,
 )
 from lightning_hessian.records.product_quality import EXACT, HvpMethod, ProductQuality
+from lightning_hessian.records.random_matrices import (
+    Choice,
+    FreeSumModel,
+    MatrixModel,
+    RandomMatrixComparison,
+)
 from lightning_hessian.records.report import Mode, Report, Weights
 from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.records.sampling_error import SamplingError
@@ -61,6 +67,7 @@ __all__ = [
     "Band",
     "BlockTraces",
     "BoundedEstimate",
+    "Choice",
     "Column",
     "CriticalPointReport",
     "Declared",
@@ -73,6 +80,7 @@ __all__ = [
     "Escape",
     "Estimate",
     "EstimateWithBand",
+    "FreeSumModel",
     "GaussNewtonSplit",
     "HeldOutLosses",
     "HessianDifferences",
@@ -85,6 +93,7 @@ __all__ = [
     "LossDifferenceReport",
     "LossSpread",
     "LossSurface",
+    "MatrixModel",
     "Mode",
     "Nearness",
     "NegativeMass",
@@ -94,6 +103,7 @@ __all__ = [
     "PartSpectrum",
     "PointKind",
     "ProductQuality",
+    "RandomMatrixComparison",
     "Report",
     "RequiredSampleSize",
     "SampleMethod",

@@ -24,7 +24,8 @@ class PartSpectrum:
         smallest: The smallest, ascending.
         trace: Known in the space of the sweep, and estimated by probes on what is left.
         density: The distribution of the eigenvalues.
-        negative_mass: The share of negative ones.
+        negative_mass: The share of negative ones. A Gauss-Newton part has none, so that those of
+            the Hessian are within the residual part's norm: a thousandth of that is the threshold.
     """
 
     largest: Eigenvalues

@@ -26,6 +26,8 @@ INFORMING = frozenset(
         "neighbourhood-not-measured",
         "no-derivatives",
         "no-larger-sample",
+        "no-nominal-energy",
+        "no-two-parts",
         "noise-fixed",
         "not-compared-with-training",
         "point-of-these-samples",

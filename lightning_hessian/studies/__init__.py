@@ -8,6 +8,7 @@ from lightning_hessian.studies.loss_difference import LossDifferenceStudy
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import OrderStatistics, order_statistics
 from lightning_hessian.studies.quick_spectrum import QuickSpectrum, quick_spectrum
+from lightning_hessian.studies.random_matrices import compare_random_matrices
 from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
@@ -27,6 +28,7 @@ __all__ = [
     "SpectrumStudy",
     "StabilityEdge",
     "Study",
+    "compare_random_matrices",
     "gauss_newton_split",
     "hessian_differences",
     "loss_surface",

@@ -37,6 +37,8 @@ DOWN = 0.3
 """Of the residual part's norm, below which its negative eigenvalues are the directions of ``q``."""
 FEW = 20
 """Directions at most."""
+SIGN = 1e-3
+"""Of the residual part's norm, above which a sign counts: only it makes eigenvalues negative."""
 ROUNDINGS = 1e3
 """Machine epsilons of the Hessian's norm, up to which a residual part is the rounding of none."""
 
@@ -101,9 +103,15 @@ def gauss_newton_split(
         )
     outputs = find_outputs(loss)
     width = min(num_probes, loss.size)
-    sweeps = _Sweeps(loss, outputs, width, width * num_steps, num_eigenvalues, generator)
-    (hessian, _), (first, _) = sweeps.of(sweeps.hessian), sweeps.of(sweeps.gauss_newton)
-    residual, space = sweeps.of(sweeps.residual)
+    sweeps = _Sweeps(loss, outputs, width, width * num_steps, generator)
+    operators = (sweeps.hessian, sweeps.gauss_newton, sweeps.residual)
+    spaces = [sweeps.of(operator) for operator in operators]
+    space = spaces[2]
+    threshold = SIGN * RitzPairs.of(space).scale
+    hessian, first, residual = (
+        sweeps.part(each, operator, num_eigenvalues, max(threshold, spaces[0].noise))
+        for each, operator in zip(spaces, operators, strict=True)
+    )
     # the residual part's products were made of one of each
     both = sweeps.residual.num_products
     alignment = _alignment(sweeps.gauss_newton, hessian, first, space)
@@ -134,7 +142,6 @@ class _Sweeps:
     outputs: LossOutputs
     width: int
     most: int
-    num_eigenvalues: int
     generator: torch.Generator
 
     def __post_init__(self) -> None:
@@ -146,13 +153,16 @@ class _Sweeps:
             loss.size, self.width, generator=self.generator, device=loss.device, dtype=loss.dtype
         )
 
-    def of(self, operator: SymmetricOperator) -> tuple[PartSpectrum, KrylovSpace]:
-        space = block_lanczos(
+    def of(self, operator: SymmetricOperator) -> KrylovSpace:
+        return block_lanczos(
             operator, self.probes, max_dimension=self.most, generator=self.generator
         )
+
+    def part(
+        self, space: KrylovSpace, operator: SymmetricOperator, count: int, threshold: float
+    ) -> PartSpectrum:
         ritz = RitzPairs.of(space)
         density = spectral_density(space, ritz)
-        count = min(self.num_eigenvalues, space.dimension)
         trace = estimate_trace(
             operator,
             rtol=TRACE_RTOL,
@@ -160,14 +170,13 @@ class _Sweeps:
             generator=self.generator,
             space=space,
         )
-        part = PartSpectrum(
-            largest=largest_eigenvalues(ritz, count, rtol=RTOL),
-            smallest=smallest_eigenvalues(ritz, count, rtol=RTOL),
+        return PartSpectrum(
+            largest=largest_eigenvalues(ritz, min(count, space.dimension), rtol=RTOL),
+            smallest=smallest_eigenvalues(ritz, min(count, space.dimension), rtol=RTOL),
             trace=trace,
             density=density,
-            negative_mass=negative_mass(space, ritz, density),
+            negative_mass=negative_mass(space, ritz, density, threshold=threshold),
         )
-        return part, space
 
 
 def _alignment(

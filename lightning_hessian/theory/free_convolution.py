@@ -21,7 +21,7 @@ TOP = 1e4
 BOTTOM = 1e-14
 """Where integrals along the imaginary axis begin, in the same units."""
 STEPS_PER_DECADE = 10
-NUM_NODES = 400
+NUM_NODES = 200
 """Of Gauss and Legendre, in the logarithm of the height."""
 TOLERANCE = 2e-12
 MAX_ITERATIONS = 2000
@@ -90,6 +90,29 @@ class DiscreteMeasure:
         """``G(z) = sum w_j / (z - t_j)`` and its derivative, ``(n,)`` each."""
         inverse = 1 / (z[:, None] - self.values)
         return inverse @ self.weights, -(inverse**2) @ self.weights
+
+    def increment(self, z: Complex) -> tuple[Complex, Complex]:
+        """``h(z) = 1 / G(z) - z`` and its derivative, ``(n,)`` each.
+
+        Near the spectrum as it stands, which keeps all digits next to an eigenvalue. Far away,
+        where that is the difference of two large numbers (at a zero of the other part's ``G``), by
+        ``T(z) = sum w_j (t_j - m) / (z - t_j)`` about the mean ``m`` as ``-m - T / G``.
+
+        Args:
+            z: ``(n,)`` complex.
+
+        Returns:
+            Both.
+        """
+        inverse = 1 / (z[:, None] - self.values)
+        terms = np.stack([self.weights, self.weights * (self.values - self.mean)], axis=1)
+        value, about = (inverse @ terms).T
+        fall, about_fall = (inverse * inverse @ terms).T
+        is_far = np.abs(z) > abs(self.mean) + 2 * math.sqrt(self.variance)
+        square = value * value
+        far = (-self.mean - about / value, (about_fall * value - about * fall) / square)
+        near = (1 / value - z, fall / square - 1)
+        return np.where(is_far, far[0], near[0]), np.where(is_far, far[1], near[1])
 
 
 class FreeSum:
@@ -233,27 +256,24 @@ class FreeSum:
 
     def _solve(self, z: Complex, guess: Complex) -> Complex:
         """``w(z)``, from that of a place nearby."""
-        w, smallest = guess, z.imag * (1 - 1e-9)
+        w, smallest = guess.copy(), z.imag * (1 - 1e-9)
+        left = np.arange(len(z))
         for iteration in range(MAX_ITERATIONS):
-            h, h_slope = _increment(self.first, w)
-            k, k_slope = _increment(self.second, z + h)
-            residual = z + k - w
-            if (np.abs(residual) <= TOLERANCE * (np.abs(w) + self._unit)).all():
+            here, own = z[left], w[left]
+            h, h_slope = self.first.increment(own)
+            k, k_slope = self.second.increment(here + h)
+            residual = here + k - own
+            is_open = np.abs(residual) > TOLERANCE * (np.abs(own) + self._unit)
+            if not is_open.any():
                 return w
+            left, own, residual = left[is_open], own[is_open], residual[is_open]
             with np.errstate(divide="ignore", invalid="ignore"):
-                newton = w - residual / (k_slope * h_slope - 1)
-            is_lost = ~np.isfinite(newton) | (newton.imag < smallest)
-            is_lost |= iteration % DAMPED_EVERY == DAMPED_EVERY - 1
-            w = np.where(is_lost, w + DAMPING * residual, newton)
-        worst = z[np.abs(residual).argmax()]
+                newton = own - residual / (k_slope[is_open] * h_slope[is_open] - 1)
+            is_astray = ~np.isfinite(newton) | (newton.imag < smallest[left])
+            is_astray |= iteration % DAMPED_EVERY == DAMPED_EVERY - 1
+            w[left] = np.where(is_astray, own + DAMPING * residual, newton)
+        worst = z[left[np.abs(residual).argmax()]]
         raise ArithmeticError(
             f"the subordination function was not found at {worst:.6g} within {MAX_ITERATIONS} "
             "iterations. Ask for a larger `height`, or merge eigenvalues that nearly agree."
         )
-
-
-def _increment(measure: DiscreteMeasure, z: Complex) -> tuple[Complex, Complex]:
-    """``h = 1 / G - z`` and its derivative."""
-    # centred: far away the difference of two large numbers is that of the means, and less
-    value, slope = measure.stieltjes(z)
-    return 1 / value - z, -slope / value**2 - 1

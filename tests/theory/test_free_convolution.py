@@ -92,6 +92,12 @@ def test_a_sum_with_a_number_is_a_shift() -> None:
     assert shifted.share_below(0.5) == pytest.approx(1 / 3, abs=1e-8)
 
 
+def test_in_the_middle_of_a_gap_half_is_below() -> None:
+    """Where the one part's ``G`` vanishes the other's is asked at infinity."""
+    ends = DiscreteMeasure.of([0.05, 0.2, 3.05, 3.2])
+    assert FreeSum(ends, DiscreteMeasure.of([-0.1, 0.1])).share_below(1.625) == pytest.approx(0.5)
+
+
 def test_what_is_no_measure_is_refused() -> None:
     with pytest.raises(ValueError, match=r"vectors of one length, got shapes \(2,\) and \(1,\)"):
         DiscreteMeasure(np.zeros(2), np.ones(1))
