@@ -72,8 +72,8 @@ class MatrixModel:
         """One line, as a legend has it."""
         return (
             f"{self.law}, {self.choice}: epsilon {self.energy:.3g}, phi {self.ratio:.3g}, sigma "
-            f"{self.scale:.3g}; KS {self.kolmogorov:.2f}, W1/sd {self.wasserstein:.3f}: "
-            f"{self.verdict}"
+            f"{self.scale:.3g}; below zero {self.share:.3f}; KS {self.kolmogorov:.2f}, W1/sd "
+            f"{self.wasserstein:.3f}: {self.verdict}"
         )
 
 
@@ -124,8 +124,8 @@ class FreeSumModel:
     def __str__(self) -> str:
         """One line, as a legend has it."""
         return (
-            f"free sum of the parts: q {self.alignment:.2f}; KS {self.kolmogorov:.2f}, W1/sd "
-            f"{self.wasserstein:.3f}: {self.verdict}"
+            f"free sum of the parts: q {self.alignment:.2f}; below zero {self.share.value:.3f}; KS "
+            f"{self.kolmogorov:.2f}, W1/sd {self.wasserstein:.3f}: {self.verdict}"
         )
 
 

@@ -12,6 +12,7 @@ from lightning_hessian.show.figures.loss_difference import loss_difference_figur
 from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
 from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.overlay import overlay_figure
+from lightning_hessian.show.figures.random_matrices import random_matrix_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
@@ -45,6 +46,7 @@ __all__ = [
     "loss_difference_history_figure",
     "neighbourhood_figure",
     "overlay_figure",
+    "random_matrix_figure",
     "rasterize",
     "read_sidecar",
     "remove_drafts",

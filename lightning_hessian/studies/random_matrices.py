@@ -30,6 +30,7 @@ from lightning_hessian.theory import (
 Law = WishartPlusWigner | RefinedRelu
 NUM_CELLS = 60
 """Of equal width, and as many of equal mass, in which a free sum is compared."""
+NUM_NEGATIVE = 16
 NUM_LAW_CELLS = 400
 """Of a law."""
 LARGE_MEAN = 0.5
@@ -219,7 +220,7 @@ def _model(law: Law, choice: Choice, split: GaussNewtonSplit) -> MatrixModel:
 def _free(split: GaussNewtonSplit) -> FreeSumModel:
     whole, parts = split.hessian, (split.gauss_newton.density, split.residual.density)
     both = FreeSum(*(_measure(part, part.weights) for part in parts))
-    measure = both.quantized(_cuts(whole.density, both))
+    measure = both.quantized(_cuts(whole.density, parts[1], both))
     kolmogorov, wasserstein = _distances(measure, whole.density)
     place = -whole.negative_mass.threshold
     by_probe = [
@@ -245,8 +246,10 @@ def _measure(density: SpectralDensity, weights: torch.Tensor) -> DiscreteMeasure
     return DiscreteMeasure.of(density.nodes[kept].numpy(), weights[kept].numpy())
 
 
-def _cuts(density: SpectralDensity, both: FreeSum) -> npt.NDArray[np.float64]:
-    """Between cells: of equal width over both spectra, and of equal measured mass."""
+def _cuts(
+    density: SpectralDensity, residual: SpectralDensity, both: FreeSum
+) -> npt.NDArray[np.float64]:
+    """Between cells: of equal width, of equal measured mass, and some where negative ones are."""
     spread = 4 * math.sqrt(both.variance)
     nodes = density.nodes.numpy()
     low = min(nodes[0], both.mean - spread)
@@ -257,7 +260,8 @@ def _cuts(density: SpectralDensity, both: FreeSum) -> npt.NDArray[np.float64]:
     middles = (
         nodes[np.minimum(at, len(nodes) - 1)] + nodes[np.minimum(at + 1, len(nodes) - 1)]
     ) / 2
-    return np.unique(np.concatenate([even, middles]))
+    negative = np.linspace(float(residual.nodes[0]), 0, NUM_NEGATIVE)
+    return np.unique(np.concatenate([even, middles, negative]))
 
 
 def _distances(measure: DiscreteMeasure, density: SpectralDensity) -> tuple[float, float]:

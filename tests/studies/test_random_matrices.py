@@ -318,4 +318,6 @@ def test_a_model_says_its_parameters_and_its_distances_in_one_line() -> None:
     assert f"KS {nominal.kolmogorov:.2f}, W1/sd {nominal.wasserstein:.3f}: " in str(nominal)
     assert str(nominal).endswith(nominal.verdict)
     assert str(found.free).endswith(found.free.verdict)
-    assert str(found.free).startswith(f"free sum of the parts: q {found.free.alignment:.2f}; KS")
+    assert str(found.free).startswith(
+        f"free sum of the parts: q {found.free.alignment:.2f}; below zero"
+    )
