@@ -14,6 +14,7 @@ from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
 from lightning_hessian.show.figures.overlay import overlay_figure
 from lightning_hessian.show.figures.random_matrices import random_matrix_figure
 from lightning_hessian.show.figures.spectrum import spectrum_figure
+from lightning_hessian.show.figures.spin_glass import spin_glass_figure, spin_glass_fit_figure
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
 from lightning_hessian.show.gallery import Gallery, Images
@@ -55,6 +56,8 @@ __all__ = [
     "sidecar_path",
     "spectrum_figure",
     "spectrum_figures",
+    "spin_glass_figure",
+    "spin_glass_fit_figure",
     "surface_figure",
     "table",
     "tag_rows",

@@ -24,9 +24,11 @@ from lightning_hessian.theory.relu_mlp_bounds import (
     printed_theorem_bound,
     relu_mlp_bounds,
 )
+from lightning_hessian.theory.spin_glass_fit import EnergyFit, fit_energies
 
 __all__ = [
     "DiscreteMeasure",
+    "EnergyFit",
     "FreeSum",
     "MeanSquareDifference",
     "RefinedRelu",
@@ -35,6 +37,7 @@ __all__ = [
     "complexity",
     "corrected_theorem_bound",
     "difference_bound",
+    "fit_energies",
     "index_energy",
     "index_share",
     "layers_of",
