@@ -53,6 +53,17 @@ def test_demo_prints_its_table_and_saves_its_panels(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_random_matrices_are_compared_and_drawn(tmp_path: Path) -> None:
+    arguments = ("--out", str(tmp_path), "--epochs", "2", "--steps", "20")
+    output = run("-m", "examples.random_matrices", *arguments)
+    rows = output.rsplit("|---|", 1)[1].splitlines()[1:-1]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        [f"| {name}", moment] for name in ("tanh", "relu", "digits") for moment in ("start", "end")
+    ]
+    for name in ("tanh_start", "relu_end", "digits_end", "spin_glass"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 BENCHMARK_PEERS = {
     "PyHessian": "pyhessian",
     "eigenthings": "hessian_eigenthings",
