@@ -39,8 +39,6 @@ FEW = 20
 """Directions at most."""
 SIGN = 1e-3
 """Of the residual part's norm, above which a sign counts: only it makes eigenvalues negative."""
-ROUNDINGS = 1e3
-"""Machine epsilons of the Hessian's norm, up to which a residual part is the rounding of none."""
 
 
 def gauss_newton_split(
@@ -114,7 +112,7 @@ def gauss_newton_split(
     )
     # the residual part's products were made of one of each
     both = sweeps.residual.num_products
-    alignment = _alignment(sweeps.gauss_newton, hessian, first, space)
+    alignment = _alignment(sweeps.gauss_newton, first, space)
     return GaussNewtonSplit(
         hessian=hessian,
         gauss_newton=first,
@@ -180,15 +178,15 @@ class _Sweeps:
 
 
 def _alignment(
-    gauss_newton: SymmetricOperator, hessian: PartSpectrum, first: PartSpectrum, space: KrylovSpace
+    gauss_newton: SymmetricOperator, first: PartSpectrum, space: KrylovSpace
 ) -> Alignment | None:
     """``q`` over the residual part's most negative directions that have converged."""
     ritz, size, mean = RitzPairs.of(space), space.size, first.trace.value / space.size
     limit = -DOWN * ritz.scale
     is_down = (ritz.values < limit) & (ritz.bounds <= RTOL * ritz.extent)
-    rounding = ROUNDINGS * torch.finfo(gauss_newton.dtype).eps * hessian.norm.value
+    # products of roundings are not symmetric, which is in the bounds: none of their pairs converges
     count = min(int(is_down.sum()), FEW)
-    if count == 0 or mean <= 0 or ritz.scale <= rounding:
+    if count == 0 or mean <= 0:
         return None
     coordinates = ritz.vectors[:, is_down][:, :count]
     vectors = space.combine(coordinates).to(gauss_newton.device, gauss_newton.dtype)

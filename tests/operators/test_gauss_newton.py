@@ -227,6 +227,9 @@ def test_only_a_multiple_of_the_mean_square_has_an_energy() -> None:
     ):
         found, _, _ = in_batches(criterion, TARGETS)
         assert found.mean_square == (wanted and pytest.approx(wanted, rel=1e-12))
+    # of a single batch everything is a multiple
+    found, _, _ = by_step(lambda network, x: F.mse_loss(network(x), TARGETS).sqrt())
+    assert found.mean_square is None
 
 
 def test_batches_that_training_skips_and_metrics_do_not_count() -> None:
