@@ -267,7 +267,9 @@ def _cuts(
 def _distances(measure: DiscreteMeasure, density: SpectralDensity) -> tuple[float, float]:
     """Of Kolmogorov, and of Wasserstein over the measured standard deviation."""
     own = (torch.from_numpy(measure.values), torch.from_numpy(measure.weights))
-    deviation = math.sqrt(density.second_moment - density.mean**2)
+    variance = density.second_moment - density.mean**2
+    # of a single eigenvalue there is none but rounding
+    deviation = math.sqrt(variance) if variance > NO_RESIDUAL * density.second_moment else math.nan
     distance = wasserstein_distance(*own, density.nodes, density.weights)
     return kolmogorov_distance(*own, density.nodes, density.weights), distance / deviation
 

@@ -10,7 +10,7 @@ import pytest
 from lightning_hessian.records import Note
 from lightning_hessian.show import random_matrix_figure
 from lightning_hessian.studies import compare_random_matrices
-from tests.studies.test_random_matrices import drawn, split_of_matrices
+from tests.helpers.splits import drawn, split_of_matrices
 
 SPLIT = split_of_matrices(*drawn(60, 0.5, 0.1, 1.0), energy=0.1, ratio=0.5)
 SPLIT = replace(SPLIT, loss=0.2)

@@ -14,98 +14,18 @@ from torch.nn import functional as F
 
 from lightning_hessian.linalg import kolmogorov_distance, wasserstein_distance
 from lightning_hessian.records import (
-    Alignment,
-    Eigenvalues,
-    Estimate,
-    GaussNewtonSplit,
     MatrixModel,
     NegativeMass,
-    PartSpectrum,
-    SpectralDensity,
-    TraceEstimate,
 )
 from lightning_hessian.records.random_matrices import verdict
-from lightning_hessian.statistics import deviation_over_subspaces
 from lightning_hessian.studies import compare_random_matrices
 from lightning_hessian.theory import FreeSum, RefinedRelu, WishartPlusWigner, quantized
+from tests.helpers.splits import drawn, split_of, split_of_matrices
 from tests.helpers.tanh_network import TanhNetwork
-from tests.studies.test_gauss_newton_split import split_of
 from tests.theory.test_free_convolution import projection
 
-Array = np.ndarray
 
-
-def part_of(matrix: Array, threshold: float) -> PartSpectrum:
-    values = torch.from_numpy(np.linalg.eigvalsh(matrix))
-    exact = torch.zeros(1, dtype=torch.float64)
-    flags = torch.ones(1, dtype=torch.bool)
-    weights = torch.full_like(values, 1 / len(values))
-    below = float((values < -threshold).double().mean())
-    return PartSpectrum(
-        largest=Eigenvalues(values=values[-1:], residual_bounds=exact, converged=flags),
-        smallest=Eigenvalues(values=values[:1], residual_bounds=exact, converged=flags),
-        trace=TraceEstimate(
-            value=float(values.sum()),
-            standard_error=0.0,
-            interval=(float(values.sum()),) * 2,
-            squares=Estimate(value=float(values.square().sum()), standard_error=0.0),
-        ),
-        density=SpectralDensity(
-            nodes=values, weights=weights, probe_weights=weights[:, None], bandwidth=0.01
-        ),
-        negative_mass=NegativeMass(fraction=below, bracket=(below, below), threshold=threshold),
-    )
-
-
-def split_of_matrices(
-    first: Array, second: Array, *, energy: float | None = None, ratio: float = 1.0
-) -> GaussNewtonSplit:
-    """As if measured, of matrices whose nominal parameters are given."""
-    size = len(first)
-    values, vectors = np.linalg.eigh(second)
-    limit = -0.3 * np.abs(values).max()
-    down = vectors[:, values < limit]
-    tau = np.trace(first) / size
-    spread = (first**2).sum() / size / tau**2 - 1
-    parts = [part_of(each, 1e-9) for each in (first + second, first, second)]
-    alignment = None
-    if down.shape[1]:
-        alignment = Alignment(
-            value=float(np.trace(down.T @ first @ down) / down.shape[1] / tau),
-            standard_error=0.0,
-            free_deviation=deviation_over_subspaces(spread, size, down.shape[1]),
-            num_directions=down.shape[1],
-            limit=limit,
-        )
-    return GaussNewtonSplit(
-        hessian=parts[0],
-        gauss_newton=parts[1],
-        residual=parts[2],
-        alignment=alignment,
-        loss=math.nan,
-        outputs=("cross_entropy" if energy is None else "mse_loss",),
-        num_outputs=round(size / ratio),
-        mean_square=None if energy is None else 2 * energy,
-        num_parameters=size,
-        num_samples=1,
-        num_probes=1,
-        num_steps=size,
-        num_hvps=0,
-        num_gauss_newton_products=0,
-    )
-
-
-def drawn(
-    size: int, ratio: float, energy: float, scale: float, seed: int = 0
-) -> tuple[Array, Array]:
-    """Wishart of mean ``scale``, and Wigner of variance ``2 energy scale^2``."""
-    generator = np.random.default_rng(seed)
-    tall = generator.standard_normal((size, round(size / ratio)))
-    wigner = generator.standard_normal((size, size))
-    wigner = (wigner + wigner.T) * math.sqrt(energy / size) * scale
-    return scale * tall @ tall.T / tall.shape[1], wigner
-
-
+@pytest.mark.sampled
 @pytest.mark.parametrize(("ratio", "energy", "scale"), [(0.25, 0.1, 1.0), (0.5, 0.5, 7.0)])
 def test_of_drawn_matrices_the_parameters_come_back_and_all_models_fit(
     ratio: float, energy: float, scale: float
@@ -134,6 +54,7 @@ def test_of_drawn_matrices_the_parameters_come_back_and_all_models_fit(
     assert abs(found.residual_mean) < 4 * math.sqrt(2) / 160
 
 
+@pytest.mark.slow
 def test_another_ratio_or_energy_does_not_fit() -> None:
     first, second = drawn(120, 0.25, 0.1, 1.0)
     for energy, ratio in ((0.4, 0.25), (0.1, 0.9)):
@@ -142,6 +63,7 @@ def test_another_ratio_or_energy_does_not_fit() -> None:
         assert (nominal.verdict, effective.verdict) == ("does not fit", "fits")
 
 
+@pytest.mark.slow
 def test_the_refined_form_fits_matrices_of_its_own_model() -> None:
     """Pairs of eigenvalues +-s with the moments of the paper's product, in free position."""
     ratio, energy, size = 0.5, 0.25, 160
@@ -179,6 +101,7 @@ def test_parts_that_are_aligned_are_told_where_the_bulk_is_not_enough() -> None:
     assert turned.free.verdict == "fits"
 
 
+@pytest.mark.slow
 def test_at_minima_of_a_tanh_network_the_parts_are_not_free() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(12, 6, generator=generator, dtype=torch.float64)
@@ -216,13 +139,13 @@ def test_at_minima_of_a_tanh_network_the_parts_are_not_free() -> None:
 
 
 def test_what_the_models_do_not_stand_for_is_said() -> None:
-    first, second = drawn(60, 0.5, 0.1, 1.0)
+    first, second = drawn(40, 0.5, 0.1, 1.0)
     size = len(first)
     of_classes = compare_random_matrices(split_of_matrices(first, second))
     assert [note.code for note in of_classes.notes] == ["no-nominal-energy"]
     assert "got cross_entropy" in of_classes.notes[0]
 
-    wide, _ = drawn(60, 3.0, 0.1, 1.0)
+    wide, _ = drawn(40, 3.0, 0.1, 1.0)
     above = compare_random_matrices(split_of_matrices(wide, second), refined=True)
     assert "ratio-above-one" in [note.code for note in above.notes]
     (model,) = above.models
@@ -237,6 +160,14 @@ def test_what_the_models_do_not_stand_for_is_said() -> None:
     assert [note.code for note in alone.notes] == ["no-two-parts"]
     assert alone.models == ()
     assert alone.free.wasserstein < 0.05
+
+
+def test_a_spectrum_without_a_width_has_no_distance_in_widths() -> None:
+    found = compare_random_matrices(split_of_matrices(np.eye(20), np.zeros((20, 20))))
+    assert math.isnan(found.free.wasserstein)
+    assert found.free.verdict == "does not fit"
+    assert math.isnan(found.residual_mean)
+    assert [note.code for note in found.notes] == ["no-two-parts"]
 
 
 def test_words_follow_from_distance_bracket_and_alignment() -> None:
