@@ -39,12 +39,13 @@ class Memory:
     def state(self) -> dict[str, Any]:
         """For a checkpoint: the leading vector only, which has the size of the weights."""
         leading = self.vectors[:, :1].clone()
+        edge = {} if self.edge is None else {"edge": self.edge.clone()}
         return {
             "names": list(self.names),
             "vectors": leading,
             "count": self.count,
             "error": self.error,
-            "edge": None if self.edge is None else self.edge.clone(),
+            **edge,
         }
 
     @classmethod

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from lightning_hessian import CriticalPoint, HessianSpectrum, Krylov, Loss, analyze
+from lightning_hessian.options import SpectrumOptions
+from lightning_hessian.studies import SpectrumStudy
 from tests.helpers.checkpoints import ByEpochAndStep, fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 from tests.helpers.hostile import HostileData, HostileModule
@@ -77,6 +79,7 @@ def test_an_exact_saddle_is_found_in_a_module_with_its_optimisers_decay() -> Non
     assert sum(layer.norm**2 for layer in first.layers) == pytest.approx(first.parameter_norm**2)
 
 
+@pytest.mark.slow
 def test_a_fit_at_the_defaults_has_a_course_and_stays_within_its_price() -> None:
     callback = CriticalPoint(on_error="raise")
     trainer(callback, max_epochs=400).fit(Classifier(), loader())
@@ -86,6 +89,7 @@ def test_a_fit_at_the_defaults_has_a_course_and_stays_within_its_price() -> None
     assert all(report.verdict for report in reports)
 
 
+@pytest.mark.slow
 def test_checkpoints_say_the_same_in_the_fit_and_in_the_analysis(tmp_path: Path) -> None:
     during = point(at_checkpoints=True, every_n_epochs=None, num_samples=20)
     fitted(tmp_path, ByEpochAndStep(), during)
@@ -224,3 +228,14 @@ def test_what_the_edge_cannot_say_is_a_note(
     assert report.failure is None
     assert any(words in note for note in report.notes)
     assert (report.edge is None) == ("without clipping" not in words)
+
+
+def test_the_vector_of_the_edge_is_in_a_checkpoint_and_refused_where_it_is_no_vector() -> None:
+    callback = edges(partial(torch.optim.Adam, lr=0.01), max_overhead=0.9, every_n_train_steps=1)
+    state = callback.state_dict()["study"]
+    assert state["edge"].shape == (callback.reports[-1].num_parameters, 1)
+    kept = SpectrumStudy(SpectrumOptions(edge=True), seed=0)
+    kept.load_state(state)
+    assert kept.state()["edge"].equal(state["edge"])
+    with pytest.raises(ValueError, match="it remembers no vector of the edge of stability"):
+        kept.load_state({**state, "edge": state["edge"][1:]})

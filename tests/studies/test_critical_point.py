@@ -170,6 +170,7 @@ def test_a_small_gradient_is_no_critical_point_where_its_descent_has_stalled(see
     assert report.kind in ("flat", "not critical")
 
 
+@pytest.mark.slow
 def test_where_the_norm_of_the_gradient_is_stationary_a_point_is_called_flat() -> None:
     problem = Problem.of(3, size=6, samples=24, decay=0.0)
     report = measured(descended(problem, 7, 600), problem, max_hvps=72, escape=False)
