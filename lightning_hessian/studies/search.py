@@ -130,7 +130,8 @@ def find_critical_point(
         ValueError: If an argument is out of its range, or the state is of another search.
         RefusedError: If the loss is not computed in float64, or has too many parameters for a
             number as target.
-        NonFiniteError: If loss or gradient are not finite where the search begins.
+        NonFiniteError: If the loss is not finite where the search begins, or the gradient at any
+            weights that it looks at. Where only the loss is not, the step is made shorter.
         KeyboardInterrupt: If one comes before anything was seen.
 
     Example:
