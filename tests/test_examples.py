@@ -105,6 +105,14 @@ def test_product_cost_benchmark_prints_every_way_that_is_installed() -> None:
     assert names == {"ours"} | there
 
 
+def test_searches_say_how_each_start_ended() -> None:
+    output = run(
+        "-m", "examples.benchmarks.searches", "index", "--starts", "2", "--max-hvps", "150"
+    )
+    assert output.count("The budget was spent, 144 products") == 2
+    assert output.splitlines()[-1] == "2 budget spent"
+
+
 def test_overhead_benchmark_prints_both_trainings() -> None:
     output = run("-m", "examples.benchmarks.overhead", *QUICK)
     assert "demo, 1 epoch(s)" in output

@@ -47,6 +47,13 @@ from lightning_hessian.records.report import Mode, Report, Weights
 from lightning_hessian.records.required_sample_size import RequiredSampleSize, SampleSizeRule
 from lightning_hessian.records.sampling_error import SamplingError
 from lightning_hessian.records.schema import read_record
+from lightning_hessian.records.search import (
+    NO_MINIMUM,
+    ModuleMove,
+    SearchOutcome,
+    SearchReport,
+    SearchStep,
+)
 from lightning_hessian.records.spectrum_parts import (
     BlockTraces,
     Eigenvalues,
@@ -63,6 +70,7 @@ from lightning_hessian.records.stability import StabilityMargin
 __all__ = [
     "EXACT",
     "NEAR",
+    "NO_MINIMUM",
     "Alignment",
     "Band",
     "BlockTraces",
@@ -95,6 +103,7 @@ __all__ = [
     "LossSurface",
     "MatrixModel",
     "Mode",
+    "ModuleMove",
     "Nearness",
     "NegativeMass",
     "NeighbourhoodVariance",
@@ -109,6 +118,9 @@ __all__ = [
     "SampleMethod",
     "SampleSizeRule",
     "SamplingError",
+    "SearchOutcome",
+    "SearchReport",
+    "SearchStep",
     "Separability",
     "Shown",
     "SpectralDensity",

@@ -12,6 +12,12 @@ from lightning_hessian.studies.random_matrices import compare_random_matrices
 from lightning_hessian.studies.refined_interval import refined_interval
 from lightning_hessian.studies.sample_moments import SampleMoments, sample_moments
 from lightning_hessian.studies.sampling_error import sampling_error
+from lightning_hessian.studies.search import (
+    FoundPoint,
+    SearchState,
+    SearchTarget,
+    find_critical_point,
+)
 from lightning_hessian.studies.spectrum import SpectrumStudy
 from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
 from lightning_hessian.studies.study import Study
@@ -21,14 +27,18 @@ from lightning_hessian.studies.weight_decay import DecayedLoss
 __all__ = [
     "CriticalPointStudy",
     "DecayedLoss",
+    "FoundPoint",
     "LossDifferenceStudy",
     "OrderStatistics",
     "QuickSpectrum",
     "SampleMoments",
+    "SearchState",
+    "SearchTarget",
     "SpectrumStudy",
     "StabilityEdge",
     "Study",
     "compare_random_matrices",
+    "find_critical_point",
     "gauss_newton_split",
     "hessian_differences",
     "loss_surface",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,17 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_hessian.hvp import open_loss
+from lightning_hessian.loss import TrainingLoss
+
+
+class Weights(nn.Module):
+    """Nothing but a flat vector of parameters."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values.clone())
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,18 @@ class Problem:
         into, out = weights.reshape(2, width, self.size)
         outputs = torch.tanh(self.inputs @ into.T) @ out
         return (outputs - self.targets).square().mean() + self.decay / 2 * weights.square().sum()
+
+    @contextmanager
+    def open(self, weights: Tensor, **options: Any) -> Iterator[TrainingLoss]:
+        """Mean squared error alone, of a module that holds nothing but the weights."""
+        module, width = Weights(weights), len(weights) // (2 * self.size)
+
+        def step(_batch: Any, _index: int) -> Tensor:
+            values = module.values
+            return self.loss(values, width) - self.decay / 2 * values.square().sum()
+
+        with open_loss(module, step, [torch.zeros(1)], dtype=torch.float64, **options) as loss:
+            yield loss
 
     def derivatives(self, weights: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Gradient and Hessian."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import open_loss
@@ -19,32 +18,18 @@ from lightning_hessian.loss import Trained, TrainingLoss
 from lightning_hessian.options import Krylov, PointOptions
 from lightning_hessian.records import CriticalPointReport
 from lightning_hessian.studies import CriticalPointStudy, DecayedLoss
-from tests.helpers.saddles import Problem
+from tests.helpers.saddles import Problem, Weights
 
 SIZE, DECAY = 8, 0.003
 SEEDS = int(os.environ.get("HESSIAN_SEEDS", "200"))
 PROBLEM = Problem.of(0, size=SIZE, samples=24, decay=DECAY)
 
 
-class Weights(nn.Module):
-    """Nothing but a flat vector of parameters."""
-
-    def __init__(self, values: Tensor) -> None:
-        super().__init__()
-        self.values = nn.Parameter(values.clone())
-
-
-@contextmanager
-def loss_at(weights: Tensor, problem: Problem = PROBLEM, **options: Any) -> Iterator[TrainingLoss]:
+def loss_at(
+    weights: Tensor, problem: Problem = PROBLEM, **options: Any
+) -> AbstractContextManager[TrainingLoss]:
     """Its mean squared error, without weight decay."""
-    module, width = Weights(weights), len(weights) // (2 * problem.size)
-
-    def step(_batch: Any, _index: int) -> Tensor:
-        values = module.values
-        return problem.loss(values, width) - problem.decay / 2 * values.square().sum()
-
-    with open_loss(module, step, [torch.zeros(1)], dtype=torch.float64, **options) as loss:
-        yield loss
+    return problem.open(weights, **options)
 
 
 def measured(

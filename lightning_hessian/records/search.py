@@ -1,0 +1,168 @@
+"""The record of a search for a critical point."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning_hessian.records.critical_point import CriticalPointReport
+from lightning_hessian.records.json_values import JsonValue, to_primitives
+
+SearchOutcome = Literal["converged", "flat", "stalled", "escaped", "budget spent", "interrupted"]
+"""How a search ended; :attr:`SearchReport.outcome` has the rules."""
+
+NO_MINIMUM = 10.0
+"""Times the length that the weights began with, from which on they are said to have escaped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStep:
+    """Where a search was after a step that it took.
+
+    Attributes:
+        loss: With weight decay.
+        gradient_norm: ``|g|``.
+        num_hvps: Products spent until there.
+    """
+
+    loss: float
+    gradient_norm: float
+    num_hvps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleMove:
+    """How far the weights of one module were moved.
+
+    Attributes:
+        name: Of the module.
+        distance: Euclidean.
+        norm: Of its weights where the search began.
+        norm_found: And where it ended.
+    """
+
+    name: str
+    distance: float
+    norm: float
+    norm_found: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchReport:
+    """What a search for a critical point has come to.
+
+    Attributes:
+        target: ``minimum``, ``nearest``, or ``index k``.
+        outcome: ``converged`` where ``|g|`` is below the tolerance; ``escaped`` where ``|w|`` has
+            passed ten times what it began with; ``flat`` where the search did not end in either and
+            ``|g|`` is stationary, by the rule of :attr:`CriticalPointReport.kind`; ``stalled``
+            where no step was found that its method takes; else ``budget spent`` or
+            ``interrupted``.
+        tolerance: Of the gradient's norm.
+        weight_decay: That is part of the loss.
+        point: What kind of point was found; None after an interruption.
+        course: A line for each step taken, the start first.
+        start_norm: ``|w|`` where the search began.
+        norm: ``|w|`` where it ended.
+        distance: Between these.
+        moves: The same by module.
+        num_hvps: Hessian-vector products spent, the last report's among them.
+        num_gradients: Gradients spent.
+        num_passes: Forward passes spent.
+        seconds: Wall time.
+    """
+
+    target: str
+    outcome: SearchOutcome
+    tolerance: float
+    weight_decay: float
+    point: CriticalPointReport | None
+    course: tuple[SearchStep, ...]
+    start_norm: float
+    norm: float
+    distance: float
+    moves: tuple[ModuleMove, ...]
+    num_hvps: int
+    num_gradients: int
+    num_passes: int
+    seconds: float
+
+    @property
+    def index(self) -> tuple[int, int] | None:
+        """Least and largest number of eigenvalues below a millionth of the largest, negated.
+
+        Returns:
+            Both; None where the point was not looked at.
+        """
+        if self.point is None:
+            return None
+        low, high = (end * self.point.num_parameters for end in self.point.indices[1].bracket)
+        return math.ceil(low - 1e-6), math.floor(high + 1e-6)
+
+    @property
+    def is_target(self) -> bool:
+        """Whether it has converged to what was asked for.
+
+        Any critical point will do for ``nearest``; for ``minimum`` one whose kind that is; for
+        ``index k`` one whose bracket holds nothing but ``k``.
+        """
+        if self.outcome != "converged" or self.point is None:
+            return False
+        if self.target == "minimum":
+            return self.point.kind == "minimum"
+        if self.target == "nearest":
+            return True
+        wanted = int(self.target.removeprefix("index "))
+        return self.index == (wanted, wanted)
+
+    @property
+    def verdict(self) -> str:
+        """How it ended, in sentences with the numbers that this follows from."""
+        last = self.course[-1]
+        text = _SENTENCES[self.outcome].format(
+            norm=last.gradient_norm, hvps=self.num_hvps, times=self._times, target=self.target
+        )
+        if self.point is not None:
+            text += f" {self.point.verdict}"
+            if self.outcome == "converged" and not self.is_target:
+                text += f" It is not what was looked for, {self.target}."
+        share = self.distance / self.start_norm if self.start_norm else math.nan
+        return f"{text} It lies {share:.3g} times the weights' length from where the search began."
+
+    @property
+    def _times(self) -> float:
+        return self.norm / self.start_norm if self.start_norm else math.nan
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """The report in primitives, fit for JSON, without the weights that were found.
+
+        Returns:
+            Only ``str``, ``int``, ``float``, ``bool``, ``None``, ``list`` and ``dict``.
+        """
+        return to_primitives(self)
+
+
+_SENTENCES: dict[SearchOutcome, str] = {
+    "converged": "Converged: |g| is {norm:.1g} after {hvps:,} products.",
+    "flat": (
+        "Ended after {hvps:,} products where the gradient's norm, {norm:.1g}, is stationary: such "
+        "a point is no critical one, however small the norm. Begin elsewhere."
+    ),
+    "stalled": (
+        "Stalled after {hvps:,} products at |g| of {norm:.1g}: the loss does not follow its second "
+        "order, as where a rectifier has a kink. Begin elsewhere."
+    ),
+    "escaped": (
+        "Escaped: the weights are {times:.3g} times as long as at the start, and |g| is "
+        "{norm:.1g}. There may be no critical point at a finite distance; `weight_decay` above "
+        "zero keeps the weights from running away."
+    ),
+    "budget spent": (
+        "The budget was spent, {hvps:,} products, at |g| of {norm:.1g}. Go on from its state, or "
+        "raise `max_hvps`."
+    ),
+    "interrupted": (
+        "Interrupted after {hvps:,} products, at |g| of {norm:.1g}. It goes on from its state."
+    ),
+}
