@@ -23,6 +23,26 @@ class Digits(pl.LightningDataModule):
         return digits()
 
 
+class FewDigits(pl.LightningDataModule):
+    """The first of them, as one batch: a step is then one of gradient descent.
+
+    Args:
+        num_samples: How many.
+    """
+
+    def __init__(self, num_samples: int = 400) -> None:
+        super().__init__()
+        self.num_samples = num_samples
+
+    def batch(self) -> tuple[Tensor, ...]:
+        """Images ``(N, 64)`` from 0 to 1, and labels."""
+        return digits().dataset[: self.num_samples]
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """One batch."""
+        return DataLoader(TensorDataset(*self.batch()), batch_size=self.num_samples)
+
+
 class Mnist(pl.LightningDataModule):
     """Images of 28 x 28 pixels in the format of MNIST, FashionMNIST and their like.
 

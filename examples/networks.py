@@ -70,6 +70,35 @@ class ConvNet(DigitsClassifier):
         )
 
 
+class TanhRegressor(pl.LightningModule):
+    """A small tanh network that is fitted to one-hot labels by squared error: smooth, and not deep.
+
+    Args:
+        optimizer: ``SGD``, ``Adam`` or ``RMSprop``, of ``torch.optim``.
+        lr: Its learning rate.
+    """
+
+    def __init__(self, optimizer: str = "SGD", lr: float = 1.0) -> None:
+        super().__init__()
+        self.optimizer, self.lr = optimizer, lr
+        self.network = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 10))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean squared error over images and outputs."""
+        loss = self.squared_error(*batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def squared_error(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Without a Trainer, too."""
+        return F.mse_loss(self.network(images), F.one_hot(labels, 10).to(images.dtype))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one that was asked for, with its own defaults otherwise."""
+        kinds = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
+        return kinds[self.optimizer](self.parameters(), lr=self.lr)
+
+
 class SmallGpt(pl.LightningModule):
     """A causal transformer that predicts the next byte of a text."""
 

@@ -199,6 +199,39 @@ def test_sample_size_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) 
     assert curves["rms"] == pytest.approx(rms)
 
 
+def test_band_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None:
+    settings = ("--widths", "3", "6", "--networks", "8", "--epochs", "3", "1", "--points", "1")
+    sizes = ("--samples", "200", "--most-counted", "300", "--out", str(tmp_path))
+    output = run("-m", "examples.band_study", *settings, *sizes)
+    for epochs in (3, 1):
+        assert f"{epochs} epochs, 200 samples, 8 networks" in output
+    assert output.count("  one power law: ") == 4
+    # 235 parameters are counted, of 460 there is a bracket
+    rows = [line for line in output.splitlines() if "relative_1e-3" in line]
+    assert [" to " in row for row in rows] == [False, True] * 2
+    assert (tmp_path / "band.png").read_bytes().startswith(b"\x89PNG")
+    bands = json.loads((tmp_path / "study.json").read_text())
+    assert [(band["width"], band["epochs"]) for band in bands] == [(3, 3), (6, 3), (3, 1), (6, 1)]
+    assert all(len(band["train"]) == len(band["test"]) == 8 for band in bands)
+
+
+def test_edge_study_prints_every_training_and_every_rate_and_saves(tmp_path: Path) -> None:
+    sizes = ("--steps", "20", "--every", "10", "--samples", "60", "--rates", "2", "--seeds", "1")
+    output = run("-m", "examples.edge_study", *sizes, "--out", str(tmp_path))
+    assert "60 digits, 20 steps" in output
+    for optimizer in ("SGD 0.3: ", "SGD 1: ", "SGD 2: ", "Adam 0.02: ", "RMSprop 0.003: "):
+        assert f"\n{optimizer}" in output
+    assert "\n  0.25  stable (" in output
+    assert "\n     4  diverged (" in output
+    assert (tmp_path / "edge.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((tmp_path / "study.json").read_text())
+    # an adaptive optimiser has no edge before its first step
+    assert [course["steps"] for course in numbers["courses"]] == [[0, 10, 20]] * 3 + [[10, 20]] * 2
+    assert [course["threshold"] for course in numbers["courses"]] == pytest.approx(
+        [2, 2, 2, 3.8, 2]
+    )
+
+
 def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
     tmp_path: Path,
 ) -> None:
