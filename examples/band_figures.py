@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from examples.band_claims import BAD, Interval, bad_share, bootstrap, correlation, variance
 from examples.band_runs import Band
+from lightning_hessian.records.critical_point import NEAR
 from lightning_hessian.show.figures.style import (
     BAND,
     CURVE,
@@ -22,6 +23,7 @@ from lightning_hessian.show.figures.style import (
 
 COLOURS = {"relative_1e-6": SECOND, "absolute_1e-3": LARGEST, "relative_1e-3": CURVE}
 """Of the thresholds, from the lowest on."""
+NAMES = {"train": "training", "test": "test"}
 STYLES = ("-", "--", ":")
 """Of the lengths of training, in the order they were asked for."""
 
@@ -47,9 +49,11 @@ def band_figure(families: Sequence[Sequence[Band]]) -> Figure:
     for style, each in zip(STYLES, families, strict=False):
         _draw_index(lower[1], each, style)
         _draw_nearness(lower[2], each, style)
+    lower[2].axhline(NEAR, color=THIRD, linewidth=1, linestyle="-.", label="near one: below")
     lower[1].set_title("index: share of negative eigenvalues", fontsize=9.5)
     lower[1].set_yscale("symlog", linthresh=1e-4)
     lower[1].set_ylim(bottom=0)
+    lower[1].set_xlim(bands[0].width / 1.2, 6 * bands[-1].width)  # room for the legend
     lower[2].set_title("gradient left within 1 % of the weights, $r(1\\,\\%)$", fontsize=9.5)
     lower[2].set_ylim(0, 1)
     for axes in (*upper, *lower):
@@ -67,7 +71,6 @@ def _draw_losses(axes: Axes, bands: Sequence[Band]) -> None:
         for band in bands:
             losses = getattr(band, part)
             places = band.width * shift * np.exp(generator.uniform(-0.05, 0.05, len(losses)))
-            label = f"{part}ing loss" if part == "train" else "test loss"
             axes.plot(
                 places,
                 losses,
@@ -75,7 +78,7 @@ def _draw_losses(axes: Axes, bands: Sequence[Band]) -> None:
                 color=colour,
                 markersize=3,
                 alpha=0.5,
-                label=label if band is bands[0] else None,
+                label=f"{NAMES[part]} loss" if band is bands[0] else None,
             )
     axes.set_yscale("log")
     axes.set_title("loss at the end", fontsize=9.5)
@@ -84,7 +87,7 @@ def _draw_losses(axes: Axes, bands: Sequence[Band]) -> None:
 def _draw_variances(axes: Axes, bands: Sequence[Band]) -> None:
     for part, colour in (("train", CURVE), ("test", SECOND)):
         found = [bootstrap(getattr(band, part), variance) for band in bands]
-        _draw_intervals(axes, bands, found, colour, "training loss" if part == "train" else "test")
+        _draw_intervals(axes, bands, found, colour, f"{NAMES[part]} loss")
     axes.set_yscale("log")
     axes.set_title("variance over networks", fontsize=9.5)
 
@@ -133,7 +136,6 @@ def _draw_nearness(axes: Axes, bands: Sequence[Band], style: str) -> None:
             color=CURVE,
             label=f"{measured[0].epochs} epochs",
         )
-    axes.axhline(0.05, color=THIRD, linewidth=0.8, linestyle=":")
 
 
 def _finish(axes: Axes, bands: Sequence[Band]) -> None:
@@ -144,4 +146,5 @@ def _finish(axes: Axes, bands: Sequence[Band]) -> None:
     axes.set_xlabel("width of the hidden layer")
     axes.grid(color=FAINT, alpha=0.2)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7)
+        place = "center right" if axes.get_yscale() == "symlog" else "best"
+        axes.legend(fontsize=7, loc=place, handlelength=3)

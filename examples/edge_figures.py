@@ -70,7 +70,8 @@ def _draw_scan(axes: Axes, endings: Sequence[Ending], limits: Sequence[float]) -
     for place, limit in enumerate(limits):
         label = "2 over the first sharpness" if place == 0 else None
         axes.axvline(limit, color=FAINT, linewidth=0.8, linestyle=":", label=label)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("learning rate of gradient descent")
     axes.set_title(r"learning rate $\times$ largest eigenvalue, at the end", fontsize=9.5)

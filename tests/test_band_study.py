@@ -214,4 +214,6 @@ def test_the_figure_shows_what_was_found() -> None:
     assert correlations.lines[0].get_ydata() == pytest.approx([1, 1], abs=0.01)
     assert len(index.lines) == 6
     assert index.lines[0].get_ydata() == pytest.approx([0.1, 0.05])
-    assert [t.get_text() for t in nearness.get_legend().get_texts()] == ["7 epochs", "7 epochs"]
+    assert nearness.lines[2].get_ydata() == pytest.approx([0.5, 0.25])
+    texts = [text.get_text() for text in nearness.get_legend().get_texts()]
+    assert texts == ["7 epochs", "7 epochs", "near one: below"]
