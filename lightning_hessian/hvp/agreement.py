@@ -20,6 +20,9 @@ SLOPE_LIMIT = 1e-5
 """Of the gradient's norm, by which the loss's slope may be off."""
 ROUNDINGS = 100
 """A gradient carries about the root of as many roundings as it has operations."""
+RESOLVED = 0.7
+"""Of what a parameter seemed off by at a longer step: a shorter step clears it only where rounding
+leaves that less open."""
 STEADY = 0.1
 """Of their distance to the product, by which two differences of different steps may differ where it
 is the product that is off: what comes of a kink changes with the step."""
@@ -62,15 +65,19 @@ class Differences:
             slope_rounding=ROUNDINGS * eps * largest / (2 * step),
         )
 
-    def excess(self, loss: TrainingLoss, products: Tensor) -> Tensor:
-        """``(p, b)`` by how much of its own part each parameter's part of the products is off."""
+    def excess(self, loss: TrainingLoss, products: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much of its own part each parameter's part of the products is off, ``(p, b)``.
+
+        Beyond rounding; beside it what rounding leaves open.
+        """
         parts = [_lengths(loss, each) for each in (products - self.products).T]
         larger = [
             torch.maximum(_lengths(loss, one), _lengths(loss, other)) + FAINT * one.norm()
             for one, other in zip(products.T, self.products.T, strict=True)
         ]
         off = (torch.stack(parts, dim=1) - self.roundings).clamp_min(0)
-        return off / torch.stack(larger, dim=1).clamp_min(torch.finfo(off.dtype).tiny)
+        scale = torch.stack(larger, dim=1).clamp_min(torch.finfo(off.dtype).tiny)
+        return off / scale, self.roundings / scale
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +87,14 @@ class Comparison:
     Attributes:
         products: ``(n, b)``.
         differences: By falling steps.
-        distances: Of each, how far the parameter is off that is furthest off.
-        worst: The position of that parameter, by the nearest of the differences.
+        distance: How far the parameter is off that is furthest off, each by the step that clears it
+            furthest.
+        worst: The position of that parameter.
     """
 
     products: Tensor
     differences: tuple[Differences, ...]
-    distances: tuple[float, ...]
+    distance: float
     worst: int
 
     @classmethod
@@ -95,20 +103,20 @@ class Comparison:
     ) -> Comparison:
         """Take shorter and shorter steps until one agrees."""
         differences: list[Differences] = []
-        excesses: list[Tensor] = []
+        distances: Tensor | None = None
         for step in steps:
             differences.append(Differences.along(loss, vectors, step, eps))
-            excesses.append(differences[-1].excess(loss, products).amax(dim=1))
-            if float(excesses[-1].max()) <= LIMIT:
+            excess, rounding = differences[-1].excess(loss, products)
+            if distances is None:
+                distances = excess
+            else:
+                tells = (excess < distances) & (rounding <= RESOLVED * distances)
+                distances = torch.where(tells, excess, distances)
+            if float(distances.max()) <= LIMIT:
                 break
-        nearest = min(excesses, key=lambda excess: float(excess.max()))
-        distances = tuple(float(excess.max()) for excess in excesses)
-        return cls(products, tuple(differences), distances, int(nearest.argmax()))
-
-    @property
-    def distance(self) -> float:
-        """By the nearest of the differences."""
-        return min(self.distances)
+        assert distances is not None
+        furthest = distances.amax(dim=1)
+        return cls(products, tuple(differences), float(furthest.max()), int(furthest.argmax()))
 
     @property
     def agrees(self) -> bool:

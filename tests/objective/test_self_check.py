@@ -14,6 +14,10 @@ from torch.nn.utils import parametrizations
 from lightning_hessian import Loss
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.hvp import choice as products
+from lightning_hessian.hvp import open_loss
+from lightning_hessian.hvp.agreement import Comparison
+from lightning_hessian.hvp.self_check import STEPS
+from lightning_hessian.linalg import rademacher
 from lightning_hessian.loss import once_differentiable_functions
 from lightning_hessian.sandbox import numerics
 from tests.helpers import hard_modules as hard
@@ -441,3 +445,33 @@ def test_an_operation_of_torch_whose_backward_stops_at_once_is_refused() -> None
 
     with pytest.raises(RefusedError, match=r"without a second deriv.*_embedding_bag_ba"):
         hard.measure(Bag())
+
+
+@pytest.mark.parametrize(("act", "depth", "seed"), [(nn.Tanh, 4, 1), (nn.ReLU, 8, 17)])
+def test_a_step_too_short_to_tell_does_not_clear_what_a_longer_one_has_seen(
+    act: type[nn.Module], depth: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a layer that is off by a thousandth, and has so little of the product that rounding of the
+    # shortest step hides it
+    monkeypatch.setattr(SquareOff, "share", 1e-3)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        hidden = [layer for _ in range(depth) for layer in (nn.Linear(5, 5), act())]
+        layers = [nn.Linear(4, 5), act(), *hidden, Applied(SquareOff), nn.Linear(5, 3)]
+    network = nn.Sequential(*layers).double()
+    inputs, targets = loader().dataset.tensors
+
+    def step(_batch: Any, _index: int) -> Tensor:
+        return F.cross_entropy(network(inputs.double()), targets)
+
+    with open_loss(network, step, [None], dtype=torch.float64) as loss:
+        generator = torch.Generator().manual_seed(0)
+        probes = rademacher(loss.size, 3, generator=generator, dtype=torch.float64)
+        vectors = probes[:, :2] / loss.size**0.5
+        images = loss.products.matmat(vectors)
+        steps = [step * max(loss.parameters.norm(), 1.0) for step in STEPS]
+        eps = torch.finfo(torch.float64).eps
+        shortest = Comparison.of(loss, vectors, images, steps[-1:], eps)
+        all_steps = Comparison.of(loss, vectors, images, steps, eps)
+    assert shortest.agrees  # which tells nothing
+    assert not all_steps.agrees

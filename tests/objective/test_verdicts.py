@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.autograd.function import Function
 from torch.nn import functional as F
 
 from lightning_hessian.errors import NoExactProductsError
@@ -127,9 +128,13 @@ def test_no_wrong_layer_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(SquareOff, "share", share)
-    deep = [layer for _ in range(depth) for layer in (nn.Linear(5, 5), act())]
+
+    def network(function: type[Function]) -> nn.Module:
+        deep = [layer for _ in range(depth) for layer in (nn.Linear(5, 5), act())]
+        return hard.mlp(*deep, Applied(function))
+
     for function in (SquareOff, SquareDetached, SquareWrong):
-        module = hard.seeded(lambda function=function: hard.mlp(*deep, Applied(function)))
+        module = hard.seeded(lambda function=function: network(function))
         found = verdict(module)
         # an asymmetry says that "second derivative is wrong" too
         assert found == "wrong", function
