@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -19,9 +18,9 @@ from lightning_hessian.options import Krylov, PointOptions
 from lightning_hessian.records import CriticalPointReport
 from lightning_hessian.studies import CriticalPointStudy, DecayedLoss
 from tests.helpers.saddles import Problem, Weights
+from tests.helpers.seeds import SEEDS
 
 SIZE, DECAY = 8, 0.003
-SEEDS = int(os.environ.get("HESSIAN_SEEDS", "200"))
 PROBLEM = Problem.of(0, size=SIZE, samples=24, decay=DECAY)
 
 
