@@ -13,7 +13,7 @@ from pyhessian.hessian import hessian  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from lightning_hessian.errors import NonFiniteError, RefusedError
-from lightning_hessian.loss import TrainingLoss, no_second_derivative
+from lightning_hessian.loss import TrainingLoss, told_of_missing_derivatives
 from lightning_hessian.sandbox import global_generator_state
 
 
@@ -149,12 +149,8 @@ class AdaptedHessian(hessian):  # type: ignore[misc]
         """
         put_back = global_generator_state()
         try:
-            value, products = super().dataloader_hv_product(v)
-        except RuntimeError as error:
-            refusal = no_second_derivative(error)
-            if refusal is None:
-                raise
-            raise refusal from error
+            with told_of_missing_derivatives():
+                value, products = super().dataloader_hv_product(v)
         finally:
             put_back()
         if not math.isfinite(value):

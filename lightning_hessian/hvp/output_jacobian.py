@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.data import FrozenBatch
-from lightning_hessian.errors import NoExactProductsError
 from lightning_hessian.hvp.output_cut import OutputCut
-from lightning_hessian.loss import TrainingLoss, no_second_derivative
+from lightning_hessian.loss import TrainingLoss, told_of_missing_derivatives
 
 
 class CutBatch:
@@ -88,7 +87,7 @@ class CutBatch:
         linear = [i for i, piece in enumerate(pulled) if piece is not None and piece.requires_grad]
         if not linear:
             return [[torch.zeros_like(value) for value in values] for _ in columns]
-        try:
+        with told_of_missing_derivatives():
             derivatives = [
                 torch.autograd.grad(
                     [pulled[i] for i in linear],
@@ -99,8 +98,6 @@ class CutBatch:
                 )
                 for column in columns
             ]
-        except NotImplementedError as error:
-            raise NoExactProductsError(no_second_derivative(error)) from error
         return [
             [torch.zeros_like(z) if t is None else t for z, t in zip(values, tangents, strict=True)]
             for tangents in derivatives
@@ -111,10 +108,11 @@ class CutBatch:
         curved = [i for i, slope in enumerate(self.slopes) if slope.requires_grad]
         if not curved:
             return [None] * len(self.outputs)
-        return torch.autograd.grad(
-            [self.slopes[i] for i in curved],
-            [output.leaf for output in self.outputs],
-            [tangents[i] for i in curved],
-            retain_graph=True,
-            allow_unused=True,
-        )
+        with told_of_missing_derivatives():
+            return torch.autograd.grad(
+                [self.slopes[i] for i in curved],
+                [output.leaf for output in self.outputs],
+                [tangents[i] for i in curved],
+                retain_graph=True,
+                allow_unused=True,
+            )

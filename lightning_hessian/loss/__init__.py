@@ -4,10 +4,10 @@ from lightning_hessian.loss.conductor import Conductor, measure_on_first
 from lightning_hessian.loss.gradient import Gradient
 from lightning_hessian.loss.graph import (
     is_custom,
-    no_second_derivative,
     node_names,
     once_differentiable_functions,
     second_derivatives,
+    told_of_missing_derivatives,
 )
 from lightning_hessian.loss.graph_memory import (
     SHARE,
@@ -44,9 +44,9 @@ __all__ = [
     "is_custom",
     "measure_on_first",
     "module_loss",
-    "no_second_derivative",
     "node_names",
     "once_differentiable_functions",
     "second_derivatives",
     "tensors_in",
+    "told_of_missing_derivatives",
 ]

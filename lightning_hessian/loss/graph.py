@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,18 +68,21 @@ def _is_marked(function: Any) -> bool:
     return any(getattr(method, "__code__", None) is _ONCE for method in methods)
 
 
-def no_second_derivative(error: RuntimeError) -> NoExactProductsError | None:
-    """What to raise where an error says that torch cannot differentiate an operation twice.
+@contextmanager
+def told_of_missing_derivatives() -> Iterator[None]:
+    """Say so, with the way out, where torch cannot differentiate an operation twice.
 
-    Of operations that were never meant to be it is a plain ``RuntimeError``, known by its text.
+    Of operations that were never meant to be it raises a plain ``RuntimeError``, known by its text.
     """
-    is_missing = isinstance(error, NotImplementedError) or NOT_IMPLEMENTED in str(error)
-    if not is_missing:
-        return None
-    return NoExactProductsError(
-        f"the loss uses an operation of torch without a second derivative: {error} Replace it by "
-        "differentiable operations, or leave the parameters behind it out by `parameters=`."
-    )
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, NotImplementedError) or NOT_IMPLEMENTED in str(error)):
+            raise
+        raise NoExactProductsError(
+            f"the loss uses an operation of torch without a second derivative: {error} Replace it "
+            "by differentiable operations, or leave the parameters behind it out by `parameters=`."
+        ) from error
 
 
 def second_derivatives(
@@ -106,16 +110,12 @@ def second_derivatives(
     """
     curved = [i for i, g in enumerate(first) if g is not None and g.requires_grad]
     for j, column in enumerate(columns if curved else ()):
-        try:
-            yield torch.autograd.grad(
+        with told_of_missing_derivatives():
+            found = torch.autograd.grad(
                 [first[i] for i in curved],  # type: ignore[arg-type]
                 tensors,
                 [column[i] for i in curved],
                 retain_graph=is_kept or j + 1 < len(columns),
                 allow_unused=True,
             )
-        except RuntimeError as error:
-            refusal = no_second_derivative(error)
-            if refusal is None:
-                raise
-            raise refusal from error
+        yield found

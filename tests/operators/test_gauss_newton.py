@@ -311,6 +311,18 @@ def test_a_backward_pass_that_cannot_be_differentiated_is_refused() -> None:
         by_step(lambda network, _: F.mse_loss(network(None), TARGETS[:4]), Fused())
 
 
+def test_a_marked_loss_that_cannot_be_differentiated_twice_is_refused() -> None:
+    # torch says so by a plain RuntimeError
+    lengths = torch.tensor([5]), torch.tensor([2])
+
+    def step(network: nn.Module, _: Tensor) -> Tensor:
+        rated = as_outputs(network(torch.ones(5, 1, 2, dtype=torch.float64))).log_softmax(-1)
+        return F.ctc_loss(rated, torch.tensor([[1, 2]]), *lengths)
+
+    with pytest.raises(NoExactProductsError, match="without a second derivative"):
+        by_step(step, nn.Linear(2, 3).double())
+
+
 def everything(loss: Any) -> Any:
     outputs = find_outputs(loss)
     vectors = torch.eye(loss.size, 3, dtype=loss.dtype)
