@@ -6,7 +6,14 @@ from typing import Literal
 
 from lightning_hessian.callbacks.callback import MeasuringCallback, OnError
 from lightning_hessian.fit import Pace, Recorder, Schedule, settings_text
-from lightning_hessian.options import Krylov, Loss, LossSetup, PointOptions, WeightDecay
+from lightning_hessian.options import (
+    Krylov,
+    Loss,
+    LossSetup,
+    PointOptions,
+    WeightDecay,
+    refuse_auto_samples,
+)
 from lightning_hessian.records import CriticalPointReport, Mode
 from lightning_hessian.show import critical_point_figures
 from lightning_hessian.studies import CriticalPointStudy
@@ -89,11 +96,7 @@ class CriticalPoint(MeasuringCallback[CriticalPointReport]):
         on_error: OnError = "warn",
     ) -> None:
         options = PointOptions(escape=escape, weight_decay=weight_decay, solver=solver)
-        if num_samples == "auto":  # type: ignore[comparison-overlap]
-            raise ValueError(
-                "`num_samples` of `CriticalPoint` must be a whole number of at least 1 or 'all', "
-                "got 'auto', which `HessianSpectrum` has."
-            )
+        refuse_auto_samples("CriticalPoint", num_samples)
         setup = LossSetup(
             loss=loss,
             num_samples=num_samples,

@@ -16,6 +16,7 @@ from lightning_hessian.options import (
     LossSetup,
     Perturbations,
     Surface,
+    refuse_auto_samples,
 )
 from lightning_hessian.records import LossDifferenceReport
 from lightning_hessian.show import loss_difference_figures
@@ -124,11 +125,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             keep_losses=keep_losses,
             solver=solver,
         )
-        if num_samples == "auto":  # type: ignore[comparison-overlap]
-            raise ValueError(
-                "`num_samples` of `LossDifference` must be a whole number of at least 1 or 'all', "
-                "got 'auto', which `HessianSpectrum` has."
-            )
+        refuse_auto_samples("LossDifference", num_samples)
         setup = LossSetup(
             loss=loss,
             num_samples=num_samples,

@@ -1,5 +1,6 @@
 """What can be asked for: each option spelled once, checked where it is given."""
 
+from lightning_hessian.options.checks import refuse_auto_samples
 from lightning_hessian.options.critical_point import PointOptions, WeightDecay
 from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
@@ -21,4 +22,5 @@ __all__ = [
     "SpectrumOptions",
     "Surface",
     "WeightDecay",
+    "refuse_auto_samples",
 ]

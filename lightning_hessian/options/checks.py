@@ -63,3 +63,12 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         *others, last = (repr(choice) for choice in choices)
         listed = f"{', '.join(others)} or {last}" if others else last
         raise ValueError(f"`{name}` must be {listed}, got {value!r}.")
+
+
+def refuse_auto_samples(owner: str, num_samples: object) -> None:
+    """Refuse ``"auto"`` where no error tells how many samples are enough."""
+    if num_samples == "auto":
+        raise ValueError(
+            f"`num_samples` of `{owner}` must be a whole number of at least 1 or 'all', got "
+            "'auto', which `HessianSpectrum` has."
+        )

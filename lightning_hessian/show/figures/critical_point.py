@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from lightning_hessian.records import CriticalPointReport, Escape
 from lightning_hessian.show.figures.caveat import caveat
+from lightning_hessian.show.figures.course import course_figure, without_failures
 from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
-from lightning_hessian.show.figures.history import without_failures
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
     CURVE,
@@ -43,21 +43,10 @@ def critical_point_history_figure(reports: Reports) -> Figure:
         ValueError: If no report holds numbers.
     """
     good = without_failures(reports)
-    figure = new_figure(layout=None)
-    left, norm, index = figure.subplots(1, 3)
-    _draw_left(left, good)
-    norm.plot([r.step for r in good], [r.gradient_norm for r in good], color=CURVE, marker=".")
-    norm.set_ylim(bottom=0)
-    set_title(norm, "norm of the gradient", pad=ABOVE_POWER)
-    _draw_index(index, good)
-    for axes in (left, norm, index):
-        axes.set_xlabel("step")
-        axes.grid(color=FAINT, alpha=0.2)
-        choose_ticks(axes)
     title = f"{good[-1].verdict} ({describe(good[-1])})"
     frame = Frame(widths=(2.65,) * 3, height=2.4, top=0.5)
-    place(figure, [left, norm, index], frame, title, 9, caveat(good))
-    return figure
+    panels = [_draw_left, _draw_norm, _draw_index]
+    return course_figure(good, panels, frame=frame, title=title, size=9)
 
 
 def escape_figure(report: CriticalPointReport) -> Figure:
@@ -103,6 +92,14 @@ def _draw_left(axes: Axes, reports: Reports) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.legend(frameon=False, fontsize=7)
     set_title(axes, "gradient left, to first order", pad=ABOVE_POWER)
+
+
+def _draw_norm(axes: Axes, reports: Reports) -> None:
+    axes.plot(
+        [r.step for r in reports], [r.gradient_norm for r in reports], color=CURVE, marker="."
+    )
+    axes.set_ylim(bottom=0)
+    set_title(axes, "norm of the gradient", pad=ABOVE_POWER)
 
 
 def _draw_index(axes: Axes, reports: Reports) -> None:

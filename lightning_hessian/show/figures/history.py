@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import Report, SpectrumReport, TraceEstimate
-from lightning_hessian.show.figures.caveat import caveat
-from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
+from lightning_hessian.records import SpectrumReport, TraceEstimate
+from lightning_hessian.show.figures.course import course_figure, without_failures
+from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
     BAND,
@@ -20,11 +19,8 @@ from lightning_hessian.show.figures.style import (
     LARGEST,
     SECOND,
     SMALLEST,
-    new_figure,
 )
-from lightning_hessian.show.figures.ticks import choose_ticks
 
-AnyReport = TypeVar("AnyReport", bound=Report)
 FRAME = Frame(widths=(2.65, 2.65, 2.65), height=2.4, top=0.5)
 UNKNOWN = TraceEstimate(
     value=math.nan, standard_error=math.nan, interval=(math.nan, math.nan), num_probes=0
@@ -44,42 +40,9 @@ def history_figure(reports: Sequence[SpectrumReport]) -> Figure:
         ValueError: If no report holds numbers.
     """
     good = without_failures(reports)
-    figure = new_figure(layout=None)
-    eigenvalues, trace, loss = figure.subplots(1, 3)
-    _draw_eigenvalues(eigenvalues, good)
-    _draw_trace(trace, good)
-    loss.plot([r.step for r in good], [r.loss for r in good], color=CURVE, marker=".")
-    set_title(loss, "loss on the frozen samples", pad=ABOVE_POWER)
-    for axes in (eigenvalues, trace, loss):
-        axes.set_xlabel("step")
-        axes.grid(color=FAINT, alpha=0.2)
-        choose_ticks(axes)
     title = f"Hessian of the training loss: {describe(good[-1])}"
-    place(figure, [eigenvalues, trace, loss], FRAME, title, 10, caveat(good))
-    return figure
-
-
-def without_failures(reports: Sequence[AnyReport]) -> list[AnyReport]:
-    """Those that hold numbers.
-
-    Args:
-        reports: Of any kind, in order.
-
-    Returns:
-        At least one.
-
-    Raises:
-        ValueError: If no report holds numbers.
-    """
-    good = [report for report in reports if report.failure is None]
-    if not good:
-        given = (
-            f"{len(reports)} failed ones, the last by: {reports[-1].failure}"
-            if reports
-            else "an empty list. Fit first"
-        )
-        raise ValueError(f"`reports` must hold at least one without failure, got {given}.")
-    return good
+    panels = [_draw_eigenvalues, _draw_trace, _draw_loss]
+    return course_figure(good, panels, frame=FRAME, title=title)
 
 
 def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
@@ -118,3 +81,8 @@ def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
         alpha=0.5,
     )
     set_title(axes, "trace, 95 % interval", pad=ABOVE_POWER)
+
+
+def _draw_loss(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
+    axes.plot([r.step for r in reports], [r.loss for r in reports], color=CURVE, marker=".")
+    set_title(axes, "loss on the frozen samples", pad=ABOVE_POWER)

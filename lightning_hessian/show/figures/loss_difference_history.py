@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_hessian.records import Estimate, LossDifferenceReport, NeighbourhoodVariance
-from lightning_hessian.show.figures.caveat import caveat
-from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, place, set_title
-from lightning_hessian.show.figures.history import without_failures
+from lightning_hessian.show.figures.course import course_figure, without_failures
+from lightning_hessian.show.figures.frame import ABOVE_POWER, Frame, set_title
 from lightning_hessian.show.figures.spectrum import describe
 from lightning_hessian.show.figures.style import (
     BAND,
@@ -21,9 +20,7 @@ from lightning_hessian.show.figures.style import (
     FOURTH,
     SECOND,
     THIRD,
-    new_figure,
 )
-from lightning_hessian.show.figures.ticks import choose_ticks
 
 Reports = Sequence[LossDifferenceReport]
 ERRORS = 2
@@ -55,18 +52,9 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
         panels.append(_draw_neighbourhood)
     panels.append(_draw_losses)
     columns = math.ceil(len(panels) / 2) if len(panels) > 3 else 3
-    figure = new_figure(layout=None)
-    grid = [figure.add_axes((0, 0, 1, 1)) for _ in panels]
-    for draw, axes in zip(panels, grid, strict=True):
-        draw(axes, good)
-        axes.set_xlabel("step")
-        axes.grid(color=FAINT, alpha=0.2)
-        _choose_scale(axes)
-        choose_ticks(axes)
     frame = Frame(widths=(2.7,) * columns, height=2.3, top=0.5)
     title = f"Loss difference: {describe(good[-1])}"
-    place(figure, grid, frame, title, 10, caveat(good))
-    return figure
+    return course_figure(good, [_scaled(draw) for draw in panels], frame=frame, title=title)
 
 
 def _draw_difference(axes: Axes, reports: Reports) -> None:
@@ -186,6 +174,14 @@ def _draw_bars(
         linewidth=1.2,
         label=label,
     )
+
+
+def _scaled(draw: Callable[[Axes, Reports], None]) -> Callable[[Axes, Reports], None]:
+    def drawn(axes: Axes, reports: Reports) -> None:
+        draw(axes, reports)
+        _choose_scale(axes)
+
+    return drawn
 
 
 def _choose_scale(axes: Axes) -> None:
