@@ -103,6 +103,7 @@ class CriticalPoint(MeasuringCallback[CriticalPointReport]):
             mode=mode,
             seed=seed,
             graph_memory=solver.memory_share,
+            reads_scatter=False,
             sweep_precision=solver.precision,
         )
         schedule = Schedule.of(

@@ -50,8 +50,8 @@ def group_size(
 ) -> int | None:
     """Samples to a group, or None to leave the batches as training has them.
 
-    Of a part of the training set it takes groups to see how far the rest may be. The whole set
-    needs none, and is fused to few large batches, the same for any number of processes that these
+    Of a part of the training set it takes groups to see how far the rest may be, where that is
+    read off their scatter. The whole set needs none, and is fused to few large batches, the same for any number of processes that these
     are enough for.
 
     Args:
@@ -63,7 +63,7 @@ def group_size(
     if trained is None or not may_regroup(setup):
         return None
     count, wanted = frozen.num_samples, NUM_GROUPS
-    if count == frozen.population:
+    if count == frozen.population or not setup.reads_scatter:
         if count <= FEW_BATCHES * trained:
             return None
         wanted = FEW_BATCHES

@@ -27,6 +27,8 @@ class LossSetup:
         held_out: Samples that training does not see: a loader, True for the validation set, or
             False for none.
         graph_memory: Bytes that kept gradient graphs may hold; None for a quarter of what is free.
+        reads_scatter: Whether errors are read off the scatter over batches, of which there must
+            then be a dozen.
         sweep_precision: How products are made: ``full``, ``fast_float32`` by faster kernels where
             these lose nothing, or ``bfloat16`` beside exact ones.
     """
@@ -38,6 +40,7 @@ class LossSetup:
     derivatives: Literal["required", "optional", "none"] = "required"
     held_out: bool | Iterable[Any] = False
     graph_memory: int | None = None
+    reads_scatter: bool = True
     sweep_precision: SweepPrecision = "full"
 
     def planned_samples(self, affordable: int, population: int | None) -> int:

@@ -239,3 +239,26 @@ def test_the_vector_of_the_edge_is_in_a_checkpoint_and_refused_where_it_is_no_ve
     assert kept.state()["edge"].equal(state["edge"])
     with pytest.raises(ValueError, match="it remembers no vector of the edge of stability"):
         kept.load_state({**state, "edge": state["edge"][1:]})
+
+
+class CountsSamples(Classifier):
+    """Knows how many samples each call of its step had."""
+
+    def __init__(self, counts: list[int]) -> None:
+        super().__init__()
+        self.count = counts.append
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.count(len(batch[0]))
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_part_of_the_training_set_is_measured_in_batches_as_training_has_them() -> None:
+    # no error is read off their scatter, for which there would be a dozen
+    callback = point(num_samples=24, every_n_epochs=None, escape=False)
+    counts: list[int] = []
+    trainer(callback, max_steps=1).fit(CountsSamples(counts), loader())
+    assert callback.reports[0].num_samples == 24
+    # halves, in which it is looked for what depends on who shares a batch
+    assert min(counts) == 4
+    assert counts.count(8) > 3
