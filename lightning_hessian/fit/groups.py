@@ -51,8 +51,8 @@ def group_size(
     """Samples to a group, or None to leave the batches as training has them.
 
     Of a part of the training set it takes groups to see how far the rest may be, where that is
-    read off their scatter. The whole set needs none, and is fused to few large batches, the same for any number of processes that these
-    are enough for.
+    read off their scatter. The whole set needs none, and is fused to few large batches, the same
+    for any number of processes that these are enough for.
 
     Args:
         setup: Asked by :func:`may_regroup`.
