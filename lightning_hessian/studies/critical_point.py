@@ -26,12 +26,13 @@ from lightning_hessian.records import (
     Note,
 )
 from lightning_hessian.studies.escape import NUM_PRODUCTS, num_passes
-from lightning_hessian.studies.point import ENOUGH_PRODUCTS, Point, Watch
+from lightning_hessian.studies.gradient_sweep import ENOUGH_PRODUCTS, GradientSweep, Watch
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.sweep_room import sweep_memory
 from lightning_hessian.studies.trade import (
     CHECKS,
     FEWEST_SAMPLES,
+    FORWARD,
     LEAST_SAMPLES,
     MOST_SAMPLES,
     PRODUCT,
@@ -43,8 +44,6 @@ from lightning_hessian.studies.weight_decay import DecayedLoss
 LEAST_PRODUCTS, USUAL_PRODUCTS = 8, 24
 """The first tell how near a critical point is, the second of the index too."""
 TRIAL_PRODUCTS = 4
-FORWARD = 1 / 3
-"""Gradients that a forward pass comes to."""
 ESCAPE = NUM_PRODUCTS * RECOMPUTED + 16 * FORWARD
 """Gradients that following the most negative direction is expected to come to."""
 
@@ -147,17 +146,17 @@ class CriticalPointStudy:
         gradient = decayed.gradient()
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
-        point = self._sweep(decayed, gradient, most, on_products)
-        escape = point.escape(decayed, gradient) if options.escape else None
-        num_hvps, cost = point.space.dimension, price(samples, point.space.dimension)
+        swept = self._sweep(decayed, gradient, most, on_products)
+        escape = swept.escape(decayed, gradient) if options.escape else None
+        num_hvps, cost = swept.space.dimension, price(samples, swept.space.dimension)
         if escape is not None:
             num_hvps += NUM_PRODUCTS
             cost += samples * (NUM_PRODUCTS * RECOMPUTED + num_passes(escape) * FORWARD)
             on_products(NUM_PRODUCTS)
         quality = loss.products.quality
-        notes = (*quality.notes, *point.notes(), *_of_samples(loss))
+        notes = (*quality.notes, *swept.notes(), *_of_samples(loss))
         return replace(
-            point.report(),
+            swept.report(),
             loss=gradient.loss,
             escape=escape,
             layers=_layer_norms(loss, decayed.weights),
@@ -180,7 +179,7 @@ class CriticalPointStudy:
         gradient: Gradient,
         most: int,
         on_products: Callable[[int], None],
-    ) -> Point:
+    ) -> GradientSweep:
         """One block Lanczos run from the gradient and a random probe beside it."""
         solver, generator = self._options.solver, torch.Generator().manual_seed(self._seed)
         norm = float(gradient.vector.norm())
@@ -210,7 +209,7 @@ class CriticalPointStudy:
             product_error=lambda: loss.loss.products.quality.error,
             basis=basis,
         )
-        return Point(space, RitzPairs.of(space), norm, length, solver.rtol)
+        return GradientSweep(space, RitzPairs.of(space), norm, length, solver.rtol)
 
 
 def _layer_norms(loss: TrainingLoss | Conductor, weights: Tensor) -> tuple[LayerNorm, ...]:

@@ -34,11 +34,9 @@ from lightning_hessian.studies.order_statistics import order_statistics
 from lightning_hessian.studies.sample_moments import SampleMoments
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.surface import loss_surface, parameter_norm
-from lightning_hessian.studies.trade import FEWEST_SAMPLES, MOST_SAMPLES, PRODUCT
+from lightning_hessian.studies.trade import FEWEST_SAMPLES, FORWARD, MOST_SAMPLES, PRODUCT
 
 MANY_ROUNDINGS = 100
-FORWARD = 1 / 3
-"""Gradients that a forward pass comes to: the backward pass has twice its matrix products."""
 FIRST_PASSES = 2
 """Over the samples in the first report of a fit, whose losses are verified."""
 HANDFUL = 22

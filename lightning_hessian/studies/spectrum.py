@@ -30,11 +30,11 @@ from lightning_hessian.records import (
 )
 from lightning_hessian.studies.assembly import blocks_of, report_of, with_sampling
 from lightning_hessian.studies.draws import beside_draws
-from lightning_hessian.studies.edge import FEW_PRODUCTS, EdgeOfLoss
 from lightning_hessian.studies.enough_samples import enough_samples
 from lightning_hessian.studies.memory import Memory
 from lightning_hessian.studies.quick_spectrum import LOOKED_AT, quick_spectrum
 from lightning_hessian.studies.sampling_error import sampling_error
+from lightning_hessian.studies.stability_margin import FEW_PRODUCTS, EdgeOfLoss
 from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.sweep_room import sweep_memory
 from lightning_hessian.studies.trace_tolerance import trace_notes

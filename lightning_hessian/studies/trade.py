@@ -10,6 +10,8 @@ PRODUCT = 2.0
 forward and backward pass (three products) each is passed once more, twice (six)."""
 RECOMPUTED = 3.0
 """The same where the graph is made anew for each."""
+FORWARD = 1 / 3
+"""Gradients that a forward pass comes to: the backward pass has twice its matrix products."""
 CHECKS = 3.7
 """Gradients over the samples that go once into looking whether the loss can be measured."""
 USUAL_PRODUCTS = 6

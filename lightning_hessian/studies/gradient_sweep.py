@@ -48,19 +48,19 @@ class Watch:
         """Asked after each block; looks after some."""
         if space.dimension < self._looked + LOOK_EVERY:
             return False
-        point = Point(space, RitzPairs.of(space), self._norm, self._length, self._rtol)
-        now, last = point.watched(), self._last
+        swept = GradientSweep(space, RitzPairs.of(space), self._norm, self._length, self._rtol)
+        now, last = swept.watched(), self._last
         self._looked, self._last = space.dimension, now
         is_quiet = len(last) == len(now) and float((now - last).abs().max()) < AT_REST
         return (
             is_quiet
             and space.dimension >= ENOUGH_PRODUCTS
-            and ends_have_converged(point.ritz, num_largest=1, num_smallest=1, rtol=self._rtol)
+            and ends_have_converged(swept.ritz, num_largest=1, num_smallest=1, rtol=self._rtol)
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Point:
+class GradientSweep:
     """A space that begins with the gradient, of a ``norm``, at weights of a ``length``."""
 
     space: KrylovSpace
