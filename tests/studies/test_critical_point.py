@@ -101,6 +101,26 @@ def _loss(weights: Tensor) -> float:
     return float(PROBLEM.loss(weights, SIZE))
 
 
+def test_beside_a_saddle_the_fourth_order_is_that_of_the_loss_on_the_side_it_says() -> None:
+    # weights without any symmetry: the loss slopes along the direction, and bends unevenly
+    weights, _ = saddle(5)
+    generator = torch.Generator().manual_seed(3)
+    away = torch.randn(len(weights), generator=generator, dtype=torch.float64)
+    report = measured(weights + 0.03 * away)
+    escape = report.escape
+    assert escape is not None
+    assert escape.slope < -1e-4
+    assert abs(escape.third) > 1e-3
+    near = escape.distances.abs() <= 0.02 * report.parameter_norm
+    found = escape.losses[near] - report.loss
+    # what is left is of fifth order, but for differences over a hundredth of the length
+    torch.testing.assert_close(
+        escape.predicted(escape.distances[near]), found, rtol=1e-2, atol=1e-9
+    )
+    assert int((found > 0).sum()) >= 1
+    assert int((found < 0).sum()) >= 3
+
+
 def test_a_minimum_has_no_way_down() -> None:
     assert measured(saddle(SIZE)[0]).escape is None
     assert measured(saddle(5)[0], escape=False).escape is None
@@ -223,6 +243,20 @@ def test_an_allowance_buys_products_and_never_fewer_than_eight() -> None:
     assert spent == [8, 16, 24]
     assert costs == [33, 49]
     assert study.least_price(10) == 10 * (1 + 2 * 8)
+
+
+def test_the_price_of_a_report_is_that_of_all_that_it_evaluates() -> None:
+    with loss_at(saddle(5)[0]) as loss:
+        study = CriticalPointStudy(PointOptions(solver=Krylov(max_hvps=24)), seed=0)
+        before = loss.num_evaluated
+        report = study.measure(loss)
+        evaluated = loss.num_evaluated - before
+    assert report.escape is not None
+    passes = len(report.escape.distances) - 1
+    # the gradient, the graph that the sweep keeps, those of the two products beside it
+    assert evaluated == 1 + 1 + 2 + passes
+    assert report.num_hvps == 24 + 2
+    assert report.cost == pytest.approx(1 + 2 * 24 + 2 * 3 + passes / 3)
 
 
 def test_weight_decay_moves_gradient_loss_and_curvature() -> None:

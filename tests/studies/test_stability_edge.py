@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
 
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.linalg import DenseOperator
 from lightning_hessian.studies import StabilityEdge, stability_edge
+from lightning_hessian.studies.stability_margin import PreconditionedHessian
 
 STILL = 1 - 1e-15
 """Of a second moment, which stands still by it."""
@@ -204,3 +206,19 @@ def test_what_has_no_edge_is_refused() -> None:
     groups = [{"params": [one], "maximize": True}, {"params": [two]}]
     with pytest.raises(RefusedError, match="groups that ascend and groups that descend"):
         stability_edge(SGD(groups, lr=0.1), [one, two])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_preconditioned_hessian_is_that_of_the_steps(sign: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hessian = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    hessian = hessian + hessian.T
+    steps = torch.tensor([0.1, 2.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+    decay = torch.tensor([0.0, 0.3, 0.7, 0.0, 1.0], dtype=torch.float64)
+    edge = StabilityEdge(steps=steps, decay=decay, threshold=2.0, sign=sign, optimizer="one")
+    roots = steps.sqrt()
+    expected = roots[:, None] * (sign * hessian + torch.diag(decay)) * roots
+    found = PreconditionedHessian(DenseOperator(hessian), edge).matmat(
+        torch.eye(5, dtype=torch.float64)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
