@@ -1,4 +1,4 @@
-"""Command line: ``analyze`` beside Lightning's own subcommands."""
+"""Command line: ``analyze`` and ``search`` beside Lightning's own subcommands."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_hessian.analysis import analyze, read_checkpoint
+from lightning_hessian.analysis import analyze, read_checkpoint, search
 from lightning_hessian.callbacks import (
     CriticalPoint,
     HessianSpectrum,
     LossDifference,
 )
 from lightning_hessian.configurations import named_code, register_mode
-from lightning_hessian.errors import UnreadableCheckpointError
-from lightning_hessian.records import Weights
+from lightning_hessian.errors import NonFiniteError, RefusedError, UnreadableCheckpointError
+from lightning_hessian.options import Loss, WeightDecay
+from lightning_hessian.records import Mode, Weights
+from lightning_hessian.studies import FoundPoint
 
 MEASURED: dict[str, type[HessianSpectrum] | type[LossDifference] | type[CriticalPoint]] = {
     "spectrum": HessianSpectrum,
     "loss_difference": LossDifference,
     "critical_point": CriticalPoint,
 }
-SOME_HAVE_NO_NUMBERS = 3
+SOME_HAVE_NO_NUMBERS = NOT_FOUND = 3
 """Code that the program ends with; 2 is taken by errors of the command line."""
+OURS = ("analyze", "search")
 NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints"}
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ else:
     HostTrainer = HostCLI = object
 
 
-class AnalyzeMethod(HostTrainer):
-    """Gives a Trainer the method behind the subcommand ``analyze``."""
+class CheckpointMethods(HostTrainer):
+    """Gives a Trainer the methods behind the subcommands ``analyze`` and ``search``."""
 
     def analyze(
         self,
@@ -100,18 +103,87 @@ class AnalyzeMethod(HostTrainer):
             weights_only=weights_only is not False,
         )
 
+    def search(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        target: Literal["minimum", "nearest"] | int = "minimum",
+        weight_decay: WeightDecay = "none",
+        tolerance: float = 1e-8,
+        max_hvps: int = 10_000,
+        num_samples: int | Literal["all"] | None = None,
+        mode: Mode = "eval",
+        loss: Loss = Loss(),  # noqa: B008
+        seed: int = 0,
+        weights: Weights = "current",
+        save: str | None = None,
+        weights_only: bool | None = None,
+    ) -> FoundPoint:
+        """Search for a critical point of the training loss from the weights of a checkpoint.
 
-class AnalyzeSubcommand(HostCLI):
-    """Gives a LightningCLI the subcommand ``analyze``, run by an :class:`AnalyzeMethod`."""
+        Args:
+            model: Of the class that was trained.
+            datamodule: Whose training set the loss is measured on.
+            ckpt_path: A checkpoint, or what a search wrote, to go on with it. To be given after
+                --config.
+            target: "minimum"; "nearest" for any critical point very near; or the index of a saddle,
+                up to 2,000 parameters.
+            weight_decay: What of it is part of the loss: "none"; "optimizer" for what the optimiser
+                adds to its gradients; or a number, w.w times half of which is added.
+            tolerance: Norm of the gradient at which the search has converged.
+            max_hvps: Hessian-vector products that may be spent.
+            num_samples: Training samples that the loss averages; null for 2,048, "all" for all.
+            mode: "eval" (dropout off, running statistics) or "train" (fixed masks).
+            loss: Which loss, by which parameters; its precision is 64.
+            seed: Of the samples and of random numbers inside the step.
+            weights: "current", those that the optimiser moves, or "averaged", of a weight
+                averaging.
+            save: Where the point is kept; null for <target>-of-<checkpoint>, in its folder.
+            weights_only: False to read also files that hold more than tensors and primitives, which
+                runs code: only for files that you trust.
+
+        Returns:
+            The point found.
+
+        Raises:
+            ValueError: If no checkpoint is given.
+        """
+        if ckpt_path is None:
+            raise ValueError(
+                "`ckpt_path` must name a checkpoint, got None. Give `--ckpt_path`, and give it "
+                "after `--config`, as a saved configuration holds an empty one."
+            )
+        return search(
+            model,
+            ckpt_path,
+            target=target,
+            datamodule=datamodule,
+            weights=weights,
+            weight_decay=weight_decay,
+            tolerance=tolerance,
+            max_hvps=max_hvps,
+            num_samples=num_samples,
+            mode=mode,
+            loss=loss,
+            seed=seed,
+            trainer=self,
+            save=save or True,
+            weights_only=weights_only is not False,
+        )
+
+
+class CheckpointSubcommands(HostCLI):
+    """Gives a LightningCLI ``analyze`` and ``search``, run by a :class:`CheckpointMethods`."""
 
     analysis_trainer: type[Trainer]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("trainer_class", self.analysis_trainer)
         trainer_class = kwargs["trainer_class"]
-        if not hasattr(trainer_class, "analyze"):
+        if not all(hasattr(trainer_class, name) for name in OURS):
             raise ValueError(
-                "`trainer_class` must have the method `analyze`, got "
+                "`trainer_class` must have the methods `analyze` and `search`, got "
                 f"{getattr(trainer_class, '__name__', trainer_class)}. Derive it from "
                 "`lightning_hessian.cli.AnalysisTrainer`."
             )
@@ -124,7 +196,8 @@ class AnalyzeSubcommand(HostCLI):
     @staticmethod
     @override
     def subcommands() -> dict[str, set[str]]:
-        return LightningCLI.subcommands() | {"analyze": {"model", "datamodule", *MEASURED}}
+        ours = {"analyze": {"model", "datamodule", *MEASURED}, "search": {"model", "datamodule"}}
+        return LightningCLI.subcommands() | ours
 
     @override
     def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
@@ -146,11 +219,11 @@ class AnalyzeSubcommand(HostCLI):
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Leave out what is of the training run and would act, or write, in the analysis."""
+        """Leave out what is of the training run and would act, or write, beside ours."""
         super().before_instantiate_classes()
-        if self.subcommand != "analyze":
+        if self.subcommand not in OURS:
             return
-        trainer = self.config["analyze"]["trainer"]
+        trainer = self.config[self.subcommand]["trainer"]
         trainer["callbacks"] = None
         loggers = trainer.get("logger")
         is_list = isinstance(loggers, list)
@@ -181,20 +254,38 @@ class AnalyzeSubcommand(HostCLI):
         if len(reasons) > 1 and self.trainer.is_global_zero:
             raise SystemExit(SOME_HAVE_NO_NUMBERS)
 
+    def search(self, **arguments: Any) -> None:
+        """Run the subcommand; end the program with the reason if nothing could be searched.
+
+        Args:
+            arguments: Of the Trainer's method.
+
+        Raises:
+            SystemExit: With the reason, and so with code 1, if there was no search; with code 3 if
+                it has not found what was looked for.
+        """
+        try:
+            found = self.trainer.search(**arguments)  # type: ignore[attr-defined]
+        except (UnreadableCheckpointError, RefusedError, NonFiniteError, ValueError) as error:
+            raise SystemExit(f"error: {error}") from error
+        if not found.report.is_target:
+            raise SystemExit(NOT_FOUND)
+
     @override
     def _parse_ckpt_path(self) -> None:
         """Lightning takes a model's hyperparameters from the file, if it is one file."""
-        if self.config.get("subcommand") != "analyze":
+        subcommand = self.config.get("subcommand")
+        if subcommand not in OURS:
             super()._parse_ckpt_path()
             return
-        path = self.config["analyze"].get("ckpt_path")
+        path = self.config[subcommand].get("ckpt_path")
         try:
             read_checkpoint(str(path), weights_only=True, only_survey=True)
         except UnreadableCheckpointError:
             return
-        given = set(named_code(self.config["analyze"].get("model")))
+        given = set(named_code(self.config[subcommand].get("model")))
         super()._parse_ckpt_path()
-        added = set(named_code(self.config["analyze"].get("model"))) - given
+        added = set(named_code(self.config[subcommand].get("model"))) - given
         if added:
             raise SystemExit(
                 f"error: the hyperparameters in {path} name code that the configuration does not "
@@ -226,12 +317,12 @@ class AnalyzeSubcommand(HostCLI):
         return defaults
 
 
-class AnalysisTrainer(AnalyzeMethod, Trainer):
-    """A Trainer with the method ``analyze``."""
+class AnalysisTrainer(CheckpointMethods, Trainer):
+    """A Trainer with the methods ``analyze`` and ``search``."""
 
 
-class HessianCLI(AnalyzeSubcommand, LightningCLI):
-    """A ``LightningCLI`` with one more subcommand, ``analyze``, beside ``fit`` and the others.
+class HessianCLI(CheckpointSubcommands, LightningCLI):
+    """A ``LightningCLI`` with ``analyze`` and ``search`` beside ``fit`` and the others.
 
     Takes the arguments of ``LightningCLI``; a ``trainer_class`` must derive from
     :class:`AnalysisTrainer`. Of a configuration that a training saved, callbacks are left out, but
@@ -255,8 +346,8 @@ def cli_of(package: str) -> type[LightningCLI]:
         return HessianCLI
     host = importlib.import_module(package)
     host_cli = importlib.import_module(f"{package}.cli")
-    trainer = type("AnalysisTrainer", (AnalyzeMethod, host.Trainer), {})
-    bases = (AnalyzeSubcommand, host_cli.LightningCLI)
+    trainer = type("AnalysisTrainer", (CheckpointMethods, host.Trainer), {})
+    bases = (CheckpointSubcommands, host_cli.LightningCLI)
     return type("HessianCLI", bases, {"analysis_trainer": trainer})
 
 

@@ -3,6 +3,7 @@
 from lightning_hessian.analysis.files import Paths, find_checkpoints, read_checkpoint
 from lightning_hessian.analysis.precautions import check_file
 from lightning_hessian.analysis.run import analyze
+from lightning_hessian.analysis.search import search
 
 __all__ = [
     "Paths",
@@ -10,4 +11,5 @@ __all__ = [
     "check_file",
     "find_checkpoints",
     "read_checkpoint",
+    "search",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, TypeVar, overload
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lightning_hessian.analysis.files import Paths, find_checkpoints
+from lightning_hessian.analysis.idle_fit import default_trainer, run_idle_fit
 from lightning_hessian.analysis.summary import summary
-from lightning_hessian.analysis.sweep import CheckpointSweep, attach
+from lightning_hessian.analysis.sweep import CheckpointSweep
 from lightning_hessian.callbacks import HessianSpectrum, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.records import Report, SpectrumReport, Weights
@@ -126,24 +126,27 @@ def analyze(
         )
     if datamodule is not None and dataloaders is not None:
         raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
-    trainer = trainer or _default_trainer(model)
+    trainer = trainer or default_trainer(model)
     if getattr(trainer, "barebones", False):
         raise ValueError("`trainer` must not be barebones, as that has no loggers to write to.")
     _refuse_spawned(trainer)
+    shows_progress = verbose and trainer.progress_bar_callback is not None
     sweep = CheckpointSweep(
         callback or HessianSpectrum(),
         find_checkpoints(checkpoints),
         weights=weights,
         weights_only=weights_only,
         sidecar=sidecar,
-        shows_progress=verbose and trainer.progress_bar_callback is not None,
+        shows_progress=shows_progress,
     )
-    before = attach(sweep, trainer, model)
-    try:
-        trainer.fit(model, train_dataloaders=dataloaders, datamodule=datamodule)
-    finally:
-        vars(trainer).update(before)
-        del model.__dict__["configure_callbacks"]
+    run_idle_fit(
+        sweep.visit,
+        trainer,
+        model,
+        datamodule=datamodule,
+        dataloaders=dataloaders,
+        shows_progress=shows_progress,
+    )
     _check_outcome(sweep)
     if verbose and trainer.is_global_zero:
         _print(f"{sweep.callback.table(sweep.reports)}\n\n{summary(sweep.reports)}")
@@ -160,33 +163,12 @@ def _refuse_spawned(trainer: Trainer) -> None:
         )
 
 
-def _default_trainer(model: LightningModule) -> Trainer:
-    """From the package that the module is of: there are two, with the same code."""
-    for base in type(model).__mro__:
-        package, found, _ = base.__module__.partition(".core.")
-        if base.__name__ == "LightningModule" and found:
-            trainer: Trainer = importlib.import_module(package).Trainer(
-                devices=1,
-                max_epochs=1,
-                log_every_n_steps=1,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-            )
-            return trainer
-    raise ValueError(f"`model` must be a LightningModule, got {type(model).__name__}.")
-
-
 def _print(text: str) -> None:
     """A file's name may hold bytes that are no text."""
     print(text.encode("utf8", "backslashreplace").decode("utf8"))
 
 
 def _check_outcome(sweep: CheckpointSweep[Any]) -> None:
-    if not sweep.has_run:
-        raise ValueError(
-            "`trainer` ended its fit before it began: give a fresh one, with training batches and "
-            "a `max_epochs` and `max_steps` above 0."
-        )
     if len(sweep.unreadable) == len(sweep.reports):
         reasons = "\n".join(f"  {path}: {reason}" for path, reason in sweep.unreadable.items())
         raise UnreadableCheckpointError(f"none of the checkpoints can be read:\n{reasons}")

@@ -1,35 +1,30 @@
-"""One fit that takes no step: every checkpoint is loaded in turn, and measured."""
+"""Every checkpoint is loaded in turn, and measured."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from tqdm.auto import tqdm
-from typing_extensions import override
 
 from lightning_hessian.analysis.files import brief, read_checkpoint
 from lightning_hessian.analysis.loading import Loaded, load_checkpoint
-from lightning_hessian.callbacks import HostCallback, MeasuringCallback
+from lightning_hessian.callbacks import MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.records import Report, Weights
-from lightning_hessian.sandbox import StateSnapshot
 from lightning_hessian.show import write_sidecar
 
 R = TypeVar("R", bound=Report)
 TOO_LATE = "the process was told to end before this checkpoint was measured"
 
 
-class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
-    """Measures checkpoints at the start of a fit, and stops it before its first step.
+class CheckpointSweep(Generic[R]):
+    """Measures checkpoints at the start of a fit.
 
-    It is the Trainer's only callback and its progress bar. What is decided along the way, such as
-    that a file cannot be read, all processes decide alike.
+    What is decided along the way, such as that a file cannot be read, all processes decide alike.
 
     Args:
         callback: Measures; not among the Trainer's callbacks.
@@ -50,48 +45,32 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
         sidecar: bool,
         shows_progress: bool,
     ) -> None:
-        super().__init__()
         self.reports: list[R] = []
         self.unreadable: dict[str, str] = {}
-        self.has_run = False
-        self.is_enabled = shows_progress
         self.callback = callback
         self._paths = paths
         self._weights: Weights = weights
         self._weights_only = weights_only
         self._sidecar = sidecar
+        self._shows_progress = shows_progress
         self._by_digest: dict[str, R] = {}
 
-    @override
-    def disable(self) -> None:
-        self.is_enabled = False
-
-    @override
-    def enable(self) -> None:
-        self.is_enabled = True
-
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.has_run = True
-        trainer.should_stop = True
-        trainer.fit_loop.min_epochs, trainer.fit_loop.epoch_loop.min_steps = 0, None
-        progress = copy.deepcopy(trainer.fit_loop.state_dict())
-        before = StateSnapshot([pl_module], [trainer.datamodule])  # type: ignore[attr-defined]
+    def visit(self, trainer: Trainer, module: LightningModule, restore: Callable[[], None]) -> None:
+        """Measure each; a :data:`~lightning_hessian.analysis.idle_fit.Visit`."""
         # there is no training whose time could be shared
-        self.callback.begin(trainer, pl_module, has_limit=False)
+        self.callback.begin(trainer, module, has_limit=False)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
-        shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self.is_enabled)
+        shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self._shows_progress)
         try:
             for path in shown:
-                before.restore()
-                self._take(path, trainer, pl_module)
+                restore()
+                self._take(path, trainer, module)
                 if trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
                     break
         finally:
             shown.close()
-            before.restore()
-            trainer.fit_loop.load_state_dict(progress)
-            self.callback.teardown(trainer, pl_module, "fit")
+            restore()
+            self.callback.teardown(trainer, module, "fit")
         self.unreadable = trainer.strategy.broadcast(self.unreadable)
         reported = {report.ckpt_path for report in self.reports} | self.unreadable.keys()
         late = {path: TOO_LATE for path in paths if path not in reported}
@@ -167,23 +146,3 @@ class CheckpointSweep(ProgressBar, HostCallback, Generic[R]):
                 f"The report of {path} could not be written beside it: {error}. It is returned and "
                 "logged all the same; give `sidecar=False` for folders that cannot be written."
             )
-
-
-def attach(
-    sweep: CheckpointSweep[Any], trainer: Trainer, module: LightningModule
-) -> dict[str, Any]:
-    """Make the sweep the only thing that runs beside the module, and turn validation off.
-
-    Args:
-        sweep: To be run.
-        trainer: Not running.
-        module: Whose own callbacks stand aside too.
-
-    Returns:
-        The Trainer's attributes as they were.
-    """
-    before = {name: getattr(trainer, name) for name in ("callbacks", "limit_val_batches")}
-    trainer.callbacks = [sweep]  # type: ignore[attr-defined]
-    trainer.limit_val_batches = 0
-    module.__dict__["configure_callbacks"] = list
-    return before

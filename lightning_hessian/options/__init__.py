@@ -1,7 +1,7 @@
 """What can be asked for: each option spelled once, checked where it is given."""
 
 from lightning_hessian.options.checks import refuse_auto_samples
-from lightning_hessian.options.critical_point import PointOptions, WeightDecay
+from lightning_hessian.options.critical_point import PointOptions, WeightDecay, check_weight_decay
 from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
 from lightning_hessian.options.loss_setup import LossSetup
@@ -22,5 +22,6 @@ __all__ = [
     "SpectrumOptions",
     "Surface",
     "WeightDecay",
+    "check_weight_decay",
     "refuse_auto_samples",
 ]

@@ -32,13 +32,7 @@ class PointOptions:
 
     def __post_init__(self) -> None:
         check_flag("escape", self.escape)
-        decay: object = self.weight_decay
-        is_share = isinstance(decay, int | float) and is_number(decay) and decay >= 0
-        if decay not in ("none", "optimizer") and not is_share:
-            raise ValueError(
-                "`weight_decay` must be 'none', 'optimizer' for what the optimiser adds to its "
-                f"gradients, or a number of at least 0, got {decay!r}."
-            )
+        check_weight_decay(self.weight_decay)
         if not isinstance(self.solver, Krylov):
             raise ValueError(
                 f"`solver` of `CriticalPoint` must be a `Krylov`, got {self.solver!r}. Write "
@@ -49,3 +43,20 @@ class PointOptions:
                 "`solver` of `CriticalPoint` must not have `precision='bfloat16'`: a gradient is "
                 "compared with products of as many digits. Leave it out."
             )
+
+
+def check_weight_decay(decay: object) -> None:
+    """Refuse what is none.
+
+    Args:
+        decay: As given.
+
+    Raises:
+        ValueError: If it is neither of the words nor a number of at least 0.
+    """
+    is_share = isinstance(decay, int | float) and is_number(decay) and decay >= 0
+    if decay not in ("none", "optimizer") and not is_share:
+        raise ValueError(
+            "`weight_decay` must be 'none', 'optimizer' for what the optimiser adds to its "
+            f"gradients, or a number of at least 0, got {decay!r}."
+        )

@@ -60,7 +60,7 @@ class SearchReport:
             where no step was found that its method takes; else ``budget spent`` or
             ``interrupted``.
         tolerance: Of the gradient's norm.
-        weight_decay: That is part of the loss.
+        weight_decay: What is in the loss of weight decay, in words.
         point: What kind of point was found; None after an interruption.
         course: A line for each step taken, the start first.
         start_norm: ``|w|`` where the search began.
@@ -76,7 +76,7 @@ class SearchReport:
     target: str
     outcome: SearchOutcome
     tolerance: float
-    weight_decay: float
+    weight_decay: str
     point: CriticalPointReport | None
     course: tuple[SearchStep, ...]
     start_norm: float
@@ -144,25 +144,25 @@ class SearchReport:
 
 
 _SENTENCES: dict[SearchOutcome, str] = {
-    "converged": "Converged: |g| is {norm:.1g} after {hvps:,} products.",
+    "converged": "Converged: |g| is {norm:.2g} after {hvps:,} products.",
     "flat": (
-        "Ended after {hvps:,} products where the gradient's norm, {norm:.1g}, is stationary: such "
+        "Ended after {hvps:,} products where the gradient's norm, {norm:.2g}, is stationary: such "
         "a point is no critical one, however small the norm. Begin elsewhere."
     ),
     "stalled": (
-        "Stalled after {hvps:,} products at |g| of {norm:.1g}: the loss does not follow its second "
+        "Stalled after {hvps:,} products at |g| of {norm:.2g}: the loss does not follow its second "
         "order, as where a rectifier has a kink. Begin elsewhere."
     ),
     "escaped": (
         "Escaped: the weights are {times:.3g} times as long as at the start, and |g| is "
-        "{norm:.1g}. There may be no critical point at a finite distance; `weight_decay` above "
+        "{norm:.2g}. There may be no critical point at a finite distance; `weight_decay` above "
         "zero keeps the weights from running away."
     ),
     "budget spent": (
-        "The budget was spent, {hvps:,} products, at |g| of {norm:.1g}. Go on from its state, or "
+        "The budget was spent, {hvps:,} products, at |g| of {norm:.2g}. Go on from its state, or "
         "raise `max_hvps`."
     ),
     "interrupted": (
-        "Interrupted after {hvps:,} products, at |g| of {norm:.1g}. It goes on from its state."
+        "Interrupted after {hvps:,} products, at |g| of {norm:.2g}. It goes on from its state."
     ),
 }

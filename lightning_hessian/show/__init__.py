@@ -26,10 +26,16 @@ from lightning_hessian.show.report_figures import (
 )
 from lightning_hessian.show.report_writer import ReportWriter
 from lightning_hessian.show.scalars import scalars
-from lightning_hessian.show.sidecar import read_sidecar, sidecar_ending, sidecar_path, write_sidecar
+from lightning_hessian.show.sidecar import (
+    as_json,
+    read_sidecar,
+    sidecar_ending,
+    sidecar_path,
+    write_sidecar,
+)
 from lightning_hessian.show.table import table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
-from lightning_hessian.show.whole_files import remove_drafts, write_whole
+from lightning_hessian.show.whole_files import remove_drafts, write_anywhere, write_whole
 
 __all__ = [
     "Figures",
@@ -37,6 +43,7 @@ __all__ = [
     "Images",
     "ReportWriter",
     "TagRow",
+    "as_json",
     "charts",
     "critical_point_figures",
     "critical_point_history_figure",
@@ -62,6 +69,7 @@ __all__ = [
     "table",
     "tag_rows",
     "tag_table",
+    "write_anywhere",
     "write_sidecar",
     "write_whole",
 ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from lightning_hessian.records import Report
-from lightning_hessian.show.whole_files import write_whole
+from lightning_hessian.show.whole_files import write_anywhere
 
 FORMAT_VERSION = 2
 """Reports are nested, and notes have codes, from version 2 on."""
@@ -71,14 +70,20 @@ def write_sidecar(report: Report, ckpt_path: str | os.PathLike[str], *, name: st
         **report.to_dict(),
         "ckpt_path": os.fspath(ckpt_path),
     }
-    text = json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
-    if "://" in path:
-        # an object store shows an object when all of it is there
-        with fsspec.open(path, "w", encoding="utf8") as file:
-            file.write(text)
-    else:
-        write_whole(Path(path), text.encode())
+    write_anywhere(path, as_json(values))
     return path
+
+
+def as_json(values: dict[str, Any]) -> bytes:
+    """The text of a file: what JSON has no number for is null (``nan``) or a text (``"inf"``).
+
+    Args:
+        values: Primitives.
+
+    Returns:
+        In UTF-8.
+    """
+    return (json.dumps(_finite(values), indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:

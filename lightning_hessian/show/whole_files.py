@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import fsspec
+
 DRAFT = ".part"
 
 
@@ -24,6 +26,19 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def write_anywhere(path: str, content: bytes) -> None:
+    """The same at a path or an address; an object store shows an object when all of it is there.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if "://" in path:
+        with fsspec.open(path, "wb") as file:
+            file.write(content)
+    else:
+        write_whole(Path(path), content)
 
 
 def remove_drafts(folder: str | os.PathLike[str], ending: str) -> None:

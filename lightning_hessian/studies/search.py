@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from lightning_hessian.errors import RefusedError
+from lightning_hessian.errors import InterruptedMeasurementError, RefusedError
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import Krylov, PointOptions
+from lightning_hessian.options import Krylov, PointOptions, WeightDecay, check_weight_decay
 from lightning_hessian.records import (
     NO_MINIMUM,
     CriticalPointReport,
@@ -32,6 +32,11 @@ from lightning_hessian.studies.study import tell_nobody
 
 SearchTarget = Literal["minimum", "nearest"] | int
 """What is searched for; a number is the index of a saddle."""
+
+
+def keep_nothing(state: SearchState) -> None:
+    """What is told of each step where nobody keeps it."""
+
 
 LARGEST_DENSE = 2000
 """Parameters up to which all of the Hessian is computed in each step."""
@@ -68,6 +73,27 @@ class SearchState:
     num_passes: int = 0
     seconds: float = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """In tensors and primitives, as ``torch.load(..., weights_only=True)`` reads them.
+
+        Returns:
+            By field name.
+        """
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SearchState:
+        """What :meth:`to_dict` described.
+
+        Args:
+            values: By field name.
+
+        Returns:
+            An equal state.
+        """
+        course = tuple(SearchStep(**each) for each in values["course"])
+        return cls(**{**values, "course": course})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundPoint:
@@ -91,13 +117,14 @@ def find_critical_point(
     loss: TrainingLoss,
     *,
     target: SearchTarget,
-    weight_decay: float = 0.0,
+    weight_decay: WeightDecay = "none",
     tolerance: float = 1e-8,
     max_hvps: int = 10_000,
     on_products: Callable[[int], None] = tell_nobody,
+    on_step: Callable[[SearchState], None] = keep_nothing,
     state: SearchState | None = None,
 ) -> FoundPoint:
-    """Search for a critical point of ``L(w) + weight_decay |w|^2 / 2`` from the module's weights.
+    """Search for a critical point of ``L(w) + w.W w / 2`` from the module's weights.
 
     ``minimum``
         by saddle-free Newton steps, each in a Krylov space of 100 products. Some 4,000 products for
@@ -111,16 +138,19 @@ def find_critical_point(
 
     A critical point is not always found, and no method is known that finds saddles of large
     networks dependably: the report says how the search ended. The module has its weights, buffers
-    and generators back afterwards, to the last bit. A ``KeyboardInterrupt`` ends the search with
-    what it has.
+    and generators back afterwards, to the last bit. A ``KeyboardInterrupt``, or the loss's own
+    interruption, ends the search with what it has.
 
     Args:
         loss: Opened in float64.
         target: What is searched for.
-        weight_decay: Part of the loss. Without it there may be no minimum at finite weights.
+        weight_decay: ``W``, which is part of the loss: "none"; "optimizer" for what the fit's
+            optimiser adds to its gradients; or a number for all parameters. Without it there may be
+            no minimum at finite weights.
         tolerance: Norm of the gradient at which the search has converged.
         max_hvps: Products that may be spent; those on the report of the point found are among them.
         on_products: Told the number of products after each block.
+        on_step: Told where the search is, at its start and after each step; to go on from.
         state: Of an earlier search for the same target, to go on from; the budget is new.
 
     Returns:
@@ -129,10 +159,11 @@ def find_critical_point(
     Raises:
         ValueError: If an argument is out of its range, or the state is of another search.
         RefusedError: If the loss is not computed in float64, or has too many parameters for a
-            number as target.
+            number as target; or if the optimiser's weight decay is asked for and not known.
         NonFiniteError: If the loss is not finite where the search begins, or the gradient at any
             weights that it looks at. Where only the loss is not, the step is made shorter.
         KeyboardInterrupt: If one comes before anything was seen.
+        InterruptedMeasurementError: Likewise.
 
     Example:
         >>> from lightning_hessian.hvp import open_loss
@@ -149,7 +180,8 @@ def find_critical_point(
         minimum [1.0, 0.0]
         saddle [0.0, 0.0]
     """
-    _check(loss, target, weight_decay, tolerance)
+    check_weight_decay(weight_decay)
+    _check(loss, target, tolerance)
     method = _method(target, loss.size)
     last = loss.size if loss.size <= max(COUNTED, method.price) else KRYLOV_DIMENSION
     if max_hvps < method.price + last:
@@ -160,14 +192,18 @@ def find_critical_point(
     searched = SearchedLoss(loss, weight_decay, on_products)
     name = f"index {target}" if isinstance(target, int) else target
     before = _begin(state, name, searched.origin)
-    search = _Search(searched, method, before, tolerance, max_hvps - last)
     started = time.perf_counter()
+
+    def tell() -> None:
+        on_step(search.state(before.seconds + time.perf_counter() - started))
+
+    search = _Search(searched, method, before, tolerance, max_hvps - last, tell)
     try:
         outcome = search.run()
         point = _report_at(searched, search.weights, last)
         if outcome in ("stalled", "budget spent") and point.kind == "flat":
             outcome = "flat"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedMeasurementError):
         if not search.has_begun:
             raise
         outcome, point = "interrupted", None
@@ -188,6 +224,7 @@ class _Search:
         state: SearchState,
         tolerance: float,
         budget: int,
+        tell: Callable[[], None],
     ) -> None:
         self.weights = state.weights
         self._loss = loss
@@ -195,6 +232,7 @@ class _Search:
         self._before = state
         self._tolerance = tolerance
         self._budget = budget
+        self._tell = tell
         self._radius = state.radius
         # where it goes on it looks again at where it was
         self._course = list(state.course[:-1])
@@ -209,6 +247,7 @@ class _Search:
                         loss=slope.loss, gradient_norm=slope.norm, num_hvps=self._num_products
                     )
                 )
+                self._tell()
                 if slope.norm < self._tolerance:
                     return "converged"
                 if float(self.weights.norm()) > NO_MINIMUM * self._start_norm:
@@ -301,7 +340,7 @@ def _report(
         target=state.target,
         outcome=outcome,
         tolerance=tolerance,
-        weight_decay=searched.weight_decay,
+        weight_decay=searched.decay,
         point=point,
         course=state.course,
         start_norm=float(state.start.norm()),
@@ -323,15 +362,13 @@ def _report(
     )
 
 
-def _check(loss: TrainingLoss, target: SearchTarget, weight_decay: float, tolerance: float) -> None:
+def _check(loss: TrainingLoss, target: SearchTarget, tolerance: float) -> None:
     size = loss.size
     is_index = type(target) is int and 0 <= target <= size
     if target not in ("minimum", "nearest") and not is_index:
         raise ValueError(
             f"`target` must be 'minimum', 'nearest' or an index from 0 to {size}, got {target!r}."
         )
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"`weight_decay` must be finite and at least 0, got {weight_decay!r}.")
     if not 0 < tolerance < math.inf:
         raise ValueError(
             f"`tolerance` must be positive and finite, got {tolerance!r}. It is a norm of the "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_hessian.linalg import RitzPairs, block_lanczos
 from lightning_hessian.loss import TrainingLoss
+from lightning_hessian.options import WeightDecay
 from lightning_hessian.studies.weight_decay import DecayedLoss
 
 COLUMNS = 64
@@ -101,19 +102,20 @@ class Quadratic:
 
 
 class SearchedLoss:
-    """``L(w) + weight_decay |w|^2 / 2`` at weights that are not the module's.
+    """A loss with its weight decay, at weights that are not the module's.
 
     The module's parameters stand at other values while a loss, a gradient or products are computed,
     and have their bits back after each.
 
     Args:
         loss: At the module's weights.
-        weight_decay: Of all parameters.
+        weight_decay: What of it is part of the loss.
         on_products: Told the number of products after each block.
 
     Attributes:
         loss: As given.
         weight_decay: As given.
+        decay: The same in words.
         origin: ``(n,)`` float64, the module's weights.
         num_products: So far, of Hessian and vector.
         num_gradients: So far.
@@ -121,11 +123,12 @@ class SearchedLoss:
     """
 
     def __init__(
-        self, loss: TrainingLoss, weight_decay: float, on_products: Callable[[int], None]
+        self, loss: TrainingLoss, weight_decay: WeightDecay, on_products: Callable[[int], None]
     ) -> None:
         self.loss = loss
         self.weight_decay = weight_decay
         self._decayed = DecayedLoss(loss, weight_decay)
+        self.decay = self._decayed.description
         self._on_products = on_products
         self.origin = self._decayed.weights
         self.size, self.device, self.dtype = loss.size, loss.device, loss.dtype
@@ -135,11 +138,9 @@ class SearchedLoss:
     def at(self, weights: Tensor) -> Iterator[Slope]:
         """Be at other weights inside; costs a gradient."""
         with self.loss.displaced(weights - self.origin, 1.0):
-            found = self.loss.gradient()
+            found = self._decayed.decayed(self.loss.gradient(), weights)
             self.num_gradients += 1
-            decay = self.weight_decay
-            total = found.loss + decay / 2 * float(weights @ weights)
-            yield Slope(total, found.vector + decay * weights)
+            yield Slope(found.loss, found.vector)
 
     def slope_at(self, weights: Tensor) -> Slope:
         """Loss and gradient; costs a gradient."""
@@ -152,7 +153,7 @@ class SearchedLoss:
         return self._decayed.value_at(weights - self.origin, 1.0)
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """``(H + weight_decay) V`` at the weights that :meth:`at` has gone to."""
+        """``(H + W) V`` at the weights that :meth:`at` has gone to."""
         images = self._decayed.matmat(vectors)
         self.told(vectors.shape[1])
         return images

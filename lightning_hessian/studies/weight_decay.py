@@ -76,11 +76,14 @@ class DecayedLoss:
 
     def gradient(self) -> Gradient:
         """``L + w.W w / 2`` and ``g + W w``; costs one gradient."""
-        found = self.loss.gradient()
+        return self.decayed(self.loss.gradient(), self.weights)
+
+    def decayed(self, found: Gradient, weights: Tensor) -> Gradient:
+        """What was found at some weights, ``(n,)`` float64, with their decay."""
         if self._decay is None:
             return found
-        added = self._decay * self.weights
-        total = found.loss + float(self.weights @ added) / 2
+        added = self._decay * weights
+        total = found.loss + float(weights @ added) / 2
         return replace(found, loss=total, vector=found.vector + added)
 
     def value_at(self, direction: Tensor, step: float) -> float:
