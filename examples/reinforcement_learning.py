@@ -12,6 +12,10 @@ up to it. What is measured is its mean over episodes rolled out from the policy 
 the same random numbers each time: an unbiased estimate of the Hessian of -E[R]. The world is small
 enough for dynamic programming, so the exact values are printed beside the measured ones.
 
+A second table is about the point: which kind it is, what is left of the gradient within 1 % of the
+weights, the share of negative eigenvalues, and how far Adam is from its edge of stability, which
+here is that of the mean over all episodes, where a step takes the gradient of 256.
+
 The measured ones are exact for these episodes; that there are finitely many is the sampling error.
 It is estimated, too, and is largest for a good policy, whose curvature comes from rare episodes.
 The self-check notes that differences of gradients are something else: they do not see what the
@@ -29,7 +33,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -38,10 +44,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_hessian import HessianSpectrum, Loss
-from lightning_hessian.show import spectrum_figure
+from lightning_hessian import CriticalPoint, HessianSpectrum, Krylov, Loss
+from lightning_hessian.show import critical_point_history_figure, spectrum_figure
+from lightning_hessian.studies import stability_edge
 
 HORIZON = 12
+EVERY = 200
 WIDTH, HEIGHT = 4, 3
 WALL, GOAL, PIT, START = (1, 1), (3, 2), (3, 1), (0, 0)
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -175,19 +183,47 @@ def sampling_error(module: Reinforce, direction: Tensor, episodes: int) -> float
     return float(torch.stack(curvatures).std()) / 16**0.5
 
 
+def exact_sharpness(optimizer: torch.optim.Optimizer, hessian: Tensor) -> float:
+    """The largest eigenvalue as the optimiser's steps see it; ``nan`` before its first step."""
+    parameters = optimizer.param_groups[0]["params"]
+    if not optimizer.state:
+        return math.nan
+    roots = stability_edge(optimizer, parameters).steps.sqrt()
+    return float(torch.linalg.eigvalsh(roots[:, None] * hessian * roots)[-1])
+
+
+@dataclass(frozen=True)
+class Row:
+    """What dynamic programming says of a policy: its return, its eigenvalues, and more.
+
+    ``error`` is the sampling error of the largest eigenvalue.
+    """
+
+    expected: float
+    values: Tensor
+    error: float
+    sharpness: float
+
+
 class Exact(pl.Callback):
     """What dynamic programming says at the start and after each epoch."""
 
     def __init__(self, episodes: int) -> None:
         self.episodes = episodes
-        self.rows: list[tuple[float, Tensor, float]] = []
+        self.rows: list[Row] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Reinforce) -> None:
-        """Note the return, the eigenvalues, and the sampling error of the largest."""
-        policy = pl_module.log_policy().detach().exp()
-        values, vectors = torch.linalg.eigh(exact_hessian(pl_module))
-        error = sampling_error(pl_module, vectors[:, -1].float(), self.episodes)
-        self.rows.append((float(pl_module.world.expected_return(policy)), values, error))
+        """Add a row."""
+        policy, hessian = pl_module.log_policy().detach().exp(), exact_hessian(pl_module)
+        values, vectors = torch.linalg.eigh(hessian)
+        self.rows.append(
+            Row(
+                expected=float(pl_module.world.expected_return(policy)),
+                values=values,
+                error=sampling_error(pl_module, vectors[:, -1].float(), self.episodes),
+                sharpness=exact_sharpness(trainer.optimizers[0], hessian),
+            )
+        )
 
     on_train_epoch_end = on_train_start
 
@@ -199,14 +235,34 @@ def print_table(hessian: HessianSpectrum, exact: Exact) -> None:
         f"{'negative':>13}\n{'step':>5} {'exact':>8} {'sample':>7} {'exact':>9} {'measured':>16} "
         f"{'exact':>8} {'measured':>8} {'exact':>8} {'measured':>8} {'share':>13}"
     )
-    for report, (returned, values, error) in zip(hessian.reports, exact.rows, strict=True):
-        low, high = report.negative_mass.bracket
+    for report, row in zip(hessian.reports, exact.rows, strict=True):
+        (low, high), values = report.negative_mass.bracket, row.values
         print(
-            f"{report.global_step:>5} {returned:>8.3f} {-report.loss:>7.3f} "
-            f"{values[-1]:>9.3f} {report.largest.values[0]:>7.3f} +- {error:.3f} "
+            f"{report.global_step:>5} {row.expected:>8.3f} {-report.loss:>7.3f} "
+            f"{values[-1]:>9.3f} {report.largest.values[0]:>7.3f} +- {row.error:.3f} "
             f"{values[0]:>8.3f} {report.smallest.values[0]:>8.3f} "
             f"{values.sum():>8.3f} {report.trace.value:>8.3f} {low:>5.2f} to {high:.2f}"
         )
+
+
+def print_points(point: CriticalPoint, hessian: HessianSpectrum, exact: Exact) -> None:
+    """One line an epoch: the kind of point, its index, and the edge, exact and measured."""
+    print(
+        f"\n{'':>5} {'':<15} {'gradient left':>13} {'negative share':>17} {'as Adam sees it':>19}\n"
+        f"{'step':>5} {'kind':<15} {'within 1 %':>13} {'exact':>8} {'measured':>8} "
+        f"{'exact':>9} {'measured':>9}  margin"
+    )
+    rows = zip(point.reports, hessian.reports, exact.rows, strict=True)
+    for report, beside, row in rows:
+        count, edge = report.indices[0], beside.edge
+        share = float((row.values < -count.threshold).double().mean())
+        told = ("", "") if edge is None else (f"{edge.sharpness:.3f}", f"{edge.margin:.1f}")
+        of_adam = "" if math.isnan(row.sharpness) else f"{row.sharpness:.3f}"
+        print(
+            f"{report.global_step:>5} {report.kind:<15} {report.gradient_left:>13.2f} "
+            f"{share:>8.3f} {count.fraction:>8.3f} {of_adam:>9} {told[0]:>9}  {told[1]:>6}"
+        )
+    print(f"\n{point.reports[-1].verdict}\n{hessian.reports[-1].edge.verdict}")
 
 
 def main() -> None:
@@ -222,25 +278,31 @@ def main() -> None:
 
     pl.seed_everything(0)
     count = options.episodes
-    hessian = HessianSpectrum(
-        num_samples=count, max_overhead=None, loss=Loss(batch_size=count, precision=64)
+    loss = Loss(batch_size=count, precision=64)
+    hessian = HessianSpectrum(edge=True, num_samples=count, max_overhead=None, loss=loss)
+    # as many products as parameters: all eigenvalues are counted
+    point = CriticalPoint(
+        num_samples=count, max_overhead=None, loss=loss, solver=Krylov(max_hvps=EVERY)
     )
     exact = Exact(count)
     pl.Trainer(
         accelerator="cpu",
         max_epochs=options.epochs,
-        callbacks=[hessian, exact],
+        callbacks=[hessian, point, exact],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
     ).fit(Reinforce(), DataLoader(Noise(count), batch_size=256))
     print(f"\n{hessian.reports[-1].num_parameters} parameters, {count:,} episodes\n")
     print_table(hessian, exact)
+    print_points(point, hessian, exact)
     for note in hessian.reports[-1].notes:
         print(f"note: {note}")
     for name, report in (("start", hessian.reports[0]), ("end", hessian.reports[-1])):
         spectrum_figure(report).savefig(options.out / f"spectrum_at_{name}.png")
         print(f"saved {options.out / f'spectrum_at_{name}.png'}")
+    critical_point_history_figure(point.reports).savefig(options.out / "kind_of_point.png")
+    print(f"saved {options.out / 'kind_of_point.png'}")
 
 
 if __name__ == "__main__":

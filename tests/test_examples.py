@@ -239,8 +239,14 @@ def test_reinforcement_learning_prints_what_is_exact_beside_what_is_measured(
     output = run("examples/reinforcement_learning.py", "--out", str(tmp_path), *options)
     assert "106 parameters, 256 episodes" in output
     # at the start, and after 256 / 256 steps
-    assert [line.split()[0] for line in output.splitlines() if " to 0." in line] == ["0", "1"]
-    for name in ("spectrum_at_start", "spectrum_at_end"):
+    spectra = [line.split() for line in output.splitlines() if " to 0." in line]
+    assert [line[0] for line in spectra if line[0].isdigit()] == ["0", "1"]
+    # the kind of point at both; the edge of stability is there from the first step of Adam on
+    points = [line.split() for line in output.splitlines() if " critical " in line][:2]
+    assert [line[0] for line in points] == ["0", "1"]
+    assert len(points[1]) == len(points[0]) + 3
+    assert "Stable: " in output
+    for name in ("spectrum_at_start", "spectrum_at_end", "kind_of_point"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional as F
 
-from examples.reinforcement_learning import HORIZON, Noise, Reinforce, exact_hessian, sampling_error
+from examples.reinforcement_learning import (
+    HORIZON,
+    Noise,
+    Reinforce,
+    exact_hessian,
+    exact_sharpness,
+    sampling_error,
+)
 from lightning_hessian import Krylov, Loss
 from tests.helpers import hard_modules as hard
 from tests.helpers.fitting import loader, trainer
@@ -126,6 +134,21 @@ def test_the_reported_spectrum_is_that_of_the_expected_return(sampled: Sampled) 
     assert abs(report.trace.value - float(values.sum())) < 4 * error
     surrogate = torch.linalg.eigvalsh(sampled.surrogates.mean(0))
     assert abs(float(surrogate[-1] - values[-1])) > bound
+
+
+def test_the_exact_sharpness_is_the_largest_eigenvalue_as_the_optimiser_sees_it() -> None:
+    module = Reinforce(hidden=4)
+    hessian = exact_hessian(module)
+    optimizer = torch.optim.Adam(module.policy.parameters(), lr=0.1, betas=(0.9, 0.99), eps=0.0)
+    assert math.isnan(exact_sharpness(optimizer, hessian))
+    for parameter in module.policy.parameters():
+        parameter.grad = torch.full_like(parameter, 2.0)
+    optimizer.step()
+    # gradients of two, whose second moment is four: the second step is (1 - b1) lr / (1 - b1^2)
+    # over their length
+    step = 0.1 * 0.1 / ((1 - 0.9**2) * 2.0)
+    largest = float(torch.linalg.eigvalsh(hessian)[-1])
+    assert exact_sharpness(optimizer, hessian) == pytest.approx(step * largest, rel=1e-5)
 
 
 def test_the_printed_sampling_error_is_the_spread_between_groups(sampled: Sampled) -> None:

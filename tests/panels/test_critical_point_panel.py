@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,15 @@ def test_the_course_shows_what_is_left_of_the_gradient_and_the_brackets() -> Non
     (bars,) = index.containers
     assert bars.has_yerr
     assert index.get_title() == "share of negative eigenvalues, bracket"
+
+
+def test_a_count_of_all_negative_eigenvalues_is_drawn_as_a_point() -> None:
+    wide = point_at(0)
+    count = replace(wide.indices[0], fraction=0.25, bracket=(0.25, 0.25))
+    reports = [wide, point_at(5, indices=(count, *wide.indices[1:]))]
+    index = critical_point_history_figure(reports).axes[2]
+    (points,) = [line for line in index.lines if line.get_marker() == "."]
+    assert points.get_xydata().tolist() == [[5, 0.25]]
 
 
 def test_a_point_without_a_gradient_has_a_course_too() -> None:

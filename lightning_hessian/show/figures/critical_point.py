@@ -26,6 +26,8 @@ from lightning_hessian.show.figures.ticks import choose_ticks
 Reports = Sequence[CriticalPointReport]
 COLOURS = (THIRD, CURVE, SECOND)
 NUM_POINTS = 201
+COUNTED = 1e-6
+"""Half a bracket below which it is a count, and drawn as a point."""
 BEYOND = 1.5
 """Depths of the way down that the axis of losses shows above the weights' own."""
 
@@ -110,6 +112,9 @@ def _draw_index(axes: Axes, reports: Reports) -> None:
     middles = [(low + high) / 2 for low, high in ends]
     halves = [(high - low) / 2 for low, high in ends]
     axes.errorbar(steps, middles, yerr=halves, color=SMALLEST, linestyle="none", capsize=4)
+    counted = [(s, m) for s, m, half in zip(steps, middles, halves, strict=True) if half < COUNTED]
+    if counted:
+        axes.plot(*zip(*counted, strict=True), color=SMALLEST, linestyle="none", marker=".")
     axes.set_ylim(-0.03, 1.03)
     set_title(axes, "share of negative eigenvalues, bracket", pad=ABOVE_POWER)
 
