@@ -1,6 +1,6 @@
 """Live curvature of your own training loss for PyTorch Lightning."""
 
-from lightning_hessian.analysis import analyze, search
+from lightning_hessian.analysis import analyze, at_checkpoint, search
 from lightning_hessian.callbacks import CriticalPoint, HessianSpectrum, LossDifference
 from lightning_hessian.hvp import as_outputs
 from lightning_hessian.options import Krylov, Loss, Perturbations, PyHessian, Solver, Surface
@@ -33,6 +33,7 @@ __all__ = [
     "Surface",
     "analyze",
     "as_outputs",
+    "at_checkpoint",
     "read_reports",
     "reports_frame",
     "search",

@@ -12,19 +12,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from tqdm.auto import tqdm
 
-from lightning_hessian.analysis.files import read_checkpoint
+from lightning_hessian.analysis.at_checkpoint import loss_setup, with_loss_at
 from lightning_hessian.analysis.found_file import FoundFile, state_in
-from lightning_hessian.analysis.idle_fit import default_trainer, run_idle_fit
-from lightning_hessian.analysis.loading import load_checkpoint
+from lightning_hessian.analysis.idle_fit import default_trainer
 from lightning_hessian.analysis.summary import search_summary
-from lightning_hessian.errors import (
-    InterruptedMeasurementError,
-    RefusedError,
-    UnreadableCheckpointError,
-)
-from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import Loss, LossSetup, WeightDecay, refuse_auto_samples
+from lightning_hessian.options import Loss, LossSetup, WeightDecay
 from lightning_hessian.records import Mode, Weights
 from lightning_hessian.studies import FoundPoint, SearchState, SearchTarget, find_critical_point
 
@@ -117,14 +110,17 @@ def search(
         >>> {name: round(value.item(), 6) for name, value in found.parameters.items()}
         {'line.weight': 2.0, 'line.bias': 1.0}
     """
-    if datamodule is not None and dataloaders is not None:
-        raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
+    setup = loss_setup("search", loss, num_samples, mode, seed)
+    if loss.precision == 32:
+        raise ValueError(
+            "`loss` of a search must have a precision of 64, got 32: in fewer digits the gradient "
+            "comes to rest before it vanishes. Leave it out."
+        )
     trainer = trainer or default_trainer(model)
-    at = _SearchAt(
+    shows_progress = verbose and trainer.progress_bar_callback is not None
+    started = _Search(
         path=os.fspath(checkpoint),
-        weights=weights,
-        weights_only=weights_only,
-        setup=_setup(loss, num_samples, mode, seed),
+        setup=replace(setup, loss=replace(loss, precision=64)),
         save=save,
         find=partial(
             find_critical_point,
@@ -135,40 +131,29 @@ def search(
         ),
         target=f"index {target}" if isinstance(target, int) else target,
         weight_decay=weight_decay,
-        bar=partial(
-            tqdm,
-            total=max_hvps,
-            desc="Search",
-            unit="HVP",
-            disable=not (verbose and trainer.progress_bar_callback),
-        ),
+        bar=partial(tqdm, total=max_hvps, desc="Search", unit="HVP", disable=not shows_progress),
     )
-    ends: list[tuple[FoundPoint, str | None]] = []
-
-    def visit(trainer: Trainer, module: LightningModule, _restore: Callable[[], None]) -> None:
-        ends.append(at.run(trainer, module))
-
-    run_idle_fit(
-        visit,
-        trainer,
+    found, path = with_loss_at(
+        started.run,
         model,
+        checkpoint,
+        setup=started.setup,
         datamodule=datamodule,
         dataloaders=dataloaders,
-        shows_progress=False,
+        weights=weights,
+        trainer=trainer,
+        weights_only=weights_only,
     )
-    found, path = ends[0]
     if verbose:
         print(search_summary(found.report, path))
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SearchAt:
+class _Search:
     """A search from the weights of one file."""
 
     path: str
-    weights: Weights
-    weights_only: bool
     setup: LossSetup
     save: bool | str
     find: Callable[..., FoundPoint]
@@ -176,43 +161,26 @@ class _SearchAt:
     weight_decay: WeightDecay
     bar: Callable[[], Any]
 
-    def run(self, trainer: Trainer, module: LightningModule) -> tuple[FoundPoint, str | None]:
-        """Load, search, and keep what was found; the point, and the path where it is kept."""
-        if trainer.world_size > 1:
-            raise RefusedError(
-                f"a search runs in one process, got {trainer.world_size}. Give a Trainer with "
-                "`devices=1`."
-            )
-        content = self._loaded(trainer, module)
-        fit = FitLoss(self.setup, trainer, module, poll=partial(_poll, trainer))
-        fit.remember_flags()
-        if not fit.sample.is_ready:
-            raise RefusedError(
-                "a search needs samples that can be fetched by their numbers; of a stream they "
-                "come by in training only. Give `loss=Loss(dataloader=...)`."
-            )
-        try:
-            with fit.opened() as loss, self.bar() as bar:
-                return self._searched(loss, content, bar)
-        finally:
-            fit.close()
+    def run(self, loss: TrainingLoss, content: Mapping[str, Any]) -> tuple[FoundPoint, str | None]:
+        """Search, and keep what was found; the point, and the path where it is kept."""
+        file, state = self._file(loss, content)
+        keeper = _Keeper(file if self.save is not False else None, loss)
+        with self.bar() as bar:
 
-    def _loaded(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        """The content of the file, put into the module."""
-        try:
-            content = read_checkpoint(self.path, weights_only=self.weights_only)
-            mode = self.setup.mode
-            load_checkpoint(content, trainer, module, weights=self.weights, mode=mode)
-        except UnreadableCheckpointError as error:
-            raise UnreadableCheckpointError(
-                f"`checkpoint` must be one of this module that can be read, got {self.path}: "
-                f"{error}."
-            ) from error
-        return content
+            def on_step(state: SearchState) -> None:
+                last = state.course[-1]
+                bar.set_postfix_str(f"|g| {last.gradient_norm:.2g}, loss {last.loss:.6g}")
+                keeper.keep(state)
 
-    def _searched(
-        self, loss: TrainingLoss, content: Mapping[str, Any], bar: Any
-    ) -> tuple[FoundPoint, str | None]:
+            found = self.find(loss, state=state, on_products=bar.update, on_step=on_step)
+        keeper.keep(found.state)
+        keeper.keep_report(found)
+        return found, keeper.path
+
+    def _file(
+        self, loss: TrainingLoss, content: Mapping[str, Any]
+    ) -> tuple[FoundFile, SearchState | None]:
+        """Where the point is kept, and from where the search goes on."""
         settings = {
             "target": self.target,
             "weight_decay": self.weight_decay,
@@ -230,17 +198,7 @@ class _SearchAt:
                 f"`save` must not name a file that is there already, got {file.path}. Give it as "
                 "`checkpoint` to go on with its search, or `save` another path."
             )
-        keeper = _Keeper(file if self.save is not False else None, loss)
-
-        def on_step(state: SearchState) -> None:
-            last = state.course[-1]
-            bar.set_postfix_str(f"|g| {last.gradient_norm:.2g}, loss {last.loss:.6g}")
-            keeper.keep(state)
-
-        found = self.find(loss, state=state, on_products=bar.update, on_step=on_step)
-        keeper.keep(found.state)
-        keeper.keep_report(found)
-        return found, keeper.path
+        return file, state
 
 
 class _Keeper:
@@ -277,27 +235,3 @@ class _Keeper:
                 "finds is returned. Give `save` a path that can be written."
             )
             self._file = None
-
-
-def _setup(
-    loss: Loss, num_samples: int | Literal["all"] | None, mode: Mode, seed: int
-) -> LossSetup:
-    refuse_auto_samples("search", num_samples)
-    setup = LossSetup(loss=loss, num_samples=num_samples, mode=mode, seed=seed, reads_scatter=False)
-    if loss.precision == 32:
-        raise ValueError(
-            "`loss` of a search must have a precision of 64, got 32: in fewer digits the gradient "
-            "comes to rest before it vanishes. Leave it out."
-        )
-    if loss.weights != "current":
-        raise ValueError(
-            "`loss` must leave to `search` which weights of a file it begins at, got one with "
-            f"`Loss(weights={loss.weights!r})`. Give `search(..., weights='averaged')`."
-        )
-    return replace(setup, loss=replace(loss, precision=64))
-
-
-def _poll(trainer: Trainer) -> None:
-    """End the search where the process is told to end."""
-    if trainer.received_sigterm:
-        raise InterruptedMeasurementError("SIGTERM arrived during the search")

@@ -263,7 +263,7 @@ class Numbers(IterableDataset[Any]):
     [
         ({"num_samples": "auto"}, r"`num_samples` of `search` must be a whole number .* 'auto'"),
         ({"loss": Loss(precision=32)}, r"`loss` of a search must have a precision of 64, got 32"),
-        ({"loss": Loss(weights="averaged")}, r"must leave to `search` which weights"),
+        ({"loss": Loss(weights="averaged")}, r"must leave to `search` which weights of a file"),
         ({"datamodule": pl.LightningDataModule()}, r"`datamodule` and `dataloaders` exclude"),
         ({"target": "saddle"}, r"`target` must be 'minimum', 'nearest' or an index from 0 to 4"),
         ({"trainer": trainer(max_epochs=0)}, r"`trainer` ended its fit before it began"),
@@ -303,7 +303,7 @@ def test_a_damaged_entry_is_told(ckpt: Path, entry: Any) -> None:
 
 
 def test_streams_and_foreign_checkpoints_are_refused(ckpt: Path) -> None:
-    with pytest.raises(RefusedError, match="a search needs samples that can be fetched"):
+    with pytest.raises(RefusedError, match="samples must be such that can be fetched"):
         searched(ckpt, dataloaders=DataLoader(Numbers(), batch_size=8))
     with pytest.raises(
         UnreadableCheckpointError, match=r"none of its weights is one of Classifier"
@@ -318,5 +318,5 @@ def test_several_processes_are_refused(ckpt: Path) -> None:
     many.strategy._world_size = 2  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(many), "world_size", property(lambda _: 2))
-        with pytest.raises(RefusedError, match="a search runs in one process, got 2"):
+        with pytest.raises(RefusedError, match="`trainer` must have one process here, got 2"):
             searched(ckpt, trainer=many)
