@@ -34,7 +34,7 @@ class Task:
         if not self.asked.trace:
             return None
         found: TraceEstimate | None = None
-        if reads_start and not self.blocks and not space.is_whole:
+        if reads_start and not self.blocks:
             found = trace_of_start(
                 space, RitzPairs.of(space), rtol=self.asked.trace_rtol, floor=self.asked.trace_floor
             )

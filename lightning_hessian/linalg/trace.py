@@ -133,8 +133,11 @@ def trace_of_start(
 
         ``tr A ~ sum_locked theta_j + n sum_rest w_j theta_j``,
 
-    whose variance is at most ``2 ||B||_F^2 / b``, ``B`` being what is left, with ``||B||_F^2 ~ n
-    sum_rest w_j theta_j^2``; likewise the squared Frobenius norm from ``theta_j^2``.
+    whose variance is at most ``2 ||B||_F^2 / b``, ``B`` being what is left, with ``||B||_F^2 ~
+    sum_rest max(n w_j, (n w_j + 1) / 2) theta_j^2``; likewise the squared Frobenius norm from
+    ``theta_j^2``. A node with less weight than one eigenvalue has, ``n w_j < 1``, is an outlier on
+    its way to being locked: a probe that holds little of it gives it too small a value, and must
+    not give it a small error as well. Halfway to the weight of one is what covers.
 
     Costs no product.
 
@@ -166,12 +169,14 @@ def trace_of_start(
         >>> abs(found.value - 500) < 3 * found.standard_error, found.num_probes
         (True, 0)
     """
+    if space.is_whole:
+        return _exact_trace(space, ())
     means = _Locked.of(space, ritz)
     count = space.start.shape[1]
     value = means.total(ritz.values)
-    error = math.sqrt(2 * means.rest(ritz.values.square()) / count)
+    error = math.sqrt(2 * means.spread(ritz.values.square()) / count)
     target = max(rtol * max(abs(value), means.total(ritz.values.abs())), floor)
-    square_error = math.sqrt(2 * means.rest(ritz.values**4) / count)
+    square_error = math.sqrt(2 * means.spread(ritz.values**4) / count)
     return TraceEstimate(
         value=value,
         standard_error=error,
@@ -195,13 +200,15 @@ class _Locked:
         locked = simple_eigenvalues(weights, ritz, space.size)
         return cls(space.size * weights.mean(dim=1), locked)
 
-    def rest(self, values: Tensor) -> float:
-        """Of what is not locked."""
-        return float((self.weights * values)[~self.locked].sum())
+    def spread(self, values: Tensor) -> float:
+        """Of what is not locked, light nodes being halfway to the weight of an eigenvalue."""
+        weights = torch.maximum(self.weights, (self.weights + 1) / 2)
+        return float((weights * values)[~self.locked].sum())
 
     def total(self, values: Tensor) -> float:
         """Of all."""
-        return float(values[self.locked].sum()) + self.rest(values)
+        rest = (self.weights * values)[~self.locked]
+        return float(values[self.locked].sum()) + float(rest.sum())
 
 
 def _magnitudes(space: KrylovSpace) -> float:

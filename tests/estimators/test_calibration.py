@@ -113,6 +113,21 @@ def test_interval_of_the_trace_covers_it_for_narrower_blocks(
     assert _is_right_size(errors, torch.tensor([t.standard_error for t in traces if t is not None]))
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize(("probes_per_block", "max_hvps"), [(1, 10), (2, 14)])
+@pytest.mark.parametrize("name", ["outliers and bulk", "power law", "few far outliers"])
+def test_interval_of_the_trace_covers_it_while_outliers_are_about_to_be_known(
+    name: str, probes_per_block: int, max_hvps: int
+) -> None:
+    # a probe that holds little of one makes its value small, and must not make the error small
+    few = torch.cat([torch.tensor([30.0, 20, 10, 5, 3]), torch.linspace(-0.5, 1, SIZE - 5)])
+    values = SPECTRA.get(name, few.double())
+    found = _measured(
+        values, SEEDS, max_hvps=max_hvps, trace_rtol=1e-3, probes_per_block=probes_per_block
+    )
+    assert _hits([s.trace for s in found], float(values.sum())) >= _fewest(SEEDS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("probes_per_block", [1, 2, 4])
