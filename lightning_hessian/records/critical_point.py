@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from lightning_hessian.records.critical_point_parts import Escape, IndexCount, LayerNorm, Nearness
-from lightning_hessian.records.output import LAST, Column, Lines, derived, shown
+from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import NUM_HVPS, Report
-from lightning_hessian.records.spectrum_parts import PER_SQUARED_PARAMETER, Eigenvalues
+from lightning_hessian.records.spectrum_parts import (
+    PER_SQUARED_PARAMETER,
+    Eigenvalues,
+    SpectralDensity,
+    TraceEstimate,
+)
 
 PointKind = Literal["minimum", "saddle", "flat", "not critical"]
 """What a point is; :attr:`CriticalPointReport.kind` has the rule."""
@@ -40,6 +45,8 @@ class CriticalPointReport(Report):
         indices: Shares of negative and of vanishing eigenvalues, by three thresholds.
         largest: The largest eigenvalue.
         smallest: The most negative one.
+        trace: From the sweep's own probe, so with a wider interval than one that is asked for.
+        density: Likewise; None of fewer products than 16.
         escape: Down the most negative direction; None without one below the threshold.
         layers: Norms of the parts of the weights.
         weight_decay: What is in the loss of weight decay, in words.
@@ -60,7 +67,7 @@ class CriticalPointReport(Report):
     """
 
     title: ClassVar[str] = "critical point"
-    bulky: ClassVar[tuple[str, ...]] = ("escape",)
+    bulky: ClassVar[tuple[str, ...]] = ("density", "escape")
 
     gradient_norm: float = field(
         default=math.nan,
@@ -98,6 +105,16 @@ class CriticalPointReport(Report):
             columns=(Column("smallest eigenvalue", 22),),
         ),
     )
+    trace: TraceEstimate | None = field(
+        default=None,
+        metadata=shown(
+            "trace",
+            doc="sum of all eigenvalues",
+            unit=PER_SQUARED_PARAMETER,
+            chart=Band("trace and its 95 % interval"),
+        ),
+    )
+    density: SpectralDensity | None = None
     escape: Escape | None = field(default=None, metadata=shown("escape_"))
     layers: tuple[LayerNorm, ...] = field(default=(), metadata=shown("norm/{name}"))
     weight_decay: str = "none"

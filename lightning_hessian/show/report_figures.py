@@ -39,7 +39,7 @@ def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
 
 
 def critical_point_figures(reports: Sequence[CriticalPointReport]) -> Figures:
-    """The latest way down, where there is one, and the course of several reports.
+    """The latest density and way down, where there are such, and the course of several reports.
 
     Args:
         reports: At least one, in order.
@@ -51,6 +51,8 @@ def critical_point_figures(reports: Sequence[CriticalPointReport]) -> Figures:
     if report.failure is not None:
         return {}
     figures: Figures = {}
+    if report.density is not None:
+        figures["spectrum"] = partial(spectrum_figure, report)
     if report.escape is not None:
         figures["escape"] = partial(escape_figure, report)
     if sum(each.failure is None for each in reports) > 1:

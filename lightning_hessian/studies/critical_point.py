@@ -192,7 +192,7 @@ class CriticalPointStudy:
             limit, width = sweep_memory(loss.loss, solver), probes.shape[1]
             most = min(most, room_for(loss, limit, width=width, kept=1, kind=basis))
         length = float(loss.weights.norm())
-        watch = Watch(norm, length, solver.rtol)
+        watch = Watch(norm, length, solver)
 
         # to the end where there is room for it: the index is then a count
         may_rest = loss.size > most
@@ -209,7 +209,7 @@ class CriticalPointStudy:
             product_error=lambda: loss.loss.products.quality.error,
             basis=basis,
         )
-        return GradientSweep(space, RitzPairs.of(space), norm, length, solver.rtol)
+        return GradientSweep(space, RitzPairs.of(space), norm, length, solver)
 
 
 def _layer_norms(loss: TrainingLoss | Conductor, weights: Tensor) -> tuple[LayerNorm, ...]:

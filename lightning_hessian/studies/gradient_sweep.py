@@ -17,9 +17,19 @@ from lightning_hessian.linalg import (
     largest_eigenvalues,
     smallest_eigenvalues,
     spectral_density,
+    trace_of_start,
 )
 from lightning_hessian.loss import Gradient
-from lightning_hessian.records import NEAR, CriticalPointReport, Escape, IndexCount, Nearness, Note
+from lightning_hessian.options import Krylov
+from lightning_hessian.records import (
+    NEAR,
+    CriticalPointReport,
+    Escape,
+    IndexCount,
+    Nearness,
+    Note,
+    SpectralDensity,
+)
 from lightning_hessian.studies.escape import measure_escape
 from lightning_hessian.studies.weight_decay import DecayedLoss
 
@@ -32,6 +42,8 @@ ENOUGH_PRODUCTS = 12
 LOOK_EVERY, AT_REST = 4, 0.01
 """Products between two looks at what is left of the gradient, and how little it may still move."""
 STILL_FALLING = 0.02
+DENSITY_PRODUCTS = 16
+"""From here on a density is as near to the true one as that of a sweep without the gradient."""
 
 
 class Watch:
@@ -40,34 +52,35 @@ class Watch:
     That is what is left of the gradient, and the bracket of the index.
     """
 
-    def __init__(self, norm: float, length: float, rtol: float) -> None:
-        self._norm, self._length, self._rtol = norm, length, rtol
+    def __init__(self, norm: float, length: float, solver: Krylov) -> None:
+        self._norm, self._length, self._solver = norm, length, solver
         self._looked, self._last = 0, torch.zeros(0)
 
     def is_at_rest(self, space: KrylovSpace) -> bool:
         """Asked after each block; looks after some."""
         if space.dimension < self._looked + LOOK_EVERY:
             return False
-        swept = GradientSweep(space, RitzPairs.of(space), self._norm, self._length, self._rtol)
+        swept = GradientSweep(space, RitzPairs.of(space), self._norm, self._length, self._solver)
         now, last = swept.watched(), self._last
         self._looked, self._last = space.dimension, now
         is_quiet = len(last) == len(now) and float((now - last).abs().max()) < AT_REST
+        rtol = self._solver.rtol
         return (
             is_quiet
             and space.dimension >= ENOUGH_PRODUCTS
-            and ends_have_converged(swept.ritz, num_largest=1, num_smallest=1, rtol=self._rtol)
+            and ends_have_converged(swept.ritz, num_largest=1, num_smallest=1, rtol=rtol)
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GradientSweep:
-    """A space that begins with the gradient, of a ``norm``, at weights of a ``length``."""
+    """A space from the gradient, of a ``norm``, and a probe, at weights of a ``length``."""
 
     space: KrylovSpace
     ritz: RitzPairs
     norm: float
     length: float
-    rtol: float
+    solver: Krylov
 
     def report(self) -> CriticalPointReport:
         """The numbers that are read off the sweep."""
@@ -78,8 +91,10 @@ class GradientSweep:
             nearness=() if model is None else tuple(self._nearness(model)),
             flatness=0.0 if model is None else model.flatness,
             indices=self._indices(),
-            largest=largest_eigenvalues(self.ritz, 1, rtol=self.rtol),
-            smallest=smallest_eigenvalues(self.ritz, 1, rtol=self.rtol),
+            largest=largest_eigenvalues(self.ritz, 1, rtol=self.solver.rtol),
+            smallest=smallest_eigenvalues(self.ritz, 1, rtol=self.solver.rtol),
+            trace=trace_of_start(self._of_probe, self.ritz, rtol=self.solver.trace_rtol),
+            density=self._density(),
         )
 
     def watched(self) -> Tensor:
@@ -140,6 +155,10 @@ class GradientSweep:
             )
             for share, radius in radii
         ]
+
+    def _density(self) -> SpectralDensity | None:
+        is_at_rest = self.space.is_whole or self.space.dimension >= DENSITY_PRODUCTS
+        return spectral_density(self._of_probe, self.ritz) if is_at_rest else None
 
     def _indices(self) -> tuple[IndexCount, ...]:
         """Shares by three thresholds, none of them below what rounding leaves."""

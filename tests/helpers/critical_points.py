@@ -13,7 +13,7 @@ from lightning_hessian.records import (
     LayerNorm,
     Nearness,
 )
-from tests.helpers.reports import eigenvalues_at
+from tests.helpers.reports import density_at, eigenvalues_at, trace_at
 
 
 def nearness(*left: float) -> tuple[Nearness, ...]:
@@ -71,6 +71,8 @@ def point_at(step: int = 0, **changes: Any) -> CriticalPointReport:
         "indices": index_counts(),
         "largest": eigenvalues_at([4.0], [0.01]),
         "smallest": eigenvalues_at([-1.0], [0.02]),
+        "trace": trace_at(12.0),
+        "density": density_at(-1.0, 0.0, 4.0),
         "escape": escape_at(),
         "layers": (LayerNorm(name="network.0", norm=8.0), LayerNorm(name="network.2", norm=6.0)),
         "loss": 2.0,

@@ -61,8 +61,9 @@ def test_a_point_without_a_gradient_has_a_course_too() -> None:
 def test_a_report_without_a_way_down_has_no_figure_of_it() -> None:
     with pytest.raises(ValueError, match="`report` must hold an `escape`, got one without"):
         escape_figure(point_at(escape=None))
-    assert set(critical_point_figures([point_at()])) == {"escape"}
-    assert set(critical_point_figures([point_at(), point_at(1, escape=None)])) == {"history"}
+    assert set(critical_point_figures([point_at()])) == {"escape", "spectrum"}
+    few = point_at(1, escape=None, density=None)
+    assert set(critical_point_figures([point_at(), few])) == {"history"}
     assert critical_point_figures([point_at(), point_at(1, failure="no")]) == {}
 
 

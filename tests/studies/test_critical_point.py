@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import open_loss
+from lightning_hessian.linalg import RitzPairs, block_lanczos, rademacher
 from lightning_hessian.loss import Trained, TrainingLoss
 from lightning_hessian.options import Krylov, PointOptions
 from lightning_hessian.records import CriticalPointReport
@@ -69,6 +71,44 @@ def test_at_minima_of_narrower_networks_index_and_kind_are_those_of_the_dead_uni
     assert report.indices[1].fraction == index / len(eigenvalues)
     assert float(report.smallest.values[0]) == pytest.approx(float(eigenvalues[0]), abs=1e-10)
     assert float(report.largest.values[0]) == pytest.approx(float(eigenvalues[-1]), abs=1e-10)
+    assert report.trace is not None
+    assert report.density is not None
+    assert report.trace.value == pytest.approx(float(eigenvalues.sum()), abs=1e-10)
+    assert report.trace.standard_error < 1e-10
+    torch.testing.assert_close(report.density.nodes, eigenvalues, rtol=0, atol=1e-10)
+    torch.testing.assert_close(report.density.weights, torch.full((128,), 1 / 128).double())
+
+
+def test_trace_and_density_are_those_of_the_sweep_s_own_probe() -> None:
+    # the sweep by hand: what the gradient adds to its start is no probe of the spectrum
+    weights, _ = saddle(5)
+    with loss_at(weights + 0.05) as loss:
+        study = CriticalPointStudy(
+            PointOptions(escape=False, solver=Krylov(max_hvps=20, rtol=1e-12)), seed=3
+        )
+        report = study.measure(loss)
+        gradient = loss.gradient().vector
+        generator = torch.Generator().manual_seed(3)
+        probe = rademacher(loss.size, 1, generator=generator).double()
+        start = torch.cat([(gradient / gradient.norm())[:, None], probe], dim=1)
+        space = block_lanczos(loss.products, start, max_dimension=20, generator=generator)
+        form = float(probe[:, 0] @ loss.products.matmat(probe)[:, 0])
+    assert report.trace is not None
+    assert report.density is not None
+    torch.testing.assert_close(report.density.nodes, RitzPairs.of(space).values)
+    # but for eigenvalues that are known, the trace is the probe's quadratic form
+    own = float(space.start[:, 1] @ space.projection @ space.start[:, 1])
+    assert own == pytest.approx(form, rel=1e-10)
+    assert abs(report.trace.value - form) < 3 * report.trace.standard_error
+
+
+def test_of_fewer_than_sixteen_products_there_is_a_trace_and_no_density() -> None:
+    weights, eigenvalues = saddle(5)
+    few = measured(weights + 0.05, max_hvps=14, escape=False)
+    assert few.density is None
+    assert few.trace is not None
+    assert few.trace.standard_error > 0.01 * float(eigenvalues.sum().abs())
+    assert measured(weights + 0.05, max_hvps=16, escape=False).density is not None
 
 
 def test_the_index_of_the_ladder_goes_from_none_to_half_of_all() -> None:
@@ -185,13 +225,17 @@ def test_where_the_norm_of_the_gradient_is_stationary_a_point_is_called_flat() -
 
 @pytest.mark.slow
 def test_brackets_of_the_index_hold_for_networks_that_are_not_swept_to_the_end() -> None:
-    held = []
+    held, covered = [], 0
     for seed in range(SEEDS):
         problem = Problem.of(100 + seed, size=6, samples=18, decay=DECAY)
         generator = torch.Generator().manual_seed(seed)
         weights = 0.7 * torch.randn(72, generator=generator, dtype=torch.float64)
         eigenvalues = torch.linalg.eigvalsh(problem.derivatives(weights, 6)[1])
-        for count in measured(weights, problem, max_hvps=24, escape=False).indices:
+        report = measured(weights, problem, max_hvps=24, escape=False)
+        assert report.trace is not None
+        low, high = report.trace.interval
+        covered += low <= float(eigenvalues.sum()) <= high
+        for count in report.indices:
             negative = float((eigenvalues < -count.threshold).double().mean())
             null = float((eigenvalues.abs() <= count.threshold).double().mean())
             held.append(
@@ -200,6 +244,8 @@ def test_brackets_of_the_index_hold_for_networks_that_are_not_swept_to_the_end()
             low, high = count.null_bracket
             held.append(low - 1e-12 <= null <= high + 1e-12)
     assert sum(held) >= 0.95 * len(held)
+    # as few as of true 95 % intervals in 0.2 % of cases
+    assert covered >= binom.ppf(0.002, SEEDS, 0.95)
 
 
 def test_a_sweep_stops_when_the_verdict_has_come_to_rest() -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_hessian.records import Report, SpectralDensity, SpectrumReport
+from lightning_hessian.records import CriticalPointReport, Report, SpectralDensity, SpectrumReport
 from lightning_hessian.show.figures.caveat import caveat
 from lightning_hessian.show.figures.frame import Frame, lines_height, place, set_title, wrapped
 from lightning_hessian.show.figures.style import BAND, CURVE, FAINT, LARGEST, SMALLEST, new_figure
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 7.0, 3.46
 SMALL = 8.5
 
 
-def spectrum_figure(report: SpectrumReport) -> Figure:
+def spectrum_figure(report: SpectrumReport | CriticalPointReport) -> Figure:
     """Draw the density on a logarithmic scale, with its error band and the eigenvalues found.
 
     The faint horizontal line is the height of a single eigenvalue's kernel: what stands there
@@ -41,8 +41,8 @@ def spectrum_figure(report: SpectrumReport) -> Figure:
     density = report.density
     if density is None:
         raise ValueError(
-            "`report` must hold a density, got None. Measure with `density=True`; a failed "
-            f"measurement has none (failure: {report.failure})."
+            "`report` must hold a density, got None. Measure with `density=True`, and 16 products; "
+            f"a failed measurement has none (failure: {report.failure})."
         )
     figure = new_figure(layout=None)
     axes = figure.add_subplot(yscale="log")
@@ -126,7 +126,9 @@ def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> 
     return floor
 
 
-def _mark_eigenvalues(axes: Axes, report: SpectrumReport, floor: float) -> None:
+def _mark_eigenvalues(
+    axes: Axes, report: SpectrumReport | CriticalPointReport, floor: float
+) -> None:
     for end, colour, name in (
         (report.largest, LARGEST, "largest"),
         (report.smallest, SMALLEST, "smallest"),
