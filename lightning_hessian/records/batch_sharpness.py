@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lightning_hessian.records.estimate import Estimate
 from lightning_hessian.records.output import derived, shown
+from lightning_hessian.records.spectrum_parts import PER_SQUARED_PARAMETER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +24,14 @@ class MinibatchLines:
         metadata=shown(
             "_small_batch_line",
             doc="`2 (1 - b) / lr` of SGD, momentum `b`: where small batches were seen to settle",
+            unit=PER_SQUARED_PARAMETER,
         )
     )
     large: float = field(
         metadata=shown(
             "_large_batch_line",
             doc="`2 (1 + b) / lr`: where large batches were seen to settle",
+            unit=PER_SQUARED_PARAMETER,
         )
     )
     optimizer: str = ""
@@ -66,18 +69,23 @@ class BatchSharpness:
                 "curvature of a step along its own gradient, `g.Hg / g.g` with `H` and `g` of one "
                 "batch: the mean over steps"
             ),
+            unit=PER_SQUARED_PARAMETER,
         )
     )
     ratio_of_means: Estimate = field(
         metadata=shown(
-            "_ratio_of_means", doc="the same as the mean of `g.Hg` over the mean of `g.g`"
+            "_ratio_of_means",
+            doc="the same as the mean of `g.Hg` over the mean of `g.g`",
+            unit=PER_SQUARED_PARAMETER,
         )
     )
     lines: MinibatchLines | None = field(default=None, metadata=shown(""))
     num_steps: int = field(
-        default=0, metadata=shown("_num_steps", doc="steps that it is a mean over")
+        default=0, metadata=shown("_num_steps", doc="steps that it is a mean over", unit="steps")
     )
-    step_size: int = field(default=0, metadata=shown("_step_size", doc="samples of such a step"))
+    step_size: int = field(
+        default=0, metadata=shown("_step_size", doc="how many such a step takes", unit="samples")
+    )
     cost: float = 0.0
 
     @derived(shown("_verdict", doc="both means beside the lines, in words", kind="text"))

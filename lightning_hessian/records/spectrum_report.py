@@ -145,12 +145,7 @@ class SpectrumReport(Report):
     blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
     overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
     edge: StabilityMargin | None = field(default=None, metadata=shown("edge_"))
-    batch_sharpness: BatchSharpness | None = field(
-        default=None,
-        metadata=shown(
-            "batch_sharpness", unit=PER_SQUARED_PARAMETER, chart=Lines("batch sharpness")
-        ),
-    )
+    batch_sharpness: BatchSharpness | None = field(default=None, metadata=shown("batch_sharpness"))
     unused_parameters: tuple[str, ...] = ()
     gradient_seconds: float = math.nan
     graph_bytes: int = 0
