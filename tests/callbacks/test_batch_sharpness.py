@@ -436,8 +436,22 @@ def test_it_costs_a_gradient_and_a_product_more_and_says_so(solver: Any) -> None
     assert without.batch_sharpness is None
 
 
+@pytest.mark.parametrize("products", [2, 4, 8])
+def test_a_report_costs_its_allowance_with_batch_sharpness_in_it(products: int) -> None:
+    # of a pass with its graph, of so many products, and of a gradient and a product of its own
+    allowance = 20 * (1 + 2 * products + 3)
+    study = SpectrumStudy(SpectrumOptions(batch_sharpness=True), seed=0)
+    problem = LeastSquares.drawn(20, [1.0] * 30, seed=0, noise=0.0)
+    weights = torch.zeros(30, dtype=torch.float64)
+    with problem.opened([range(i, i + 4) for i in range(0, 20, 4)], weights) as loss:
+        report = study.measure(loss, allowance=allowance)
+    assert report.batch_sharpness is not None
+    assert report.num_hvps == products + 1
+    assert report.cost == allowance
+
+
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_report_with_an_allowance_stays_within_it(accumulated: int) -> None:
+def test_a_fit_stays_within_its_price(accumulated: int) -> None:
     callback = sharp(max_overhead=0.5, solver=Krylov(max_hvps=80))
     module = Regression(PROBLEM)
     fit = {"max_epochs": 100, "accumulate_grad_batches": accumulated}
