@@ -548,3 +548,4 @@ def test_tags_are_logged_and_the_verdict_is_a_text(tmp_path: Path) -> None:
     logged = events.scalars()
     for tag, value in tags.items():
         assert logged[f"hessian/{tag}"][-1][1] == pytest.approx(value, rel=1e-6)
+    assert "hessian/batch_sharpness_verdict/text_summary" in events.tags["tensors"]
