@@ -498,7 +498,9 @@ def _with_sharpness(
     """The report with the curvature of steps along their gradients, and what that came to."""
     # the products of all steps are about one over the frozen samples
     found, notes = batch_sharpness(loss)
-    report = replace(report, notes=(*report.notes, *notes))
+    # of the optimiser the edge may have said the same
+    news = [note for note in notes if note not in report.notes]
+    report = replace(report, notes=(*report.notes, *news))
     if found is None:
         return report, 0.0
     on_products(1)

@@ -516,7 +516,7 @@ def test_an_analysis_has_the_values_and_says_whose_lines_they_are(tmp_path: Path
     after = analyze(
         Classifier(),
         tmp_path,
-        callback=sharp(num_samples=16),
+        callback=sharp(num_samples=16, edge=True),
         dataloaders=loader(),
         trainer=trainer(),
         verbose=False,
@@ -525,7 +525,9 @@ def test_an_analysis_has_the_values_and_says_whose_lines_they_are(tmp_path: Path
     assert {report.ckpt_path for report in after} == wanted.keys()
     for report in after:
         assert report.batch_sharpness == wanted[report.ckpt_path].batch_sharpness
-        assert "optimiser-as-configured" in [note.code for note in report.notes]
+        # once, of the edge and of the lines
+        assert [note.code for note in report.notes].count("optimiser-as-configured") == 1
+        assert report.edge is not None
     assert all("optimiser-as-configured" not in n.code for r in during.reports for n in r.notes)
 
 
