@@ -28,19 +28,21 @@ class FewDigits(pl.LightningDataModule):
 
     Args:
         num_samples: How many.
+        batch_size: In shuffled batches of so many instead.
     """
 
-    def __init__(self, num_samples: int = 400) -> None:
+    def __init__(self, num_samples: int = 400, batch_size: int | None = None) -> None:
         super().__init__()
-        self.num_samples = num_samples
+        self.num_samples, self.batch_size = num_samples, batch_size
 
     def batch(self) -> tuple[Tensor, ...]:
         """Images ``(N, 64)`` from 0 to 1, and labels."""
         return digits().dataset[: self.num_samples]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """One batch."""
-        return DataLoader(TensorDataset(*self.batch()), batch_size=self.num_samples)
+        """One batch, or shuffled ones."""
+        size, samples = self.batch_size, TensorDataset(*self.batch())
+        return DataLoader(samples, batch_size=size or self.num_samples, shuffle=size is not None)
 
 
 class Mnist(pl.LightningDataModule):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from examples.edge_minibatches import MinibatchCourse
 from examples.edge_runs import THRESHOLD, Course, Ending
 from lightning_hessian.show.figures.style import (
     CURVE,
@@ -50,6 +51,37 @@ def edge_figure(
         axes.set_xlabel("step")
         axes.grid(color=FAINT, alpha=0.2)
     _draw_scan(scan, endings, limits)
+    return figure
+
+
+def minibatch_figure(courses: Sequence[MinibatchCourse]) -> Figure:
+    """Draw batch sharpness and the largest eigenvalue over trainings by mini-batches.
+
+    Args:
+        courses: With any momenta, each of which has a panel.
+    """
+    momenta = sorted({each.momentum for each in courses})
+    figure = new_figure(width=6.3 * len(momenta), height=4.2)
+    panels = figure.subplots(1, len(momenta), squeeze=False)[0]
+    for axes, momentum in zip(panels, momenta, strict=True):
+        own = [each for each in courses if each.momentum == momentum]
+        for each, colour in zip(own, COLOURS, strict=False):
+            axes.errorbar(
+                each.steps,
+                each.ratios,
+                yerr=each.errors,
+                color=colour,
+                linewidth=1.2,
+                label=f"batches of {each.batch_size}",
+            )
+            axes.plot(each.steps, each.means, color=colour, linewidth=0.8, linestyle=":")
+            axes.plot(each.steps, each.largest, color=colour, linewidth=0.8, linestyle="--")
+        axes.axhline(1 - momentum, color=FAINT, linewidth=0.8, linestyle="-.")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_title(f"momentum {momentum:g}: curvature in units of 2 / lr", fontsize=9.5)
+        axes.grid(color=FAINT, alpha=0.2)
+        axes.legend(fontsize=8)
     return figure
 
 

@@ -9,6 +9,9 @@ measuring: the largest eigenvalue as the optimiser's steps see it, beside its th
 Then gradient descent at many learning rates from the same weights: where does it stay below the
 threshold, where does it hover about it, and from which rate on does it diverge?
 
+And SGD on the same digits by batches of 8, 40 and 400, without momentum and with: the curvature of
+batches along their own gradients, ``HessianSpectrum(batch_sharpness=True)``, in units of 2 / lr.
+
 Run it from the repository: ``python -m examples.edge_study``.
 """
 
@@ -28,7 +31,9 @@ import lightning.pytorch as pl
 import numpy as np
 
 from examples.data import FewDigits
-from examples.edge_figures import edge_figure
+from examples.edge_figures import edge_figure, minibatch_figure
+from examples.edge_minibatches import SETTINGS as MINIBATCHES
+from examples.edge_minibatches import minibatch_course, minibatch_table
 from examples.edge_runs import Course, Ending, ending, first_margin
 from examples.networks import TanhRegressor
 from lightning_hessian import HessianSpectrum
@@ -107,6 +112,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--rates", type=int, default=13, help="to scan, from 0.25 to 4")
     parser.add_argument("--seeds", type=int, default=3, help="to scan them with")
+    parser.add_argument("--minibatch-steps", type=int, default=4000, help="by mini-batches")
     options = parser.parse_args()
     for pattern in (".*does not have many workers.*", ".*LeafSpec.*", ".*log_every_n_steps.*"):
         warnings.filterwarnings("ignore", pattern)
@@ -124,16 +130,30 @@ def main() -> None:
     limits = [first_margin(batch, seed=seed) for seed in seeds]
     print(f"\n{scan_table(endings, seeds)}")
     print(f"\n2 over the first sharpness: {', '.join(f'{each:.2f}' for each in limits)}")
+    by_minibatches = [
+        minibatch_course(
+            parts,
+            momentum,
+            samples=options.samples,
+            steps=options.minibatch_steps,
+            every=max(options.minibatch_steps // 20, 1),
+            seed=options.seed,
+        )
+        for parts, momentum in MINIBATCHES
+    ]
+    print(f"\n{options.minibatch_steps} steps\n\n{minibatch_table(by_minibatches)}")
     print(f"\n{time.process_time() - start:.0f} s of CPU")
 
     edge_figure(courses, endings, limits).savefig(options.out / "edge.png", dpi=90)
+    minibatch_figure(by_minibatches).savefig(options.out / "minibatches.png", dpi=90)
     numbers = {
         "courses": [asdict(each) for each in courses],
         "scan": [asdict(each) for each in endings],
         "two_over_first_sharpness": limits,
+        "by_minibatches": [asdict(each) for each in by_minibatches],
     }
     (options.out / "study.json").write_text(json.dumps(numbers))
-    print(f"saved {options.out}/edge.png, study.json")
+    print(f"saved {options.out}/edge.png, minibatches.png, study.json")
 
 
 if __name__ == "__main__":

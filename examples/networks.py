@@ -76,11 +76,12 @@ class TanhRegressor(pl.LightningModule):
     Args:
         optimizer: ``SGD``, ``Adam`` or ``RMSprop``, of ``torch.optim``.
         lr: Its learning rate.
+        momentum: Of SGD and RMSprop.
     """
 
-    def __init__(self, optimizer: str = "SGD", lr: float = 1.0) -> None:
+    def __init__(self, optimizer: str = "SGD", lr: float = 1.0, momentum: float = 0.0) -> None:
         super().__init__()
-        self.optimizer, self.lr = optimizer, lr
+        self.optimizer, self.lr, self.momentum = optimizer, lr, momentum
         self.network = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 10))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -96,7 +97,8 @@ class TanhRegressor(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one that was asked for, with its own defaults otherwise."""
         kinds = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "RMSprop": torch.optim.RMSprop}
-        return kinds[self.optimizer](self.parameters(), lr=self.lr)
+        options = {"momentum": self.momentum} if self.momentum else {}
+        return kinds[self.optimizer](self.parameters(), lr=self.lr, **options)
 
 
 class SmallGpt(pl.LightningModule):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 
 from examples.data import FewDigits
-from examples.edge_figures import edge_figure
+from examples.edge_figures import edge_figure, minibatch_figure
+from examples.edge_minibatches import MinibatchCourse, minibatch_course, minibatch_table
 from examples.edge_runs import Course, Ending, ending, first_margin, largest_eigenvalue
 from examples.networks import TanhRegressor
 
@@ -83,3 +86,50 @@ def test_the_figure_shows_sharpness_over_its_threshold() -> None:
     assert sharp.lines[0].get_ydata() == pytest.approx([0.5, 1.0, 1.5, 1.0])
     assert losses.lines[0].get_ydata() == pytest.approx([1.0, 0.5, 0.4, 0.3])
     assert (scan.lines[0].get_xdata(), scan.lines[1].get_xdata()) == ([1.0], [4.0])
+
+
+def minibatches(**changes: Any) -> MinibatchCourse:
+    fields: dict[str, Any] = {
+        "batch_size": 8,
+        "momentum": 0.9,
+        "rate": 0.1,
+        "steps": [0, 10, 20, 30],
+        "losses": [1.0, 0.5, 0.25, 0.125],
+        "ratios": [0.5, 0.0625, 0.125, 0.09375],
+        "errors": [0.01, 0.02, 0.03, 0.04],
+        "means": [0.75, 0.5, 0.25, 0.375],
+        "largest": [1.0, 0.75, 0.5, 0.25],
+    }
+    return MinibatchCourse(**(fields | changes))
+
+
+def test_curvatures_by_minibatches_are_in_units_of_two_over_the_rate() -> None:
+    course = minibatch_course(3, 0.5, samples=30, steps=2, every=1, seed=0)
+    assert (course.batch_size, course.rate, course.steps) == (10, 0.5, [0, 1, 2])
+    with torch.random.fork_rng(devices=[]):
+        pl.seed_everything(0, verbose=False)
+        module = TanhRegressor("SGD", 0.5)
+    found = largest_eigenvalue(module, FewDigits(30).batch())
+    # each to a thousandth or a hundredth of the range
+    assert course.largest[0] == pytest.approx(found * 0.5 / 2, rel=2e-2)
+    # no curvature along a direction is beyond the largest of a batch, three of which make up all
+    assert 0 < course.ratios[0] < 3 * course.largest[0]
+
+
+def test_the_table_of_minibatches_has_lines_and_spans_of_the_second_half() -> None:
+    heading, line = minibatch_table([minibatches()]).splitlines()
+    assert "in 2 / lr" in heading
+    assert line.split()[:3] == ["8", "0.9", "0.1"]
+    assert "0.1 and 1.9   0.1250  0.094 to 0.125, 0.250 to 0.375, 0.250 to 0.500" in line
+    assert minibatch_table([minibatches(momentum=0.0, rate=1.0)]).splitlines()[1].split()[3] == "1"
+
+
+def test_the_figure_of_minibatches_has_a_panel_of_each_momentum_and_its_line() -> None:
+    figure = minibatch_figure([minibatches(), minibatches(momentum=0.0, batch_size=40)])
+    plain, heavy = figure.axes
+    for axes, line in ((plain, 1.0), (heavy, 0.1)):
+        ratios, means, largest, mark = axes.lines
+        assert list(ratios.get_ydata()) == [0.5, 0.0625, 0.125, 0.09375]
+        assert list(means.get_ydata()) == [0.75, 0.5, 0.25, 0.375]
+        assert list(largest.get_ydata()) == [1.0, 0.75, 0.5, 0.25]
+        assert mark.get_ydata()[0] == pytest.approx(line)

@@ -217,14 +217,18 @@ def test_band_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None
 
 def test_edge_study_prints_every_training_and_every_rate_and_saves(tmp_path: Path) -> None:
     sizes = ("--steps", "20", "--every", "10", "--samples", "60", "--rates", "2", "--seeds", "1")
+    sizes += ("--minibatch-steps", "20")
     output = run("-m", "examples.edge_study", *sizes, "--out", str(tmp_path))
     assert "60 digits, 20 steps" in output
     for optimizer in ("SGD 0.3: ", "SGD 1: ", "SGD 2: ", "Adam 0.02: ", "RMSprop 0.003: "):
         assert f"\n{optimizer}" in output
     assert "\n  0.25  stable (" in output
     assert "\n     4  diverged (" in output
-    assert (tmp_path / "edge.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("edge", "minibatches"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     numbers = json.loads((tmp_path / "study.json").read_text())
+    sizes_of = [(c["batch_size"], c["momentum"]) for c in numbers["by_minibatches"]]
+    assert sizes_of == [(size, momentum) for momentum in (0.0, 0.9) for size in (1, 6, 60)]
     # an adaptive optimiser has no edge before its first step
     assert [course["steps"] for course in numbers["courses"]] == [[0, 10, 20]] * 3 + [[10, 20]] * 2
     assert [course["threshold"] for course in numbers["courses"]] == pytest.approx(

@@ -58,7 +58,7 @@ class CheckpointSweep(Generic[R]):
     def visit(self, trainer: Trainer, module: LightningModule, restore: Callable[[], None]) -> None:
         """Measure each; a :data:`~lightning_hessian.analysis.idle_fit.Visit`."""
         # there is no training whose time could be shared
-        self.callback.begin(trainer, module, has_limit=False)
+        self.callback.begin(trainer, module, trains=False)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
         shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self._shows_progress)
         try:

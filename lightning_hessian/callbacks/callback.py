@@ -252,15 +252,15 @@ class MeasuringCallback(HostCallback, Generic[R]):
         if self._session is not None:
             self._measured_at, self._session = self._session.measured_at, None
 
-    def begin(self, trainer: Trainer, module: LightningModule, *, has_limit: bool = True) -> None:
-        """Begin a fit, without measuring; with or without regard to ``max_overhead``."""
+    def begin(self, trainer: Trainer, module: LightningModule, *, trains: bool = True) -> None:
+        """Begin a fit, without measuring; of one that takes no step the price has no limit."""
         self._recorder.begin_fit(trainer)
         plan = self._pace.prepare(
             FitLength.of(trainer),
             self._setup.planned_samples,
             spent=self._recorder.log.spent,
             num_made=self._recorder.log.num_made,
-            has_limit=has_limit and not trainer.fast_dev_run,  # type: ignore[attr-defined]
+            has_limit=trains and not trainer.fast_dev_run,  # type: ignore[attr-defined]
         )
         self._session = Session(
             self._setup,
@@ -270,6 +270,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
             measured_at=self._resumed_at,
             measured_epoch=self.reports[-1].epoch if self.reports else None,
             num_samples=None if plan is None else plan.num_samples,
+            trains=trains,
         )
         self._resumed_at = None
         self._pace.begin(self._session, Steps.of(trainer))

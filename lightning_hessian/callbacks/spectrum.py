@@ -39,6 +39,10 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         edge: Measure how far the optimiser is from its edge of stability: the largest eigenvalue
             as its step sizes see it, beside the threshold that it has; free for plain SGD, six
             products for others.
+        batch_sharpness: Measure the curvature of single steps of the optimiser along their own
+            gradients, over batches as training takes them, beside 2 / lr of SGD, where mini-batches
+            were seen to hover; for about the price of a gradient and a product. In dropout and
+            batch statistics it is that of training with mode="train" only.
         num_samples: Training samples that the loss averages, drawn once; None for as many as
             max_overhead pays for, from 48 to 2,048; "all" for the whole set; "auto" for so many
             that the sampling errors are within the solver's sampling_rtol.
@@ -83,6 +87,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         eigenvalues_per_block: int = 0,
         overlaps: bool = False,
         edge: bool = False,
+        batch_sharpness: bool = False,
         num_samples: int | Literal["all", "auto"] | None = None,
         mode: Mode = "eval",
         every_n_epochs: int | Literal["auto"] | None = "auto",
@@ -108,6 +113,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             eigenvalues_per_block=eigenvalues_per_block,
             overlaps=overlaps,
             edge=edge,
+            batch_sharpness=batch_sharpness,
             solver=solver,
             grows=num_samples == "auto",
         )
@@ -118,6 +124,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             mode=mode,
             seed=seed,
             graph_memory=krylov.memory_share,
+            step_batches=batch_sharpness,
             sweep_precision=krylov.precision,
         )
         schedule = Schedule.of(

@@ -13,6 +13,12 @@ from lightning_hessian.data.frozen import FrozenBatch, FrozenBatches
 from lightning_hessian.data.given_data import hook_owner, take_batches, validation_source
 from lightning_hessian.data.loaders import Loaders
 from lightning_hessian.data.plan import TrainingData, plan_batches, shuffled
+from lightning_hessian.data.step_batches import (
+    StepBatches,
+    StepPlan,
+    plan_of_steps,
+    steps_of_stream,
+)
 from lightning_hessian.data.stream import WAY_OUT, StreamedSample
 from lightning_hessian.data.weights import BatchWeights, weight_by
 
@@ -23,6 +29,8 @@ __all__ = [
     "FrozenBatch",
     "FrozenBatches",
     "Loaders",
+    "StepBatches",
+    "StepPlan",
     "StreamedSample",
     "TrainingData",
     "cast_floats",
@@ -33,7 +41,9 @@ __all__ = [
     "is_ordered",
     "pad_to_equal_count",
     "plan_batches",
+    "plan_of_steps",
     "shuffled",
+    "steps_of_stream",
     "take_batches",
     "validation_source",
     "weight_by",

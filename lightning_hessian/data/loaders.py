@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_hessian.data.as_drawn import plan_draws, plan_groups
 from lightning_hessian.data.drawing import Drawing
 from lightning_hessian.data.plan import BatchPlan, plan_batches, plan_steps
+from lightning_hessian.data.step_batches import StepPlan, plan_of_steps
 from lightning_hessian.data.training_data import is_indexable, must_be_drawn, training_data
 from lightning_hessian.errors import RefusedError
 
@@ -137,6 +138,39 @@ class Loaders:
             plan = partial(plan_draws, weighs=weighs)
         return plan(
             data[0], num_samples=num_samples, batch_size=batch_size, seed=seed, build=self._build
+        )
+
+    def plan_of_steps(
+        self, *, num_samples: int | Literal["all"], per_step: int, seed: int, as_drawn: bool
+    ) -> StepPlan:
+        """Decide which samples are in which batch of which step, for a single loader.
+
+        Args:
+            num_samples: For as many whole steps as they make.
+            per_step: Batches to a step.
+            seed: Of the draw.
+            as_drawn: As often as the sampler draws them; without it, each must count alike.
+
+        Raises:
+            RefusedError: If there are several loaders, a sampler prefers some samples, or there are
+                no steps of one size.
+        """
+        if len(self.leaves) > 1:
+            raise RefusedError(
+                f"a step takes batches of {len(self.leaves)} loaders, which have no one size. Only "
+                "a single loader has."
+            )
+        preference = Drawing.of(self.leaves[0]).preference
+        if preference is not None and not as_drawn:
+            raise RefusedError(
+                f"the batches of training are as its {preference} draws them, and the samples are "
+                "taken alike. Give `Loss(sampling='as_drawn')`."
+            )
+        data = training_data(
+            self.leaves[0], name=self.name, max_batches=self.max_batches, as_drawn=as_drawn
+        )
+        return plan_of_steps(
+            data, num_samples=num_samples, per_step=per_step, seed=seed, build=self._build
         )
 
     def _build(self, batches: list[Any]) -> Any:

@@ -135,7 +135,7 @@ def plan_steps(
     """
     for each in data:
         count_positions(each)
-    groups = [_epoch_of(each, seed + leaf) for leaf, each in enumerate(data)]
+    groups = [epoch_of(each, seed + leaf) for leaf, each in enumerate(data)]
     sign = -1 if mode == "min_size" else 1
     pace = max(range(len(data)), key=lambda k: (sign * data[k].num_batches, len(data[k].indices)))
     chosen: list[PlannedBatch] = []
@@ -204,8 +204,8 @@ def grouped(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
     return [tuple(indices[i : i + size]) for i in range(0, len(indices), size)]
 
 
-def _epoch_of(data: TrainingData, seed: int) -> Sequence[tuple[int, ...]]:
-    """A simulated epoch over one of several data sets, in batches."""
+def epoch_of(data: TrainingData, seed: int) -> Sequence[tuple[int, ...]]:
+    """A simulated epoch over a data set, in batches as training has them."""
     if data.groups is not None:
         return data.groups
     if data.weights is not None:

@@ -27,7 +27,8 @@ class StreamedSample:
     any hook of the module sees them, and what fails is kept for the measurement to report. Of
     several processes each captures its part of the samples. Rows that an earlier epoch has shown
     are left out; where an epoch after a whole one begins with nothing but such rows, there are no
-    more to come. "All" are those of a whole epoch.
+    more to come. "All" are those of a whole epoch. ``batch_size`` is what the loader declares, or
+    None.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class StreamedSample:
         if num_samples != "all":
             self._num_samples = math.ceil(num_samples / self._num_processes)
         self._weight_fn = weight_fn
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._is_closed = False
         self._begin(refusal)
 
     def _begin(self, error: Exception | None = None) -> None:
-        self._weights = BatchWeights(self._weight_fn, self._batch_size, self.description)
+        self._weights = BatchWeights(self._weight_fn, self.batch_size, self.description)
         self._batches: list[FrozenBatch] = []
         self._steps: list[int] = []
         self._rows = HeldRows()

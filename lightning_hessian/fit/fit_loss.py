@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_hessian.data import FrozenBatches, pad_to_equal_count
+from lightning_hessian.data import FrozenBatches, StepBatches, pad_to_equal_count
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.fit.averages import Averages, lend_average
 from lightning_hessian.fit.batching import Batching, choose_batching
@@ -104,8 +104,10 @@ class FitLoss:
         *,
         poll: Callable[[], None] | None = None,
         num_samples: int | None = None,
+        trains: bool = True,
     ) -> None:
         self._setup = setup
+        self._trains = trains
         self._trainer = trainer
         self._module = module
         self._poll = poll
@@ -113,6 +115,8 @@ class FitLoss:
         self._batching: Batching | None = None
         self._whole: WholeBatches | None = None
         self._held_out: FrozenBatches | None = None
+        self._steps: StepBatches | RefusedError | None = None
+        self._per_process = 0
         self._products: ProductChoice | None = None
         self._checked: Standing | None = None
         self._num_checks = 0
@@ -181,6 +185,7 @@ class FitLoss:
                 held_out = on_all_or_none(self.processes, self._freeze_held_out)
                 self._held_out = pad_to_equal_count(held_out, self.processes)
             self._compare_modes(self._batching)
+            self._steps = None
         standing = Standing.of(self._trainer, self._module)
         if self._setup.derivatives != "none" and self._must_check(standing):
             assert self._batching is not None
@@ -189,6 +194,8 @@ class FitLoss:
             self._choose_products(self._batching)
             self._checked = standing
             self._num_checks += 1
+        if self._setup.step_batches:
+            self._choose_steps()
 
     @contextmanager
     def opened(self) -> Iterator[TrainingLoss]:
@@ -275,6 +282,7 @@ class FitLoss:
             dict(self._module.named_parameters(remove_duplicate=False)),
             holds_average=self._setup.loss.weights == "averaged",
             clipping=_clipping_of(self._trainer),
+            is_as_configured=not self._trains,
         )
         with self._entered(dtype, copies=copies, flags=flags) as sandbox:
             loss = self._loss(frozen, sandbox, products)
@@ -283,6 +291,9 @@ class FitLoss:
                 fresh = partial(ExactProducts, graph_memory=0, trust=self._trust)
                 redrawn = self._batching.redrawn
                 loss.redrawn = tuple(self._loss(other, sandbox, fresh) for other in redrawn)
+                loss.step_batches = self._steps
+                if isinstance(self._steps, StepBatches):
+                    loss.in_steps = self._loss(self._steps.frozen, sandbox, fresh)
             if self._held_out is not None:
                 loss.held_out = self._loss(self._held_out, sandbox, products)
             yield loss
@@ -427,6 +438,26 @@ class FitLoss:
             return frozen if self._whole is None else self._whole.of(frozen)
 
         return pad_to_equal_count(on_all_or_none(self.processes, freeze), self.processes)
+
+    def _choose_steps(self) -> None:
+        """Fetch the batches of some steps, anew where a step takes another number of them."""
+        per_process = int(self._trainer.accumulate_grad_batches)
+        if self._steps is not None and per_process == self._per_process:
+            return
+        self._per_process = per_process
+
+        def freeze() -> StepBatches:
+            return self.sample.freeze_steps(
+                lambda data: self._sandbox(self._dtype, data=data), per_process
+            )
+
+        try:
+            found = on_all_or_none(self.processes, freeze)
+            ranks = range(self.processes.size)
+            fewest = min(self.processes.broadcast(found.num_steps, rank) for rank in ranks)
+            self._steps = found.first(fewest)
+        except RefusedError as error:
+            self._steps = error
 
     def _freeze_held_out(self) -> FrozenBatches:
         return self.sample.freeze_held_out(lambda data: self._sandbox(self._dtype, data=data))

@@ -15,15 +15,18 @@ from lightning_hessian.data import (
     Drawing,
     FrozenBatches,
     Loaders,
+    StepBatches,
     StreamedSample,
     draws_uniformly,
     fetch_batches,
     hook_owner,
     is_ordered,
+    steps_of_stream,
     take_batches,
     validation_source,
 )
 from lightning_hessian.errors import RefusedError
+from lightning_hessian.loss import OWN_LOSS
 from lightning_hessian.options import LossSetup
 from lightning_hessian.sandbox import Sandbox
 
@@ -143,6 +146,71 @@ class FrozenSample:
             source, name = validation_source(self._trainer), "the validation set"
             held_out = _called(source, open_sandbox)
         return self._take(Loaders.of(held_out, name=name), open_sandbox)
+
+    def freeze_steps(self, open_sandbox: OpenSandbox, per_process: int) -> StepBatches:
+        """Fetch this process's batches of some steps of the optimiser, as training takes them.
+
+        Of the frozen samples themselves where training shuffles; of a stream those captured.
+
+        Args:
+            open_sandbox: To fetch in.
+            per_process: Batches that each process takes to a step.
+
+        Raises:
+            RefusedError: If it is not known which batches a step takes, or there are too few.
+        """
+        if self._error is not None:
+            raise self._error
+        self._refuse_other_steps()
+        _, num_processes = self._share
+        if self._capture is not None:
+            return steps_of_stream(
+                self._capture.take(),
+                batch_size=self._capture.batch_size,
+                per_process=per_process,
+                num_processes=num_processes,
+            )
+        loaders = self._training
+        with open_sandbox(loaders.contents) as sandbox:
+            if self._is_as_drawn:
+                self._refuse_parts(loaders)
+                sandbox.reset(0)
+            plan = loaders.plan_of_steps(
+                num_samples=self._num_samples,
+                per_step=per_process * num_processes,
+                seed=self._setup.seed,
+                as_drawn=self._is_as_drawn,
+            )
+            frozen = fetch_batches(
+                plan.batches, reset=sandbox.reset, reseed=sandbox.reseed, share=self._share
+            )
+        return StepBatches(
+            frozen=frozen,
+            per_process=per_process,
+            per_step=per_process * num_processes,
+            step_size=plan.step_size,
+            share=plan.share,
+            are_halves=plan.are_halves,
+        )
+
+    def _refuse_other_steps(self) -> None:
+        """Refuse a loss, or batches, that are none of those which the optimiser steps on."""
+        module, which = self._module, self._setup.loss.which
+        if not module.automatic_optimization:
+            raise RefusedError(
+                f"{type(module).__name__} optimises by hand, and may take any number of batches to "
+                "a step. Only automatic optimisation tells."
+            )
+        if which is not None or hasattr(module, OWN_LOSS):
+            raise RefusedError(
+                f"the loss that is measured, `{OWN_LOSS if which is None else which}`, is not the "
+                "one that training steps on. Measure that of `training_step`."
+            )
+        if self._given is not None or self._hook_owner is not None:
+            raise RefusedError(
+                "the samples come from a loader of their own, and not in the batches that training "
+                "takes. Leave `dataloader` and `hessian_dataloader` out."
+            )
 
     def _take(
         self,

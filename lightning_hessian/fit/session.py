@@ -38,7 +38,8 @@ class Session:
     Answers what a :class:`~lightning_hessian.fit.pace.Pace` asks. Weights are known by their
     fingerprint on the first process, which is what checkpoints hold; that on this process is kept
     beside it, as its tensors may differ. ``measured_at`` and ``measured_epoch`` are of the weights
-    measured last in a fit that is resumed; ``num_samples`` are those that a plan chose.
+    measured last in a fit that is resumed; ``num_samples`` are those that a plan chose; a fit that
+    analyses checkpoints does not train.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Session:
         measured_at: Fingerprint | None = None,
         measured_epoch: int | None = None,
         num_samples: int | None = None,
+        trains: bool = True,
     ) -> None:
         self.measured_at = measured_at
         self.measured_epoch = measured_epoch
@@ -71,6 +73,7 @@ class Session:
             module,
             poll=self._interruptions.poll,
             num_samples=num_samples,
+            trains=trains,
         )
         self._progress = Progress(trainer, name)
         self._is_busy = False

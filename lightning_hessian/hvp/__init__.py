@@ -1,5 +1,6 @@
 """Products of the loss's Hessian with vectors: exact ones, by differences, and by batch."""
 
+from lightning_hessian.hvp.along_gradients import AlongGradients, along_gradients
 from lightning_hessian.hvp.choice import ProductChoice
 from lightning_hessian.hvp.difference_error import Probes
 from lightning_hessian.hvp.differences import DifferenceProducts
@@ -28,6 +29,7 @@ from lightning_hessian.hvp.silent_errors import refuse_silent_errors
 
 __all__ = [
     "SKETCH",
+    "AlongGradients",
     "AlongVectors",
     "BatchGradients",
     "CrossedForms",
@@ -44,6 +46,7 @@ __all__ = [
     "ResidualOperator",
     "SampleDifferenceOperator",
     "SelfCheck",
+    "along_gradients",
     "as_outputs",
     "compare_products",
     "find_outputs",

@@ -18,13 +18,14 @@ from lightning_hessian.loss.graph_memory import (
 )
 from lightning_hessian.loss.kept_graphs import FirstDerivatives, KeptGraphs
 from lightning_hessian.loss.manual_optimization import ManualBackwardLoss
-from lightning_hessian.loss.module_loss import module_loss
+from lightning_hessian.loss.module_loss import OWN_LOSS, module_loss
 from lightning_hessian.loss.parameters import ParameterSelection
 from lightning_hessian.loss.products import LossProducts, Products
 from lightning_hessian.loss.trained import Clipping, Trained, as_outside
 from lightning_hessian.loss.training_loss import TrainingLoss
 
 __all__ = [
+    "OWN_LOSS",
     "SHARE",
     "Clipping",
     "Conductor",

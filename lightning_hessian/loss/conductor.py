@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_hessian.data import FrozenBatches
+from lightning_hessian.data import FrozenBatches, StepBatches
+from lightning_hessian.errors import RefusedError
 from lightning_hessian.linalg import check_block
 from lightning_hessian.loss.gradient import Gradient
 from lightning_hessian.loss.parameters import ParameterSelection
@@ -73,6 +74,11 @@ class Conductor:
     def redrawn(self) -> tuple[TrainingLoss, ...]:
         """This process's share of the batches under other draws."""
         return self._loss.redrawn
+
+    @property
+    def step_batches(self) -> StepBatches | RefusedError | None:
+        """This process's batches of the optimiser's steps, or why there are none."""
+        return self._loss.step_batches
 
     @property
     def trained(self) -> Trained | None:

@@ -35,12 +35,15 @@ class Trained:
             another precision has copies in their place.
         holds_average: Whether the weights measured are an average, which no optimiser steps.
         clipping: How gradients are shortened; None where they are not.
+        is_as_configured: Whether the optimisers have taken none of the steps behind the weights, as
+            in an analysis of checkpoints.
     """
 
     optimizers: Sequence[Optimizer]
     named: Mapping[str, Tensor]
     holds_average: bool = False
     clipping: Clipping | None = None
+    is_as_configured: bool = False
 
     def of(self, parameters: ParameterSelection) -> tuple[Optimizer, list[Tensor]]:
         """The one optimiser that steps some of these parameters, and its tensors for all of them.

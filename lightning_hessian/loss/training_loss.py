@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_hessian.data import FrozenBatch, FrozenBatches
+from lightning_hessian.data import FrozenBatch, FrozenBatches, StepBatches
 from lightning_hessian.errors import NonFiniteError, RefusedError
 from lightning_hessian.loss.gradient import Gradient, refuse_unusable
 from lightning_hessian.loss.parameters import ParameterSelection
@@ -55,6 +55,9 @@ class TrainingLoss:
         trained: The optimisers that step the parameters; None where there is no fit.
         redrawn: The same loss over some of the batches, under several other draws of the step's
             random numbers; empty where it draws none that matter.
+        in_steps: The same loss over batches as the optimiser's steps take them, if that was asked
+            for and can be.
+        step_batches: Those batches, or why there are none; None where it was not asked for.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class TrainingLoss:
         self.held_out: TrainingLoss | None = None
         self.trained: Trained | None = None
         self.redrawn: tuple[TrainingLoss, ...] = ()
+        self.in_steps: TrainingLoss | None = None
+        self.step_batches: StepBatches | RefusedError | None = None
         self.skipped: set[int] = set()
         self.num_evaluated = 0
         self._batch_loss = batch_loss

@@ -29,6 +29,7 @@ class LossSetup:
         graph_memory: Bytes that kept gradient graphs may hold; None for a quarter of what is free.
         reads_scatter: Whether errors are read off the scatter over batches, of which there must
             then be a dozen.
+        step_batches: Whether the samples are wanted in the batches of the optimiser's steps too.
         sweep_precision: How products are made: ``full``, ``fast_float32`` by faster kernels where
             these lose nothing, or ``bfloat16`` beside exact ones.
     """
@@ -41,6 +42,7 @@ class LossSetup:
     held_out: bool | Iterable[Any] = False
     graph_memory: int | None = None
     reads_scatter: bool = True
+    step_batches: bool = False
     sweep_precision: SweepPrecision = "full"
 
     def planned_samples(self, affordable: int, population: int | None) -> int:

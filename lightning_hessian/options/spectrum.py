@@ -27,6 +27,7 @@ class SpectrumOptions:
         eigenvalues_per_block: Largest eigenvalues of each block.
         overlaps: Whether to compare eigenvectors with the last report's.
         edge: Whether to measure how far the optimiser is from its edge of stability.
+        batch_sharpness: Whether to measure the curvature of single steps along their gradients.
         solver: :class:`Krylov` or :class:`PyHessian`.
         grows: Whether the sample grows until its errors are within ``sampling_rtol``.
 
@@ -43,6 +44,7 @@ class SpectrumOptions:
     eigenvalues_per_block: int = 0
     overlaps: bool = False
     edge: bool = False
+    batch_sharpness: bool = False
     solver: Solver = field(default_factory=Krylov)
     grows: bool = False
 
@@ -67,7 +69,7 @@ class SpectrumOptions:
     def __post_init__(self) -> None:
         for name in ("num_eigenvalues", "num_smallest", "eigenvalues_per_block"):
             check_whole(name, getattr(self, name), 0)
-        for name in ("trace", "density", "overlaps", "edge"):
+        for name in ("trace", "density", "overlaps", "edge", "batch_sharpness"):
             check_flag(name, getattr(self, name))
         if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Frozen records of what was measured: values with their errors, and how they are shown."""
 
+from lightning_hessian.records.batch_sharpness import BatchSharpness, MinibatchLines
 from lightning_hessian.records.critical_point import NEAR, CriticalPointReport, PointKind
 from lightning_hessian.records.critical_point_parts import (
     Escape,
@@ -73,6 +74,7 @@ __all__ = [
     "NO_MINIMUM",
     "Alignment",
     "Band",
+    "BatchSharpness",
     "BlockTraces",
     "BoundedEstimate",
     "Choice",
@@ -102,6 +104,7 @@ __all__ = [
     "LossSpread",
     "LossSurface",
     "MatrixModel",
+    "MinibatchLines",
     "Mode",
     "ModuleMove",
     "Nearness",

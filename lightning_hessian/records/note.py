@@ -6,6 +6,10 @@ INFORMING = frozenset(
     {
         "alignment-not-measured",
         "all-products-exact",
+        "batch-sharpness-lines-not-known",
+        "batch-sharpness-not-measured",
+        "batch-sharpness-without-clipping",
+        "batch-sharpness-without-error",
         "block-not-trained",
         "complex-parameters",
         "derivatives-not-measured",

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from lightning_hessian.records.batch_sharpness import BatchSharpness
 from lightning_hessian.records.estimate import BoundedEstimate, Estimate
 from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
@@ -51,6 +52,8 @@ class SpectrumReport(Report):
         overlap: Of the eigenvectors with those of the report before.
         edge: How far the optimiser is from its edge of stability; None where it was not asked for,
             or is not known.
+        batch_sharpness: Curvature of single steps along their own gradients; None where it was not
+            asked for, or cannot be measured.
         unused_parameters: Names of selected parameters that the loss does not depend on.
         gradient_seconds: One gradient over the frozen samples: the unit of cost.
         graph_bytes: Memory of the gradient graphs that were kept between products.
@@ -142,6 +145,7 @@ class SpectrumReport(Report):
     blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
     overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
     edge: StabilityMargin | None = field(default=None, metadata=shown("edge_"))
+    batch_sharpness: BatchSharpness | None = field(default=None, metadata=shown("batch_sharpness"))
     unused_parameters: tuple[str, ...] = ()
     gradient_seconds: float = math.nan
     graph_bytes: int = 0

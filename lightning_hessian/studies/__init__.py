@@ -1,10 +1,12 @@
 """What combines losses, products and estimators into an answer to a question."""
 
+from lightning_hessian.studies.batch_sharpness import batch_sharpness
 from lightning_hessian.studies.critical_point import CriticalPointStudy
 from lightning_hessian.studies.directions import random_directions
 from lightning_hessian.studies.gauss_newton_split import gauss_newton_split
 from lightning_hessian.studies.hessian_difference import hessian_differences
 from lightning_hessian.studies.loss_difference import LossDifferenceStudy
+from lightning_hessian.studies.minibatch_lines import minibatch_lines
 from lightning_hessian.studies.neighbourhood import neighbourhood_variance
 from lightning_hessian.studies.order_statistics import OrderStatistics, order_statistics
 from lightning_hessian.studies.quick_spectrum import QuickSpectrum, quick_spectrum
@@ -37,11 +39,13 @@ __all__ = [
     "SpectrumStudy",
     "StabilityEdge",
     "Study",
+    "batch_sharpness",
     "compare_random_matrices",
     "find_critical_point",
     "gauss_newton_split",
     "hessian_differences",
     "loss_surface",
+    "minibatch_lines",
     "neighbourhood_variance",
     "order_statistics",
     "parameter_norm",

@@ -29,6 +29,7 @@ from lightning_hessian.records import (
     SpectrumReport,
 )
 from lightning_hessian.studies.assembly import blocks_of, report_of, with_sampling
+from lightning_hessian.studies.batch_sharpness import batch_sharpness, cost_along_gradients
 from lightning_hessian.studies.draws import beside_draws
 from lightning_hessian.studies.enough_samples import enough_samples
 from lightning_hessian.studies.memory import Memory
@@ -39,6 +40,7 @@ from lightning_hessian.studies.study import tell_nobody
 from lightning_hessian.studies.sweep_room import sweep_memory
 from lightning_hessian.studies.trace_tolerance import trace_notes
 from lightning_hessian.studies.trade import (
+    ALONG_GRADIENT_OF_SEVERAL,
     CHECKS,
     FAIR_PRODUCTS,
     FEWEST_SAMPLES,
@@ -107,18 +109,24 @@ class SpectrumStudy:
         return self._price(num_samples, USUAL_PRODUCTS)
 
     def _price(self, num_samples: int, products: int) -> float:
-        """With the edge's own products, which plain SGD does not take."""
+        """With the edge's own products, which plain SGD does not take, and batch sharpness."""
         solver, extra = self._options.solver, FEW_PRODUCTS if self._options.edge else 0
+        beside = self._price_of_sharpness(num_samples)
         if not isinstance(solver, Krylov):
-            return price(num_samples, PYHESSIAN_HVPS + extra, RECOMPUTED)
-        return price(num_samples, min(products, solver.max_hvps) + extra)
+            return price(num_samples, PYHESSIAN_HVPS + extra, RECOMPUTED) + beside
+        return price(num_samples, min(products, solver.max_hvps) + extra) + beside
+
+    def _price_of_sharpness(self, num_samples: int) -> float:
+        """Of steps over all the samples, at most; less where a step is one batch."""
+        return ALONG_GRADIENT_OF_SEVERAL * num_samples if self._options.batch_sharpness else 0.0
 
     def describe(self, num_samples: int, allowance: float) -> str:
         """About how many products a report is made with."""
         solver = self._options.solver
         if not isinstance(solver, Krylov):
             return f"about {PYHESSIAN_HVPS} products each"
-        most = Purchase.of(allowance, num_samples, solver.max_hvps).num_products
+        left = allowance - self._price_of_sharpness(num_samples)
+        most = Purchase.of(left, num_samples, solver.max_hvps).num_products
         return f"about {most} products each"
 
     def max_hvps(
@@ -170,9 +178,9 @@ class SpectrumStudy:
     ) -> SpectrumReport:
         """Measure the gradient, then what the options ask for.
 
-        Costs one gradient and at most ``max_hvps`` products, besides those of blocks and sampling
-        errors. With an allowance it costs no more than that: by few products from the last report's
-        vector, or by a sweep where it pays for one.
+        Costs one gradient and at most ``max_hvps`` products, besides those of blocks, sampling
+        errors, the edge and batch sharpness. With an allowance it costs no more than that: by few
+        products from the last report's vector, or by a sweep where it pays for one.
 
         Returns:
             See :meth:`Study.measure`.
@@ -187,6 +195,8 @@ class SpectrumStudy:
         edge = EdgeOfLoss.of(loss) if self._options.edge else None
         if edge is not None and allowance is not None:
             allowance -= PRODUCT * edge.num_products * loss.sample.num_samples
+        if self._options.batch_sharpness and allowance is not None:
+            allowance -= cost_along_gradients(loss)
         if isinstance(solver, Krylov) and allowance is not None:
             report = self._within(loss, solver, allowance, on_products)
         elif isinstance(solver, Krylov):
@@ -200,6 +210,10 @@ class SpectrumStudy:
             report = self._with_edge(
                 report, loss, edge, on_products, has_limit=allowance is not None
             )
+        cost = price(loss.sample.num_samples, report.num_hvps)
+        if self._options.batch_sharpness:
+            report, spent = _with_sharpness(report, loss, on_products)
+            cost += spent
         report = replace(
             report,
             loss=gradient.loss,
@@ -207,7 +221,7 @@ class SpectrumStudy:
             gradient_seconds=gradient_seconds,
             num_parameters=loss.size,
             num_samples=loss.sample.num_samples,
-            cost=price(loss.sample.num_samples, report.num_hvps),
+            cost=cost,
             data=loss.sample.description,
             loss_name=loss.name,
             unused_parameters=gradient.unused,
@@ -476,6 +490,21 @@ class SpectrumStudy:
 
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
+
+
+def _with_sharpness(
+    report: SpectrumReport, loss: TrainingLoss | Conductor, on_products: Callable[[int], None]
+) -> tuple[SpectrumReport, float]:
+    """The report with the curvature of steps along their gradients, and what that came to."""
+    # the products of all steps are about one over the frozen samples
+    found, notes = batch_sharpness(loss)
+    # of the optimiser the edge may have said the same
+    news = [note for note in notes if note not in report.notes]
+    report = replace(report, notes=(*report.notes, *news))
+    if found is None:
+        return report, 0.0
+    on_products(1)
+    return replace(report, batch_sharpness=found, num_hvps=report.num_hvps + 1), found.cost
 
 
 def _nothing_trained(pattern: str) -> Note:

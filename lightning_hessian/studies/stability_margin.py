@@ -15,7 +15,7 @@ from lightning_hessian.linalg import (
     leading_eigenvectors,
     tracked_space,
 )
-from lightning_hessian.loss import Clipping, Conductor, TrainingLoss
+from lightning_hessian.loss import Clipping, Conductor, Trained, TrainingLoss
 from lightning_hessian.records import Eigenvalues, Note, StabilityMargin
 from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
 
@@ -66,7 +66,8 @@ class EdgeOfLoss:
             found = stability_edge(*loss.trained.of(loss.parameters))
         except RefusedError as error:
             return cls(None, (Note("edge-not-known", f"The edge of stability is absent: {error}"),))
-        return cls(found, _of_clipping(loss.trained.clipping))
+        notes = (*as_configured(loss.trained), *_of_clipping(loss.trained.clipping))
+        return cls(found, notes)
 
     @property
     def num_products(self) -> int:
@@ -148,6 +149,17 @@ class EdgeOfLoss:
             num_hvps=spent,
         )
         return margin, vector
+
+
+def as_configured(trained: Trained) -> tuple[Note, ...]:
+    """What to say of an optimiser that has taken none of the steps behind the weights."""
+    if not trained.is_as_configured:
+        return ()
+    text = (
+        "The optimiser is as `configure_optimizers` makes it: of the checkpoint's own, whose "
+        "learning rate and momentum a schedule may have changed, nothing is read."
+    )
+    return (Note("optimiser-as-configured", text),)
 
 
 def _refuse_clipping_by_value(clipping: Clipping | None) -> None:

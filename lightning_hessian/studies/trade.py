@@ -12,6 +12,9 @@ RECOMPUTED = 3.0
 """The same where the graph is made anew for each."""
 FORWARD = 1 / 3
 """Gradients that a forward pass comes to: the backward pass has twice its matrix products."""
+ALONG_GRADIENT, ALONG_GRADIENT_OF_SEVERAL = 1 + PRODUCT, 1 + RECOMPUTED
+"""What a step's curvature along its gradient comes to: of one batch, whose graph serves both, and
+of several batches or processes, whose gradient must be known before the product."""
 CHECKS = 3.7
 """Gradients over the samples that go once into looking whether the loss can be measured."""
 USUAL_PRODUCTS = 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from lightning_hessian.records import Eigenvalues
+from lightning_hessian.records import BatchSharpness, Eigenvalues, Estimate, StabilityMargin
 from lightning_hessian.show import history_figure, rasterize
 from tests.helpers.reports import eigenvalues_at, failed_at, report_at, trace_at
 
@@ -81,3 +81,21 @@ def test_labels_and_title() -> None:
 def test_without_a_good_report_there_is_no_figure(reports: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         history_figure(reports)
+
+
+def test_batch_sharpness_is_drawn_with_its_errors_where_it_was_measured() -> None:
+    found = BatchSharpness(
+        mean_of_ratios=Estimate(value=3.0, standard_error=0.25),
+        ratio_of_means=Estimate(value=3.5, standard_error=0.5),
+    )
+    margin = StabilityMargin(sharpness=1.0, bound=0.0, threshold=2.0, largest_eigenvalue=6.0)
+    reports = [report_at(0), report_at(5, batch_sharpness=found, edge=margin)]
+    axes = panels(reports)[0]
+    means, ratios = bars(axes)[-2:]
+    assert (means[:2], ratios[:2]) == (([5], [3.0]), ([5], [3.5]))
+    np.testing.assert_allclose((means[2], ratios[2]), ([0.25], [0.5]), rtol=1e-6)
+    legend = axes.get_legend()
+    assert legend is not None
+    names = {text.get_text() for text in legend.get_texts()}
+    assert names == {"optimiser's edge", "batch sharpness", "as a ratio of means"}
+    assert panels([report_at(0)])[0].get_legend() is None

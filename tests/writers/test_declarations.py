@@ -13,11 +13,13 @@ from torch import Tensor
 
 from lightning_hessian import SpectrumReport
 from lightning_hessian.records import (
+    BatchSharpness,
     Column,
     EigenvectorOverlap,
     Estimate,
     HessianDifferences,
     Lines,
+    MinibatchLines,
     ParameterBlock,
     ProductQuality,
     Report,
@@ -168,6 +170,14 @@ FULL_SPECTRUM = report_at(
     ),
     edge=StabilityMargin(
         sharpness=1.5, bound=0.25, threshold=2.0, largest_eigenvalue=20.0, optimizer="SGD"
+    ),
+    batch_sharpness=BatchSharpness(
+        mean_of_ratios=Estimate(value=12.0, standard_error=0.5),
+        ratio_of_means=Estimate(value=14.0, standard_error=0.75),
+        lines=MinibatchLines(small=2.0, large=38.0, optimizer="SGD"),
+        num_steps=16,
+        step_size=32,
+        cost=1536.0,
     ),
 )
 FULL_DIFFERENCE = difference_report(

@@ -19,6 +19,7 @@ from lightning_hessian.show.figures.style import (
     LARGEST,
     SECOND,
     SMALLEST,
+    THIRD,
 )
 
 FRAME = Frame(widths=(2.65, 2.65, 2.65), height=2.4, top=0.5)
@@ -65,8 +66,33 @@ def _draw_eigenvalues(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
     edges = [math.nan if r.edge is None else r.edge.largest_eigenvalue for r in reports]
     if any(map(math.isfinite, edges)):
         axes.plot(steps, edges, color=SECOND, linestyle="--", linewidth=1, label="optimiser's edge")
+    _draw_batch_sharpness(axes, reports)
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=7)
     set_title(axes, "largest and smallest eigenvalues", pad=ABOVE_POWER)
+
+
+def _draw_batch_sharpness(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
+    """Both means of it, where it was measured."""
+    measured = [(r.step, r.batch_sharpness) for r in reports if r.batch_sharpness is not None]
+    if not measured:
+        return
+    steps = [step for step, _ in measured]
+    means = [found.mean_of_ratios for _, found in measured]
+    ratios = [found.ratio_of_means for _, found in measured]
+    kinds = ((means, "batch sharpness", "."), (ratios, "as a ratio of means", "x"))
+    for estimates, label, marker in kinds:
+        axes.errorbar(
+            steps,
+            [estimate.value for estimate in estimates],
+            yerr=[estimate.standard_error for estimate in estimates],
+            color=THIRD,
+            alpha=1.0 if estimates is means else 0.5,
+            marker=marker,
+            capsize=2,
+            linewidth=1.2,
+            label=label,
+        )
 
 
 def _draw_trace(axes: Axes, reports: Sequence[SpectrumReport]) -> None:
