@@ -215,7 +215,8 @@ class _At:
                 "`devices=1`."
             )
         content = self._loaded(trainer, module)
-        fit = FitLoss(self.setup, trainer, module, poll=partial(_poll, trainer))
+        poll = partial(_poll, trainer)
+        fit = FitLoss(self.setup, trainer, module, poll=poll, trains=False)
         fit.remember_flags()
         if not fit.sample.is_ready:
             raise RefusedError(

@@ -11,7 +11,7 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Clipping, Conductor, TrainingLoss
 from lightning_hessian.records import MinibatchLines, Note
 from lightning_hessian.studies.stability_edge import stability_edge
-from lightning_hessian.studies.stability_margin import as_configured
+from lightning_hessian.studies.stability_margin import as_configured, refuse_clipping_by_value
 
 
 def minibatch_lines(optimizer: Optimizer, parameters: Sequence[Tensor]) -> MinibatchLines:
@@ -74,19 +74,12 @@ def lines_of(loss: TrainingLoss | Conductor) -> tuple[MinibatchLines | None, tup
     try:
         if loss.trained is None:
             raise RefusedError("there is no optimiser outside of a fit.")
-        _refuse_clipping_by_value(loss.trained.clipping)
+        refuse_clipping_by_value(loss.trained.clipping)
         lines = minibatch_lines(*loss.trained.of(loss.parameters))
     except RefusedError as error:
         text = f"The lines of batch sharpness are absent: {error}"
         return None, (Note("batch-sharpness-lines-not-known", text),)
     return lines, (*as_configured(loss.trained), *_of_clipping(loss.trained.clipping))
-
-
-def _refuse_clipping_by_value(clipping: Clipping | None) -> None:
-    if clipping is not None and clipping.algorithm == "value":
-        raise RefusedError(
-            "gradients are clipped by value, which is no scaling of a step. Clip by norm."
-        )
 
 
 def _of_clipping(clipping: Clipping | None) -> tuple[Note, ...]:

@@ -62,7 +62,7 @@ class EdgeOfLoss:
         try:
             if loss.trained is None:
                 raise RefusedError("there is no optimiser outside of a fit.")
-            _refuse_clipping_by_value(loss.trained.clipping)
+            refuse_clipping_by_value(loss.trained.clipping)
             found = stability_edge(*loss.trained.of(loss.parameters))
         except RefusedError as error:
             return cls(None, (Note("edge-not-known", f"The edge of stability is absent: {error}"),))
@@ -162,11 +162,11 @@ def as_configured(trained: Trained) -> tuple[Note, ...]:
     return (Note("optimiser-as-configured", text),)
 
 
-def _refuse_clipping_by_value(clipping: Clipping | None) -> None:
+def refuse_clipping_by_value(clipping: Clipping | None) -> None:
+    """Of such steps nothing is known."""
     if clipping is not None and clipping.algorithm == "value":
         raise RefusedError(
-            "gradients are clipped by value, which is no scaling of a step. Clip by norm, or leave "
-            "`edge` out."
+            "gradients are clipped by value, which is no scaling of a step. Clip by norm."
         )
 
 
