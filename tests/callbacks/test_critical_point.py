@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from lightning_hessian import CriticalPoint, HessianSpectrum, Krylov, Loss, analyze
 from lightning_hessian.options import SpectrumOptions
@@ -228,6 +229,22 @@ def test_what_the_edge_cannot_say_is_a_note(
     assert report.failure is None
     assert any(words in note for note in report.notes)
     assert (report.edge is None) == ("without clipping" not in words)
+
+
+def test_averaged_weights_have_no_edge() -> None:
+    callback = HessianSpectrum(
+        edge=True,
+        max_overhead=None,
+        on_error="raise",
+        loss=Loss(weights="averaged"),
+        solver=Krylov(max_hvps=8),
+    )
+    average = EMAWeightAveraging(decay=0.5)
+    trainer(average, callback).fit(Stepped(partial(torch.optim.SGD, lr=0.1)), loader())
+    report = callback.reports[-1]
+    assert report.weights == "averaged"
+    assert report.edge is None
+    assert any("averaged weights are stepped by no optimiser" in note for note in report.notes)
 
 
 def test_the_vector_of_the_edge_is_in_a_checkpoint_and_refused_where_it_is_no_vector() -> None:

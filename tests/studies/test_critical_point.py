@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,13 @@ from torch import Tensor
 
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import open_loss
-from lightning_hessian.linalg import RitzPairs, block_lanczos, rademacher
+from lightning_hessian.linalg import (
+    RitzPairs,
+    block_lanczos,
+    brackets_below,
+    rademacher,
+    spectral_density,
+)
 from lightning_hessian.loss import Trained, TrainingLoss
 from lightning_hessian.options import Krylov, PointOptions
 from lightning_hessian.records import CriticalPointReport
@@ -79,27 +86,40 @@ def test_at_minima_of_narrower_networks_index_and_kind_are_those_of_the_dead_uni
     torch.testing.assert_close(report.density.weights, torch.full((128,), 1 / 128).double())
 
 
-def test_trace_and_density_are_those_of_the_sweep_s_own_probe() -> None:
+@pytest.mark.parametrize("products", [20, 60])
+def test_trace_and_density_are_those_of_the_sweep_s_own_probe(products: int) -> None:
     # the sweep by hand: what the gradient adds to its start is no probe of the spectrum
     weights, _ = saddle(5)
     with loss_at(weights + 0.05) as loss:
         study = CriticalPointStudy(
-            PointOptions(escape=False, solver=Krylov(max_hvps=20, rtol=1e-12)), seed=3
+            PointOptions(escape=False, solver=Krylov(max_hvps=products, rtol=1e-12)), seed=3
         )
         report = study.measure(loss)
         gradient = loss.gradient().vector
         generator = torch.Generator().manual_seed(3)
         probe = rademacher(loss.size, 1, generator=generator).double()
         start = torch.cat([(gradient / gradient.norm())[:, None], probe], dim=1)
-        space = block_lanczos(loss.products, start, max_dimension=20, generator=generator)
+        space = block_lanczos(loss.products, start, max_dimension=products, generator=generator)
         form = float(probe[:, 0] @ loss.products.matmat(probe)[:, 0])
+        truth = float(loss.products.matmat(torch.eye(loss.size).double()).trace())
     assert report.trace is not None
     assert report.density is not None
     torch.testing.assert_close(report.density.nodes, RitzPairs.of(space).values)
-    # but for eigenvalues that are known, the trace is the probe's quadratic form
+    of_probe, ritz = replace(space, start=space.start[:, 1:]), RitzPairs.of(space)
+    # what a trace is read off: the probe's quadratic form, as the space has it
     own = float(space.start[:, 1] @ space.projection @ space.start[:, 1])
     assert own == pytest.approx(form, rel=1e-10)
-    assert abs(report.trace.value - form) < 3 * report.trace.standard_error
+    assert abs(report.trace.value - truth) < 3 * report.trace.standard_error
+    own_density = spectral_density(of_probe, ritz)
+    torch.testing.assert_close(report.density.weights, own_density.weights)
+    # of what is around zero no more is known than of what is above and below
+    for count in report.indices:
+        tau = count.threshold
+        below, above = brackets_below(of_probe, ritz, [-tau, tau])
+        assert count.null_bracket == pytest.approx(
+            (max(above[0] - below[1], 0.0), min(above[1] - below[0], 1.0))
+        )
+    assert report.indices[0].null_bracket[0] > 0 or products < 60
 
 
 def test_of_fewer_than_sixteen_products_there_is_a_trace_and_no_density() -> None:
