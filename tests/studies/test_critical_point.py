@@ -119,7 +119,30 @@ def test_trace_and_density_are_those_of_the_sweep_s_own_probe(products: int) -> 
         assert count.null_bracket == pytest.approx(
             (max(above[0] - below[1], 0.0), min(above[1] - below[0], 1.0))
         )
-    assert report.indices[0].null_bracket[0] > 0 or products < 60
+
+
+def test_a_null_space_is_bracketed_by_what_is_above_and_below_it() -> None:
+    # half of all, between a quarter above and a quarter below
+    sides = torch.linspace(1, 1.2, 50, dtype=torch.float64)
+    curvatures = torch.cat([-sides, torch.zeros(100, dtype=torch.float64), sides])
+    module = Weights(torch.ones(200, dtype=torch.float64))
+
+    def step(_batch: Any, _index: int) -> Tensor:
+        return (curvatures * module.values**2).sum() / 2
+
+    with open_loss(module, step, [None], dtype=torch.float64) as loss:
+        study = CriticalPointStudy(
+            PointOptions(escape=False, solver=Krylov(max_hvps=20, rtol=1e-12)), seed=0
+        )
+        report = study.measure(loss)
+    count = report.indices[0]
+    assert count.null == pytest.approx(0.5, abs=0.1)
+    # signs measure what is diagonal exactly, so that both brackets are of the sweep alone
+    below, (low, high) = count.bracket, count.null_bracket
+    assert 0 < low < count.null < high < 1
+    width = below[1] - below[0]
+    # that above is as wide, by symmetry
+    assert high - low == pytest.approx(2 * width, rel=0.1)
 
 
 def test_of_fewer_than_sixteen_products_there_is_a_trace_and_no_density() -> None:
