@@ -14,6 +14,7 @@ from lightning_hessian.data.given_data import hook_owner, take_batches, validati
 from lightning_hessian.data.loaders import Loaders
 from lightning_hessian.data.plan import TrainingData, plan_batches, shuffled
 from lightning_hessian.data.step_batches import (
+    FEWEST_STEPS,
     StepBatches,
     StepPlan,
     plan_of_steps,
@@ -23,6 +24,7 @@ from lightning_hessian.data.stream import WAY_OUT, StreamedSample
 from lightning_hessian.data.weights import BatchWeights, weight_by
 
 __all__ = [
+    "FEWEST_STEPS",
     "WAY_OUT",
     "BatchWeights",
     "Drawing",

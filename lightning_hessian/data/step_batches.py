@@ -18,8 +18,8 @@ from lightning_hessian.data.plan import (
 )
 from lightning_hessian.errors import RefusedError
 
-FEWEST_STEPS = 2
-"""With fewer there is no standard error."""
+FEWEST_STEPS, ENOUGH_STEPS = 2, 4
+"""With fewer than the first there is no standard error; that of the second tells something."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -52,13 +52,20 @@ class StepBatches:
     def first(self, num_steps: int) -> StepBatches:
         """The first of the steps, at least two but where one takes all samples.
 
+        Args:
+            num_steps: At most as many as there are.
+
+        Returns:
+            These alone.
+
         Raises:
             RefusedError: If there are fewer.
         """
         if num_steps < FEWEST_STEPS and self.share < 1:
             raise RefusedError(too_few(num_steps * self.step_size, self.step_size))
         batches = self.frozen.batches[: num_steps * self.per_process]
-        return replace(self, frozen=replace(self.frozen, batches=batches))
+        share = self.share * num_steps / self.num_steps
+        return replace(self, frozen=replace(self.frozen, batches=batches), share=share)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,18 +96,19 @@ def plan_of_steps(
     """Draw steps of an epoch: those of the same samples as :func:`plan_batches`, where it shuffles.
 
     Where training keeps its batches from epoch to epoch, or a sampler makes them, whole steps of
-    theirs are drawn instead. A smaller batch at the end of an epoch belongs to none.
+    theirs are drawn instead. A smaller batch at the end of an epoch belongs to none. There are as
+    many steps as the samples make, and four where these make fewer.
 
     Args:
         data: Of the one training loader.
-        num_samples: Of which as many as make whole steps.
+        num_samples: That are to be in them.
         per_step: Batches to a step.
         seed: Of the draw.
         build: Makes the batch of a step from one batch of each data set.
 
     Raises:
-        RefusedError: If batches differ in size, an epoch has no whole step, or there are samples
-            for fewer than two steps, and for less than all that there are.
+        RefusedError: If batches differ in size, an epoch has no whole step, or one alone that is
+            less than all samples.
     """
     population, epoch = count_positions(data), epoch_of(data, seed)
     if data.groups is not None:
@@ -115,15 +123,11 @@ def plan_of_steps(
             f"an epoch has {len(whole)} batches of {size} samples, fewer than the {per_step} that "
             "one step of the optimiser takes. Lower `accumulate_grad_batches`."
         )
-    count = len(steps) if num_samples == "all" else min(num_samples // step_size, len(steps))
+    wanted = population if num_samples == "all" else num_samples
+    count = min(max(wanted // step_size, ENOUGH_STEPS), len(steps))
     is_all = step_size == population and not data.is_redrawn
-    if is_all and not count:
-        raise RefusedError(
-            f"a step takes all {population:,} samples, but {num_samples:,} are there. Give "
-            "`num_samples='all'`."
-        )
     if count < FEWEST_STEPS and not is_all:
-        raise RefusedError(too_few(population if num_samples == "all" else num_samples, step_size))
+        raise RefusedError(too_few(population, step_size))
     keeps = data.is_ordered and not data.is_redrawn
     # of shuffled samples the first steps are a draw of all
     is_dealt = not (data.is_ordered or data.is_redrawn)
@@ -185,6 +189,5 @@ def too_few(num_samples: int, step_size: int) -> str:
     """That so many samples are no two steps, and how many are."""
     return (
         f"a standard error takes two steps of {step_size:,} samples each at least, but "
-        f"{num_samples:,} samples are there. Give `num_samples={2 * step_size}` or more, of a "
-        "training set that has as many."
+        f"{num_samples:,} samples are there. Lower the batch size, or `accumulate_grad_batches`."
     )

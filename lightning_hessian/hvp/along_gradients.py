@@ -30,7 +30,7 @@ class AlongGradients:
     squares: Tensor
 
 
-def along_gradients(loss: TrainingLoss | Conductor) -> AlongGradients:
+def along_gradients(loss: TrainingLoss | Conductor, num_steps: int | None = None) -> AlongGradients:
     """Multiply the gradient of each step by the Hessian of the same step.
 
     A step's loss is the mean over its batches, as training has it: without weights, over those that
@@ -42,6 +42,7 @@ def along_gradients(loss: TrainingLoss | Conductor) -> AlongGradients:
 
     Args:
         loss: At the present parameters.
+        num_steps: The first ones; None for all.
 
     Returns:
         A number of each step.
@@ -57,11 +58,11 @@ def along_gradients(loss: TrainingLoss | Conductor) -> AlongGradients:
             "a step's Hessian along its gradient needs exact products, but those of this loss are "
             "differences of gradients. Measure a loss that can be differentiated twice."
         )
-    rows = loss.run_on_all(_along_gradients)
+    rows = loss.run_on_all(partial(_along_gradients, num_steps=num_steps))
     return AlongGradients(forms=rows[:, 0].contiguous(), squares=rows[:, 1].contiguous())
 
 
-def _along_gradients(loss: TrainingLoss) -> Tensor:
+def _along_gradients(loss: TrainingLoss, *, num_steps: int | None) -> Tensor:
     """``(S, 2)`` forms and squares, on the CPU."""
     # no room is left for graphs that nothing will ask for again
     loss.products.forget()
@@ -69,6 +70,7 @@ def _along_gradients(loss: TrainingLoss) -> Tensor:
     each = steps.per_process if isinstance(steps, StepBatches) else 1
     of_step = _of_one if each == own.processes.size == 1 else _of_several
     batches, rows = own.sample.batches, list[Tensor]()
+    batches = batches if num_steps is None else batches[: num_steps * each]
     for start in range(0, len(batches) - each + 1, each):
         row = of_step(own, batches[start : start + each])
         if row is not None:

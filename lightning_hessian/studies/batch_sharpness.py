@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lightning_hessian.data import StepBatches
+from lightning_hessian.data import FEWEST_STEPS, StepBatches
 from lightning_hessian.errors import RefusedError
 from lightning_hessian.hvp import AlongGradients, along_gradients
 from lightning_hessian.loss import Conductor, TrainingLoss
@@ -21,7 +21,7 @@ HALVES = Note(
 
 
 def batch_sharpness(
-    loss: TrainingLoss | Conductor,
+    loss: TrainingLoss | Conductor, *, allowance: float | None = None
 ) -> tuple[BatchSharpness | None, tuple[Note, ...]]:
     """Measure ``E[g_B . H_B g_B / |g_B|^2]`` and ``E[g_B . H_B g_B] / E[|g_B|^2]`` over steps.
 
@@ -38,6 +38,7 @@ def batch_sharpness(
 
     Args:
         loss: At the present parameters. Where it knows of no steps, each of its batches is one.
+        allowance: Sample gradients that it may cost; None for no limit.
 
     Returns:
         Both means with their errors and the lines beside them, and what to beware of; None where
@@ -57,8 +58,8 @@ def batch_sharpness(
         (2.5, 2)
     """
     try:
-        steps = _steps_of(loss)
-        table = along_gradients(loss)
+        steps = _payable(_steps_of(loss), allowance)
+        table = along_gradients(loss, steps.num_steps)
         _refuse_useless(table)
     except RefusedError as error:
         text = f"Batch sharpness was not measured: {error}"
@@ -77,18 +78,43 @@ def batch_sharpness(
         lines=lines,
         num_steps=len(has_gradient),
         step_size=steps.step_size,
-        cost=cost_along_gradients(loss),
+        cost=steps.num_steps * _price_of_one(steps),
     )
     return found, (*notes, *of_lines)
 
 
-def cost_along_gradients(loss: TrainingLoss | Conductor) -> float:
+def cost_along_gradients(
+    loss: TrainingLoss | Conductor, *, allowance: float | None = None
+) -> float:
     """Sample gradients that it comes to; 0 where it cannot be measured."""
-    if isinstance(loss.step_batches, RefusedError) or loss.products.quality.method != "exact":
+    if loss.products.quality.method != "exact":
         return 0.0
-    steps = _steps_of(loss)
+    try:
+        steps = _payable(_steps_of(loss), allowance)
+    except RefusedError:
+        return 0.0
+    return steps.num_steps * _price_of_one(steps)
+
+
+def _price_of_one(steps: StepBatches) -> float:
+    """Sample gradients of a step."""
     each = ALONG_GRADIENT if steps.per_step == 1 else ALONG_GRADIENT_OF_SEVERAL
-    return each * steps.num_steps * steps.step_size
+    return each * steps.step_size
+
+
+def _payable(steps: StepBatches, allowance: float | None) -> StepBatches:
+    """As many of the steps as may be paid for."""
+    if allowance is None:
+        return steps
+    each = _price_of_one(steps)
+    fewest = min(steps.num_steps, FEWEST_STEPS)
+    if allowance < fewest * each:
+        raise RefusedError(
+            f"{fewest} steps of {steps.step_size:,} samples each cost {fewest * each:,.0f} sample "
+            f"gradients, and may cost {allowance:,.0f}. Raise `max_overhead`, or measure more "
+            "seldom."
+        )
+    return steps.first(min(steps.num_steps, int(allowance / each)))
 
 
 def _steps_of(loss: TrainingLoss | Conductor) -> StepBatches:

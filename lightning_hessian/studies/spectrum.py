@@ -65,6 +65,8 @@ EDGE = 10**10
 """Numbers of the probes' generators from here on are for each report another."""
 EDGE_RTOL = 1e-2
 """Where the solver has none of its own."""
+OF_STEPS = 0.5
+"""Of an allowance, that batch sharpness may take: with large batches few steps cost as much."""
 MANY = 40
 """Products of a report that can pay for the sampling error of every eigenvalue."""
 
@@ -195,8 +197,9 @@ class SpectrumStudy:
         edge = EdgeOfLoss.of(loss) if self._options.edge else None
         if edge is not None and allowance is not None:
             allowance -= PRODUCT * edge.num_products * loss.sample.num_samples
+        of_steps = None if allowance is None else OF_STEPS * allowance
         if self._options.batch_sharpness and allowance is not None:
-            allowance -= cost_along_gradients(loss)
+            allowance -= cost_along_gradients(loss, allowance=of_steps)
         if isinstance(solver, Krylov) and allowance is not None:
             report = self._within(loss, solver, allowance, on_products)
         elif isinstance(solver, Krylov):
@@ -212,7 +215,7 @@ class SpectrumStudy:
             )
         cost = price(loss.sample.num_samples, report.num_hvps)
         if self._options.batch_sharpness:
-            report, spent = _with_sharpness(report, loss, on_products)
+            report, spent = _with_sharpness(report, loss, of_steps, on_products)
             cost += spent
         report = replace(
             report,
@@ -493,18 +496,23 @@ class SpectrumStudy:
 
 
 def _with_sharpness(
-    report: SpectrumReport, loss: TrainingLoss | Conductor, on_products: Callable[[int], None]
+    report: SpectrumReport,
+    loss: TrainingLoss | Conductor,
+    allowance: float | None,
+    on_products: Callable[[int], None],
 ) -> tuple[SpectrumReport, float]:
     """The report with the curvature of steps along their gradients, and what that came to."""
-    # the products of all steps are about one over the frozen samples
-    found, notes = batch_sharpness(loss)
+    found, notes = batch_sharpness(loss, allowance=allowance)
     # of the optimiser the edge may have said the same
     news = [note for note in notes if note not in report.notes]
     report = replace(report, notes=(*report.notes, *news))
     if found is None:
         return report, 0.0
-    on_products(1)
-    return replace(report, batch_sharpness=found, num_hvps=report.num_hvps + 1), found.cost
+    # the products of all steps, as so many over the frozen samples
+    products = max(round(found.num_steps * found.step_size / loss.sample.num_samples), 1)
+    on_products(products)
+    num_hvps = report.num_hvps + products
+    return replace(report, batch_sharpness=found, num_hvps=num_hvps), found.cost
 
 
 def _nothing_trained(pattern: str) -> Note:

@@ -119,9 +119,23 @@ def test_of_batches_that_training_keeps_some_are_drawn_and_all_have_no_error() -
     blocks = [range(i, i + 5) for i in range(0, 20, 5)]
     module, report = last(shuffle=False)
     assert numbers(report.batch_sharpness) == close(by_hand(module, blocks, share=1.0))
-    module, report = last(shuffle=False, num_samples=12)
-    chosen = [blocks[i] for i in shuffled(range(4), 0)[:2]]
-    assert numbers(report.batch_sharpness) == close(by_hand(module, chosen, share=0.5))
+    module, report = last(shuffle=False, batch_size=2, num_samples=12)
+    pairs = [range(i, i + 2) for i in range(0, 22, 2)]
+    chosen = [pairs[i] for i in shuffled(range(11), 0)[:6]]
+    assert numbers(report.batch_sharpness) == close(by_hand(module, chosen, share=6 / 11))
+
+
+def test_of_few_frozen_samples_there_are_four_steps_all_the_same() -> None:
+    module, report = last(batch_size=5, num_samples=9)
+    assert report.num_samples == 9
+    found = report.batch_sharpness
+    assert found is not None
+    assert (found.num_steps, found.cost) == (4, 3 * 20)
+    # about two products over nine samples
+    assert (
+        report.num_hvps == last(batch_size=5, num_samples=9, batch_sharpness=False)[1].num_hvps + 2
+    )
+    assert numbers(found) == close(by_hand(module, dealt(5)))
 
 
 @pytest.mark.parametrize("accumulated", [2, 4])
@@ -174,10 +188,13 @@ def refusal(report: SpectrumReport) -> str:
 @pytest.mark.parametrize(
     ("batch_size", "num_samples", "fit", "words"),
     [
-        (5, 9, {}, "takes two steps of 5 samples each at least, but 9 samples are there. Give"),
-        (5, 9, {}, "Give `num_samples=10` or more"),
-        (20, "all", {}, "takes two steps of 20 samples each at least, but 23 samples are there"),
-        (23, 22, {}, "a step takes all 23 samples, but 22 are there. Give `num_samples='all'`"),
+        (
+            20,
+            "all",
+            {},
+            "takes two steps of 20 samples each at least, but 23 samples are",
+        ),
+        (20, 9, {}, "Lower the batch size, or `accumulate_grad_batches`"),
         (
             10,
             "all",
@@ -450,6 +467,34 @@ def test_a_report_costs_its_allowance_with_batch_sharpness_in_it(products: int) 
     assert report.cost == allowance
 
 
+@pytest.mark.parametrize(("allowance", "num_steps"), [(1000, 5), (73, 3), (49, 2)])
+def test_as_many_steps_are_taken_as_half_of_an_allowance_pays(
+    allowance: float, num_steps: int
+) -> None:
+    study = SpectrumStudy(SpectrumOptions(batch_sharpness=True), seed=0)
+    problem = LeastSquares.drawn(20, [1.0] * 30, seed=0, noise=0.0)
+    batches, weights = [range(i, i + 4) for i in range(0, 20, 4)], torch.zeros(30).double()
+    with problem.opened(batches, weights) as loss:
+        report = study.measure(loss, allowance=allowance)
+    found = report.batch_sharpness
+    assert found is not None
+    assert (found.num_steps, found.cost) == (num_steps, 12 * num_steps)
+    table = problem.along_gradients(batches[:num_steps], weights)
+    assert found.mean_of_ratios.value == close(mean_of_ratios(*table)[0])
+
+
+def test_two_steps_that_are_too_dear_are_a_note_that_says_so() -> None:
+    study = SpectrumStudy(SpectrumOptions(batch_sharpness=True), seed=0)
+    problem = LeastSquares.drawn(20, [1.0] * 30, seed=0, noise=0.0)
+    batches, weights = [range(i, i + 10) for i in (0, 10)], torch.zeros(30).double()
+    with problem.opened(batches, weights) as loss:
+        report = study.measure(loss, allowance=110)
+    words = "2 steps of 10 samples each cost 60 sample gradients, and may cost 55. Raise `max_over"
+    assert words in refusal(report)
+    # what it would have cost goes to products
+    assert report.cost == 20 * (1 + 2 * report.num_hvps) == 100
+
+
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_a_fit_stays_within_its_price(accumulated: int) -> None:
     callback = sharp(max_overhead=0.5, solver=Krylov(max_hvps=80))
@@ -497,16 +542,17 @@ def test_a_run_that_measures_it_is_bit_identical(setting: dict[str, Any], tmp_pa
 
 
 def test_a_run_in_which_it_is_refused_is_bit_identical(tmp_path: Path) -> None:
-    without = run(tmp_path / "without")
-    callback = often(batch_sharpness=True, num_samples=2)
-    assert differences(without, run(tmp_path / "with", callback)) == []
+    # more to a step than an epoch has
+    without = run(tmp_path / "without", accumulate_grad_batches=50)
+    callback = often(batch_sharpness=True)
+    assert differences(without, run(tmp_path / "with", callback, accumulate_grad_batches=50)) == []
     assert all(report.batch_sharpness is None for report in callback.reports)
     assert all(report.failure is None for report in callback.reports)
 
 
-def test_a_trial_run_has_a_note_and_no_failure() -> None:
-    _, report = last(fit={"fast_dev_run": 2}, batch_size=7)
-    assert "takes two steps of 7 samples each at least, but 8 samples are there" in refusal(report)
+def test_a_trial_run_has_it_too() -> None:
+    module, report = last(fit={"fast_dev_run": 2}, batch_size=7)
+    assert numbers(report.batch_sharpness) == close(by_hand(module, dealt(7)))
 
 
 def test_an_analysis_has_the_values_and_says_whose_lines_they_are(tmp_path: Path) -> None:
