@@ -85,6 +85,12 @@ def test_a_single_probe_has_no_band() -> None:
     assert "± 2 standard errors" not in axes.get_legend_handles_labels()[1]
 
 
+def test_of_a_single_probe_the_legend_says_so_but_where_all_eigenvalues_are_known() -> None:
+    few = report_at(density=density_at(-1.0, 0.0, 4.0, probes=1), num_parameters=4)
+    assert line(axes_of(few), "spectral density, by one probe")
+    assert line(axes_of(report_at(density=few.density, num_parameters=3)), "spectral density")
+
+
 def test_titles_say_of_what_and_when() -> None:
     figure = spectrum_figure(report_at(12_000, mode="train"))
     (axes,) = figure.axes

@@ -107,10 +107,11 @@ def _draw_density(axes: Axes, density: SpectralDensity, num_parameters: int) -> 
     one_eigenvalue = height_of_one(density, num_parameters)
     floor = SEVERAL_EIGENVALUES * one_eigenvalue
     error = 2 * density.standard_error(x)
+    # without a second probe there is no band that tells how coarse it is
+    is_coarse = density.probe_weights.shape[1] == 1 and len(density.nodes) < num_parameters
+    label = "spectral density, by one probe" if is_coarse else "spectral density"
     # numpy's: of a tensor matplotlib looks at each element
-    axes.plot(
-        x.numpy(), y.clamp_min(floor).numpy(), color=CURVE, linewidth=1.4, label="spectral density"
-    )
+    axes.plot(x.numpy(), y.clamp_min(floor).numpy(), color=CURVE, linewidth=1.4, label=label)
     if bool(error.isfinite().all()):
         axes.fill_between(
             x.numpy(),
