@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,7 +52,8 @@ class Minimisers:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self) | {"law": self.law}
+        named = {"ratio": self.ratio, "weight_decay": self.decay, "law": self.law}
+        return named | {k: getattr(self, k) for k in ("energies", "gradient_norms", "outcomes")}
 
 
 def minimiser_energy(ratio: float) -> float:

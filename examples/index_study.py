@@ -44,12 +44,14 @@ from examples.index_tables import (
 )
 
 QUICK = {
-    "starts": 8,
+    "size": 4,
+    "samples": 16,
+    "starts": 24,
     "undecayed_starts": 2,
     "narrow_seeds": 1,
     "gradients": 6,
     "gradient_steps": 60,
-    "max_hvps": 3000,
+    "max_hvps": 1500,
     "minimum_size": 4,
     "minimum_samples": [16],
     "minimum_hvps": 500,
@@ -192,8 +194,8 @@ def parser() -> ArgumentParser:
 def main() -> None:
     """Search, fit, print tables and verdicts, save."""
     options = parser().parse_args()
-    if options.quick:
-        options.update(Namespace(QUICK))
+    for name, value in (QUICK if options.quick else {}).items():
+        options[name] = value
     torch.set_num_threads(1)
     start = time.process_time()
     task = Task.drawn(options.size, options.samples, options.task)
