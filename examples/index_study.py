@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -103,10 +103,14 @@ def groups(points: Gathered) -> dict[str, Floats]:
     }
 
 
-def fitted(points: Gathered, small: float) -> dict[str, Floats]:
-    """Energies and indices that power laws are fitted to: all, and those of a small index."""
+def fitted(points: Gathered, limits: Sequence[float]) -> dict[str, Floats]:
+    """Energies and indices that power laws are fitted to: all, and those of small indices."""
     found = {name: each for name, each in groups(points).items() if not name.startswith("starts")}
-    below = {f"{name}, below {small:g}": each[each[:, 1] < small] for name, each in found.items()}
+    below = {
+        f"{name}, below {limit:g}": each[each[:, 1] < limit]
+        for limit in limits
+        for name, each in found.items()
+    }
     return {name: each for name, each in (found | below).items() if is_enough(each)}
 
 
@@ -182,7 +186,7 @@ def parser() -> ArgumentParser:
     parser.add_argument("--narrow-seeds", type=int, default=6, help="for each narrower width")
     parser.add_argument("--gradients", type=int, default=100, help="descents of |g|")
     parser.add_argument("--gradient-steps", type=int, default=150, help="of each")
-    parser.add_argument("--small-index", type=float, default=0.15, help="fitted apart, below")
+    parser.add_argument("--small-indices", type=float, nargs="+", default=[0.15, 0.1])
     parser.add_argument("--minimum-size", type=int, default=12, help="of networks for minima")
     parser.add_argument("--minimum-samples", type=int, nargs="+", default=[96, 48, 36])
     parser.add_argument("--minimum-tasks", type=int, default=3)
@@ -201,12 +205,12 @@ def main() -> None:
     task = Task.drawn(options.size, options.samples, options.task)
     print(f"{task.num_parameters} parameters, phi = {task.ratio:.3g}\n", flush=True)
     points = gather(task, options)
-    samples = fitted(points, options.small_index)
+    samples = fitted(points, options.small_indices)
     laws = {name: power_law(each) for name, each in samples.items()}
     fixed = {name: power_law(each, exponents=OF_THEORY) for name, each in samples.items()}
     of_theory = {name: power_law(e) for name, e in curves(samples, task.ratio).items()}
     print(f"\n{correlation_table(groups(points))}\n\n{law_table(laws, fixed, of_theory)}\n")
-    print(how_many(len(points.searched)))
+    print(how_many(sum(each.index > 0 for each in points.searched)))
     found = minima(options)
     print(f"\n{minimum_table(found)}\n\n{time.process_time() - start:.0f} s of CPU")
     numbers = {
@@ -214,7 +218,7 @@ def main() -> None:
         "laws_of_three_halves": {name: asdict(law) for name, law in fixed.items()},
         "minima": [each.to_dict() for each in found],
     }
-    save(points, numbers, shown(laws, fixed, options.small_index), found, options.out)
+    save(points, numbers, shown(laws, fixed, options.small_indices[0]), found, options.out)
 
 
 if __name__ == "__main__":
