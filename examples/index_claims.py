@@ -94,11 +94,11 @@ def power_law(pairs: Floats, *, exponents: Floats = EXPONENTS, seed: int = 0) ->
 
 def theory_at(indices: Sequence[float] | Floats, ratio: float) -> Floats:
     """``(n, 2)`` energies at which Wishart plus Wigner has these indices, and the indices."""
-    curve = [WishartPlusWigner(energy=energy, ratio=ratio).index for energy in ENERGIES]
+    curve = np.array([WishartPlusWigner(energy=each, ratio=ratio).index for each in ENERGIES])
     shares = np.asarray(indices, dtype=np.float64)
-    # below the critical energy all are zero; from there on it rises
-    first = np.flatnonzero(np.asarray(curve) > 0)[0] - 1
-    return np.stack([np.interp(shares, curve[first:], ENERGIES[first:]), shares], axis=1)
+    # up to the critical energy all are zero, and from there on it rises
+    rises = curve > 0
+    return np.stack([np.interp(shares, curve[rises], ENERGIES[rises]), shares], axis=1)
 
 
 def _fits(pairs: Floats, exponents: Floats, weights: Floats) -> tuple[Floats, ...]:

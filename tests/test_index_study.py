@@ -208,6 +208,12 @@ def test_a_descent_of_the_gradients_norm_comes_back_to_a_saddle_that_it_starts_b
     assert float((found - saddle).norm()) < 1e-9
 
 
+def test_without_decay_most_descents_of_the_gradients_norm_end_in_fakes() -> None:
+    found = small_gradients(Task.drawn(6, 24, 3), decay=0.0, seeds=4, steps=150)
+    # 85 of 100 do
+    assert sum(each.is_fake for each in found) >= 2
+
+
 def test_a_descent_of_the_gradients_norm_never_makes_it_longer() -> None:
     few, more = (small_gradients(TASK, decay=0.0, seeds=3, steps=steps) for steps in (3, 20))
     for before, after in zip(few, more, strict=True):
