@@ -11,17 +11,19 @@ training and test loss, all with intervals; and of some networks the share of ne
 by three thresholds, beside the norm of the gradient and what is left of it within 1 % of the
 weights.
 
-Run it from the repository: ``python -m examples.band_study``; with ``--data FOLDER`` on the files
-of MNIST, shrunk to 10 x 10 as in the paper.
+Run it from the repository: ``python -m examples.band_study``, or with ``--config
+configs/band.yaml``, the same settings in a file; with ``--data FOLDER`` on the files of MNIST,
+shrunk to 10 x 10 as in the paper.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from jsonargparse import ArgumentParser
 
 from examples.band_claims import (
     Floats,
@@ -100,9 +102,10 @@ def save(families: Sequence[Sequence[Band]], out: Path) -> None:
     print(f"\nsaved {out}/band.png, study.json")
 
 
-def main() -> None:
-    """Train, measure, print tables and verdicts, save."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parser() -> ArgumentParser:
+    """Of the command line, and of files with the same settings."""
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", action="config", help="YAML with any of these")
     parser.add_argument("--data", help="folder with the files of MNIST")
     parser.add_argument("--out", type=Path, default=Path("runs/band_study"))
     parser.add_argument("--widths", type=int, nargs="+", default=[5, 10, 25, 50, 100])
@@ -112,7 +115,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1200, help="to train on")
     parser.add_argument("--points", type=int, default=3, help="of each width, to be measured")
     parser.add_argument("--most-counted", type=int, default=2000, help="parameters of such a point")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Train, measure, print tables and verdicts, save."""
+    options = parser().parse_args()
     images = Images.read(options.data, options.samples)
     families = []
     for epochs in options.epochs:

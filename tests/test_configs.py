@@ -1,4 +1,7 @@
-"""Each configuration is one that an ordinary ``LightningCLI`` takes, and trains with."""
+"""Each configuration is one that an ordinary ``LightningCLI`` takes, and trains with.
+
+But for those of the studies, which their own programs take.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
+from examples import band_study, index_study
 from examples.data import HeldOutMnist, Mnist, read_idx
 from lightning_hessian import CriticalPoint, HessianSpectrum, LossDifference
 from tests.helpers.events import Events
 
 Callback = CriticalPoint | HessianSpectrum | LossDifference
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+STUDIES = {"band": band_study.parser, "index": index_study.parser}
+FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = [path for path in FILES if path.stem not in STUDIES]
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +44,14 @@ def fit(config: Path, *arguments: str) -> tuple[LightningCLI, list[Callback]]:
     return cli, [c for c in cli.trainer.callbacks if isinstance(c, Callback)]
 
 
-def test_there_is_one_for_each_kind_of_module_and_each_callback() -> None:
-    assert [path.stem for path in CONFIGS] == [
+def test_there_is_one_for_each_kind_of_module_each_callback_and_each_study() -> None:
+    assert [path.stem for path in FILES] == [
+        "band",
         "cnn",
         "critical_point",
         "demo",
         "edge",
+        "index",
         "loss_difference",
         "mnist",
         "transformer",
@@ -57,6 +66,18 @@ def test_it_begins_with_how_to_run_it_and_measures(config: Path) -> None:
     others = {"loss_difference": "LossDifference", "critical_point": "CriticalPoint"}
     measuring = others.get(config.stem, "HessianSpectrum")
     assert f"lightning_hessian.{measuring}" in [c["class_path"] for c in callbacks]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_that_of_a_study_sets_all_there_is_to_what_it_is_without_it(name: str) -> None:
+    path = FILES[0].parent / f"{name}.yaml"
+    text = path.read_text(encoding="utf8")
+    command = f"python -m examples.{name}_study --config configs/{name}.yaml"
+    assert command in text.split("\n\n")[0]
+    parser: ArgumentParser = STUDIES[name]()
+    default, given = parser.parse_args([]), parser.parse_args([f"--config={path}"])
+    assert set(yaml.safe_load(text)) == set(vars(default)) - {"config"}
+    assert {**vars(given), "config": None} == vars(default)
 
 
 @pytest.mark.sampled

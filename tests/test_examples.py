@@ -200,9 +200,10 @@ def test_sample_size_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) 
 
 
 def test_band_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None:
+    config = ("--config", "configs/band.yaml", "--out", str(tmp_path))
     settings = ("--widths", "3", "6", "--networks", "8", "--epochs", "3", "1", "--points", "1")
-    sizes = ("--samples", "200", "--most-counted", "300", "--out", str(tmp_path))
-    output = run("-m", "examples.band_study", *settings, *sizes)
+    sizes = ("--samples", "200", "--most-counted", "300")
+    output = run("-m", "examples.band_study", *config, *settings, *sizes)
     for epochs in (3, 1):
         assert f"{epochs} epochs, 200 samples, 8 networks" in output
     assert output.count("  one power law: ") == 4
@@ -213,6 +214,28 @@ def test_band_study_prints_tables_and_verdicts_and_saves(tmp_path: Path) -> None
     bands = json.loads((tmp_path / "study.json").read_text())
     assert [(band["width"], band["epochs"]) for band in bands] == [(3, 3), (6, 3), (3, 1), (6, 1)]
     assert all(len(band["train"]) == len(band["test"]) == 8 for band in bands)
+
+
+def test_index_study_prints_tables_and_saves_all_points(tmp_path: Path) -> None:
+    config = ("--config", "configs/index.yaml", "--quick", "--out", str(tmp_path))
+    output = run("-m", "examples.index_study", *config)
+    assert "32 parameters, phi = 0.5" in output
+    for name, starts in (("weight decay 0.003", 24), ("no weight decay", 2)):
+        assert f"searches, {name}: {starts} starts, " in output
+    assert "\nsaddles, both " in output.split("power law over")[1]
+    assert "too few for a statement" in output
+    assert (tmp_path / "index.png").read_bytes().startswith(b"\x89PNG")
+    study = json.loads((tmp_path / "study.json").read_text())
+    points = study["points"]
+    assert len(points["starts"]) == 24
+    # weights of zero are among them
+    assert {each["index"] for each in points["embedded"]} >= {0.5}
+    assert all(each["gradient_norm"] < 1e-8 for each in points["searched"] + points["embedded"])
+    assert all(each["gradient_left"] > 0.5 for each in points["fakes"])
+    assert [(each["ratio"], each["weight_decay"]) for each in study["minima"]] == [
+        (0.5, 0.0),
+        (0.5, 0.003),
+    ]
 
 
 def test_edge_study_prints_every_training_and_every_rate_and_saves(tmp_path: Path) -> None:
