@@ -117,7 +117,7 @@ class CheckpointMethods(HostTrainer):
         loss: Loss = Loss(),  # noqa: B008
         seed: int = 0,
         weights: Weights = "current",
-        save: str | None = None,
+        save: bool | str = True,
         weights_only: bool | None = None,
     ) -> FoundPoint:
         """Search for a critical point of the training loss from the weights of a checkpoint.
@@ -139,7 +139,8 @@ class CheckpointMethods(HostTrainer):
             seed: Of the samples and of random numbers inside the step.
             weights: "current", those that the optimiser moves, or "averaged", of a weight
                 averaging.
-            save: Where the point is kept; null for <target>-of-<checkpoint>, in its folder.
+            save: Where the point is kept: true for <target>-of-<checkpoint>, in its folder; a path
+                that ends in .ckpt; or false.
             weights_only: False to read also files that hold more than tensors and primitives, which
                 runs code: only for files that you trust.
 
@@ -168,7 +169,7 @@ class CheckpointMethods(HostTrainer):
             loss=loss,
             seed=seed,
             trainer=self,
-            save=save or True,
+            save=save,
             weights_only=weights_only is not False,
         )
 
@@ -225,6 +226,9 @@ class CheckpointSubcommands(HostCLI):
             return
         trainer = self.config[self.subcommand]["trainer"]
         trainer["callbacks"] = None
+        if self.subcommand == "search":
+            trainer["logger"] = False  # there is nothing to log
+            return
         loggers = trainer.get("logger")
         is_list = isinstance(loggers, list)
         kept = [each for each in (loggers if is_list else [loggers]) if not _overwrites(each)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from lightning_hessian.analysis.files import read_checkpoint
+from lightning_hessian.analysis.files import find_checkpoints, read_checkpoint
+from lightning_hessian.analysis.found_file import SEARCH
 from lightning_hessian.analysis.idle_fit import default_trainer, run_idle_fit
 from lightning_hessian.analysis.loading import load_checkpoint
 from lightning_hessian.errors import (
@@ -103,17 +104,40 @@ def at_checkpoint(
         >>> split.residual_share.value < 1e-6  # none: the outputs are linear in the weights
         True
     """
+    setup = loss_setup("at_checkpoint", loss, num_samples, mode, seed)
     return with_loss_at(
         lambda loss, _content: study(loss),
         model,
-        checkpoint,
-        setup=loss_setup("at_checkpoint", loss, num_samples, mode, seed),
+        one_checkpoint(checkpoint),
+        # a study may ask for training's own batches
+        setup=replace(setup, step_batches=True),
         datamodule=datamodule,
         dataloaders=dataloaders,
         weights=weights,
         trainer=trainer,
         weights_only=weights_only,
     )
+
+
+def one_checkpoint(checkpoint: str | os.PathLike[str]) -> str:
+    """The one file that is meant.
+
+    Args:
+        checkpoint: A file, or a folder or pattern of one.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    found = find_checkpoints(checkpoint)
+    if len(found) > 1:
+        raise ValueError(
+            f"`checkpoint` must name one file, got {os.fspath(checkpoint)!r}, which has "
+            f"{len(found)}: {', '.join(found[:3])}{' ...' if len(found) > 3 else ''}."
+        )
+    return found[0]
 
 
 def loss_setup(
@@ -146,7 +170,7 @@ def loss_setup(
 def with_loss_at(
     use: Callable[[TrainingLoss, Mapping[str, Any]], T],
     model: LightningModule,
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str,
     *,
     setup: LossSetup,
     datamodule: LightningDataModule | None,
@@ -160,7 +184,7 @@ def with_loss_at(
     Args:
         use: The function.
         model: Of the class that was trained.
-        checkpoint: Of a training.
+        checkpoint: The file.
         setup: Of the loss.
         datamodule: With the training set.
         dataloaders: In place of it.
@@ -176,7 +200,7 @@ def with_loss_at(
     """
     if datamodule is not None and dataloaders is not None:
         raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
-    at = _At(os.fspath(checkpoint), weights, weights_only, setup)
+    at = _At(checkpoint, weights, weights_only, setup)
     found: list[T] = []
 
     def visit(trainer: Trainer, module: LightningModule, _restore: Callable[[], None]) -> None:
@@ -184,7 +208,7 @@ def with_loss_at(
 
     run_idle_fit(
         visit,
-        trainer or default_trainer(model),
+        trainer or default_trainer(model, logger=False),
         model,
         datamodule=datamodule,
         dataloaders=dataloaders,
@@ -234,7 +258,9 @@ class _At:
         try:
             content = read_checkpoint(self.path, weights_only=self.weights_only)
             mode = self.setup.mode
-            load_checkpoint(content, trainer, module, weights=self.weights, mode=mode)
+            # what a search has found stands in for all other weights
+            weights: Weights = "current" if SEARCH in content else self.weights
+            load_checkpoint(content, trainer, module, weights=weights, mode=mode)
         except UnreadableCheckpointError as error:
             raise UnreadableCheckpointError(
                 f"`checkpoint` must be one of this module that can be read, got {self.path}: "

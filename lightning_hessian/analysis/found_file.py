@@ -40,12 +40,41 @@ class FoundFile:
     settings: Mapping[str, Any]
 
     @classmethod
-    def beside(
-        cls, ckpt_path: str, content: Mapping[str, Any], settings: Mapping[str, Any], save: str
-    ) -> FoundFile:
-        """Of the content of a checkpoint; at ``save``, or beside it where that is empty."""
+    def of(cls, path: str, content: Mapping[str, Any], settings: Mapping[str, Any]) -> FoundFile:
+        """At a path, of the content of the checkpoint that the search began from."""
         rest = {key: content[key] for key in content.keys() - OF_THE_TRAINING - {SEARCH}}
-        return cls(save or found_path(ckpt_path, settings["target"], content), rest, settings)
+        return cls(path, rest, settings)
+
+    @property
+    def report_path(self) -> str:
+        """Of the JSON file."""
+        return self.path.removesuffix(ENDING) + ".json"
+
+    def refuse_others(self, own: str | None) -> None:
+        """Refuse a place that cannot be written, or that holds another file than its own.
+
+        Args:
+            own: The file that the search goes on from, if it does.
+
+        Raises:
+            ValueError: With the reason.
+        """
+        if not self.path.endswith(ENDING):
+            raise ValueError(f"`save` must be a path that ends in {ENDING}, got {self.path!r}.")
+        if "://" in self.path:
+            return
+        folder = os.path.dirname(self.path) or "."
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"`save` must be in a folder that exists, got {self.path!r}. Make {folder!r} first."
+            )
+        is_own = own is not None and os.path.exists(own) and _is_same(own, self.path)
+        for path in () if is_own else (self.path, self.report_path):
+            if os.path.exists(path):
+                raise ValueError(
+                    f"`save` must not name a file that is there already, got {path}. Give the file "
+                    "of a search as `checkpoint` to go on with it, or `save` another path."
+                )
 
     def keep(self, state: SearchState, parameters: Mapping[str, Tensor]) -> None:
         """Write weights, as ``load_from_checkpoint`` reads them, and the state.
@@ -71,10 +100,10 @@ class FoundFile:
         Raises:
             OSError: If it cannot be written.
         """
-        path, report = self.path.removesuffix(ENDING) + ".json", found.report
+        report = found.report
         told = {"verdict": report.verdict, "is_target": report.is_target}
-        write_anywhere(path, as_json(told | report.to_dict()))
-        return path
+        write_anywhere(self.report_path, as_json(told | report.to_dict()))
+        return self.report_path
 
 
 def found_path(ckpt_path: str, target: str, content: Mapping[str, Any]) -> str:
@@ -121,10 +150,14 @@ def state_in(content: Mapping[str, Any], settings: Mapping[str, Any]) -> SearchS
         )
     try:
         return SearchState.from_dict(content[SEARCH]["state"])
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UnreadableCheckpointError(
-            f"its entry {SEARCH!r} is not of this version ({error})"
+            f"`checkpoint` has an entry {SEARCH!r} that is not of this version ({error})."
         ) from error
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(path, other)
 
 
 def _target_in(content: Mapping[str, Any]) -> Any:
@@ -133,5 +166,5 @@ def _target_in(content: Mapping[str, Any]) -> Any:
         return entry["settings"]["target"]
     except (KeyError, TypeError) as error:
         raise UnreadableCheckpointError(
-            f"its entry {SEARCH!r} is not of this version ({error})"
+            f"`checkpoint` has an entry {SEARCH!r} that is not of this version ({error})."
         ) from error

@@ -60,13 +60,14 @@ def run_idle_fit(
         )
 
 
-def default_trainer(model: LightningModule) -> Trainer:
-    """One device, float32, TensorBoard; from the package that the module is of.
+def default_trainer(model: LightningModule, *, logger: bool = True) -> Trainer:
+    """One device, float32; from the package that the module is of.
 
     There are two, with the same code.
 
     Args:
         model: To be set up.
+        logger: Whether to write to TensorBoard.
 
     Returns:
         A fresh one.
@@ -83,6 +84,7 @@ def default_trainer(model: LightningModule) -> Trainer:
                 log_every_n_steps=1,
                 enable_checkpointing=False,
                 enable_model_summary=False,
+                logger=logger,
             )
             return trainer
     raise ValueError(f"`model` must be a LightningModule, got {type(model).__name__}.")

@@ -12,8 +12,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from tqdm.auto import tqdm
 
-from lightning_hessian.analysis.at_checkpoint import loss_setup, with_loss_at
-from lightning_hessian.analysis.found_file import FoundFile, state_in
+from lightning_hessian.analysis.at_checkpoint import loss_setup, one_checkpoint, with_loss_at
+from lightning_hessian.analysis.found_file import FoundFile, found_path, state_in
 from lightning_hessian.analysis.idle_fit import default_trainer
 from lightning_hessian.analysis.summary import search_summary
 from lightning_hessian.loss import TrainingLoss
@@ -38,7 +38,7 @@ def search(
     loss: Loss = Loss(),  # noqa: B008
     seed: int = 0,
     trainer: Trainer | None = None,
-    save: bool | str = True,
+    save: bool | str | os.PathLike[str] = True,
     weights_only: bool = True,
     verbose: bool = True,
 ) -> FoundPoint:
@@ -71,7 +71,8 @@ def search(
         loss: Which loss, by which parameters, on which batches; its precision is 64.
         seed: Of the samples and of random numbers inside the step.
         trainer: A fresh one with the accelerator to use, of one process; its callbacks stand aside.
-        save: Where the point is kept: True for beside the checkpoint, a path, or False.
+        save: Where the point is kept: True for beside the checkpoint; a path that ends in .ckpt; or
+            False.
         weights_only: Refuse files that hold more than tensors and primitives, since unpickling runs
             code. Give False only for files that you trust.
         verbose: Show a progress bar, and print what was found.
@@ -116,10 +117,14 @@ def search(
             "`loss` of a search must have a precision of 64, got 32: in fewer digits the gradient "
             "comes to rest before it vanishes. Leave it out."
         )
-    trainer = trainer or default_trainer(model)
+    if not (save is False or save is True or isinstance(save, str | os.PathLike)):
+        raise ValueError(f"`save` must be True, False or a path, got {save!r}.")
+    path = one_checkpoint(checkpoint)
+    trainer = trainer or default_trainer(model, logger=False)
     shows_progress = verbose and trainer.progress_bar_callback is not None
     started = _Search(
-        path=os.fspath(checkpoint),
+        path=path,
+        weights=weights,
         setup=replace(setup, loss=replace(loss, precision=64)),
         save=save,
         find=partial(
@@ -129,14 +134,14 @@ def search(
             tolerance=tolerance,
             max_hvps=max_hvps,
         ),
-        target=f"index {target}" if isinstance(target, int) else target,
+        target=f"index {target}" if type(target) is int else str(target),
         weight_decay=weight_decay,
         bar=partial(tqdm, total=max_hvps, desc="Search", unit="HVP", disable=not shows_progress),
     )
-    found, path = with_loss_at(
+    found, kept_at = with_loss_at(
         started.run,
         model,
-        checkpoint,
+        path,
         setup=started.setup,
         datamodule=datamodule,
         dataloaders=dataloaders,
@@ -145,7 +150,7 @@ def search(
         weights_only=weights_only,
     )
     if verbose:
-        print(search_summary(found.report, path))
+        print(search_summary(found.report, kept_at))
     return found
 
 
@@ -154,8 +159,9 @@ class _Search:
     """A search from the weights of one file."""
 
     path: str
+    weights: Weights
     setup: LossSetup
-    save: bool | str
+    save: bool | str | os.PathLike[str]
     find: Callable[..., FoundPoint]
     target: str
     weight_decay: WeightDecay
@@ -164,7 +170,7 @@ class _Search:
     def run(self, loss: TrainingLoss, content: Mapping[str, Any]) -> tuple[FoundPoint, str | None]:
         """Search, and keep what was found; the point, and the path where it is kept."""
         file, state = self._file(loss, content)
-        keeper = _Keeper(file if self.save is not False else None, loss)
+        keeper = _Keeper(file, loss)
         with self.bar() as bar:
 
             def on_step(state: SearchState) -> None:
@@ -179,10 +185,11 @@ class _Search:
 
     def _file(
         self, loss: TrainingLoss, content: Mapping[str, Any]
-    ) -> tuple[FoundFile, SearchState | None]:
+    ) -> tuple[FoundFile | None, SearchState | None]:
         """Where the point is kept, and from where the search goes on."""
         settings = {
             "target": self.target,
+            "weights": self.weights,
             "weight_decay": self.weight_decay,
             "data": loss.sample.description,
             "mode": self.setup.mode,
@@ -190,14 +197,14 @@ class _Search:
             "loss": loss.name,
             "parameters": list(loss.parameters.names),
         }
-        save = self.save if isinstance(self.save, str) else ""
-        file = FoundFile.beside(self.path, content, settings, save)
         state = state_in(content, settings)
-        if self.save is not False and state is None and os.path.exists(file.path):
-            raise ValueError(
-                f"`save` must not name a file that is there already, got {file.path}. Give it as "
-                "`checkpoint` to go on with its search, or `save` another path."
-            )
+        if self.save is False:
+            return None, state
+        path = found_path(self.path, self.target, content)
+        if self.save is not True:
+            path = os.fspath(self.save)
+        file = FoundFile.of(path, content, settings)
+        file.refuse_others(self.path if state is not None else None)
         return file, state
 
 
@@ -207,6 +214,13 @@ class _Keeper:
     def __init__(self, file: FoundFile | None, loss: TrainingLoss) -> None:
         self._file = file
         self._parameters = loss.parameters
+        assert loss.trained is not None
+        named = loss.trained.named
+        # a tied tensor is in a state by each of its names
+        self._aliases = {
+            name: [other for other, tensor in named.items() if tensor is named[name]]
+            for name in loss.parameters.names
+        }
 
     @property
     def path(self) -> str | None:
@@ -217,7 +231,11 @@ class _Keeper:
         """The point, and from where to go on."""
         if self._file is not None:
             parts = self._parameters.split(state.weights)
-            named = dict(zip(self._parameters.names, parts, strict=True))
+            named = {
+                alias: part
+                for name, part in zip(self._parameters.names, parts, strict=True)
+                for alias in self._aliases[name]
+            }
             self._try(partial(self._file.keep, state, named))
 
     def keep_report(self, found: FoundPoint) -> None:

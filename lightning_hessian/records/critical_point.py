@@ -46,7 +46,7 @@ class CriticalPointReport(Report):
         largest: The largest eigenvalue.
         smallest: The most negative one.
         trace: From the sweep's own probe, so with a wider interval than one that is asked for.
-        density: Likewise; None of fewer products than 16.
+        density: Likewise; None of a sweep of fewer products than 12.
         escape: Down the most negative direction; None without one below the threshold.
         layers: Norms of the parts of the weights.
         weight_decay: What is in the loss of weight decay, in words.

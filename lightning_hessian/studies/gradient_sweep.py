@@ -42,8 +42,8 @@ ENOUGH_PRODUCTS = 12
 LOOK_EVERY, AT_REST = 4, 0.01
 """Products between two looks at what is left of the gradient, and how little it may still move."""
 STILL_FALLING = 0.02
-DENSITY_PRODUCTS = 16
-"""From here on a density is as near to the true one as that of a sweep without the gradient."""
+DENSITY_PRODUCTS = 12
+"""From here on a density is about as near to the true one as that of a sweep of its own."""
 
 
 class Watch:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_hessian import Loss, at_checkpoint
+from lightning_hessian import HessianSpectrum, Loss, at_checkpoint
 from lightning_hessian.errors import InterruptedMeasurementError
 from lightning_hessian.hvp import open_loss
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.studies import gauss_newton_split
+from lightning_hessian.studies import batch_sharpness, gauss_newton_split
+from tests.helpers.checkpoints import analyzed
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
 
 
@@ -78,6 +79,15 @@ def test_what_a_study_raises_is_passed_on(ckpt: Path) -> None:
 
     with pytest.raises(ZeroDivisionError, match="as it likes"):
         at(ckpt, fails)
+
+
+def test_batch_sharpness_there_is_of_training_s_own_batches(ckpt: Path) -> None:
+    options: dict[str, Any] = {"num_samples": "all", "loss": Loss(precision=64)}
+    found, _ = at(ckpt, batch_sharpness, dataloaders=loader(shuffle=True), **options)
+    callback = HessianSpectrum(batch_sharpness=True, **options)
+    (report,) = analyzed(Classifier(), ckpt, dataloaders=loader(shuffle=True), callback=callback)
+    assert found.step_size == 8
+    assert found.mean_of_ratios == report.batch_sharpness.mean_of_ratios
 
 
 class ToldToEnd(Classifier):

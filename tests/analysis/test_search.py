@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -205,18 +206,54 @@ def test_ctrl_c_and_a_signal_end_a_search_with_what_it_has(
     assert len(again.report.course) >= len(found.report.course)
 
 
-def test_a_folder_that_cannot_be_written_costs_the_file_and_not_the_search(ckpt: Path) -> None:
-    missing = str(ckpt.parent / "missing" / "found.ckpt")
-    with pytest.warns(UserWarning, match=r"could not write .*missing.*found\.ckpt: .* It goes on"):
-        found = searched(ckpt, save=missing)
+def test_a_disk_that_is_full_costs_the_file_and_not_the_search(
+    ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: str, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_hessian.analysis.found_file.write_anywhere", full)
+    with pytest.warns(UserWarning, match=r"could not write .*minimum-of-last\.ckpt: .* It goes on"):
+        found = searched(ckpt)
     assert found.report.is_target
+
+
+class Tied(pl.LightningModule):
+    """Two names of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+        self.layers[2].weight = self.layers[0].weight
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_tied_weights_have_the_point_by_each_of_their_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = saved(tmp_path, Tied(), loader())
+    found = searched(path, Tied(), **CURVED)
+    assert found.report.is_target
+    module = Tied.load_from_checkpoint(path.with_name("minimum-of-last.ckpt"))
+    module = module.double()
+    tensors = loader().dataset.tensors
+    total = module.training_step((tensors[0].double(), tensors[1]), 0)
+    (slope,) = torch.autograd.grad(total, [module.layers[0].weight])
+    # loaded into float32, whose rounding is that of the gradient
+    decayed = slope + CURVED["weight_decay"] * module.layers[0].weight.detach()
+    assert float(decayed.norm()) < 1e-5
 
 
 def test_the_point_is_kept_where_it_is_said_or_nowhere(ckpt: Path) -> None:
     searched(ckpt, save=False)
     assert [each.name for each in ckpt.parent.iterdir()] == ["last.ckpt"]
-    searched(ckpt, save=str(ckpt.parent / "here.ckpt"))
+    searched(ckpt, save=ckpt.parent / "here.ckpt")
     assert (ckpt.parent / "here.ckpt").exists()
+    assert (ckpt.parent / "here.json").exists()
 
 
 def test_what_is_found_is_told(ckpt: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +302,8 @@ class Numbers(IterableDataset[Any]):
         ({"loss": Loss(precision=32)}, r"`loss` of a search must have a precision of 64, got 32"),
         ({"loss": Loss(weights="averaged")}, r"must leave to `search` which weights of a file"),
         ({"datamodule": pl.LightningDataModule()}, r"`datamodule` and `dataloaders` exclude"),
+        ({"target": None}, r"`target` must be .* got None"),
+        ({"target": 1.0}, r"`target` must be .* got 1.0"),
         ({"target": "saddle"}, r"`target` must be 'minimum', 'nearest' or an index from 0 to 4"),
         ({"trainer": trainer(max_epochs=0)}, r"`trainer` ended its fit before it began"),
     ],
@@ -277,8 +316,56 @@ def test_wrong_arguments_are_refused(ckpt: Path, options: dict[str, Any], messag
 
 def test_a_file_that_is_there_is_not_written_over(ckpt: Path) -> None:
     searched(ckpt, max_hvps=8)
-    with pytest.raises(ValueError, match=r"`save` must not name a file that is there already, got"):
+    before = ckpt.read_bytes()
+    there = r"`save` must not name a file that is there already, got"
+    with pytest.raises(ValueError, match=there):
         searched(ckpt)
+    # nor is another when a search goes on, the training's own least of all
+    own = ckpt.with_name("minimum-of-last.ckpt")
+    with pytest.raises(ValueError, match=there):
+        searched(own, save=ckpt)
+    assert ckpt.read_bytes() == before
+    ckpt.with_name("metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"{there} .*metrics\.json"):
+        searched(ckpt, save=ckpt.with_name("metrics.ckpt"))
+    assert searched(own, save=own).report.is_target
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        ("found.json", r"`save` must be a path that ends in .ckpt, got 'found.json'"),
+        ("absent/found.ckpt", r"`save` must be in a folder that exists, got 'absent/found.ckpt'"),
+        (5, r"`save` must be True, False or a path, got 5"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_before_the_search(
+    ckpt: Path, save: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        searched(ckpt, save=save)
+
+
+def test_of_several_checkpoints_none_is_chosen(ckpt: Path) -> None:
+    assert searched(ckpt.parent, save=False).report.is_target
+    searched(ckpt, max_hvps=8)
+    with pytest.raises(ValueError, match=r"`checkpoint` must name one file, got .*, which has 2: "):
+        searched(ckpt.parent)
+
+
+def test_a_search_from_an_average_goes_on_with_the_same_options(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = trainer(EMAWeightAveraging(decay=0.5), max_epochs=2)
+    run.fit(Classifier(), loader())
+    path = tmp_path / "last.ckpt"
+    run.save_checkpoint(path)
+    half = searched(path, Classifier(), weights="averaged", max_hvps=200, **CURVED)
+    own = path.with_name("minimum-of-last.ckpt")
+    rest = searched(own, Classifier(), weights="averaged", **CURVED)
+    assert rest.report.is_target
+    assert rest.report.start_norm == half.report.start_norm
+    with pytest.raises(ValueError, match=r"of another loss: `weights` was 'averaged'"):
+        searched(own, Classifier(), **CURVED)
 
 
 def test_a_search_of_another_loss_is_not_gone_on_with(ckpt: Path) -> None:

@@ -62,6 +62,9 @@ def test_a_search_by_the_command_line_keeps_its_point_beside_the_checkpoint(
     assert report["is_target"]
     assert "A minimum: " in report["verdict"]
     Classifier.load_from_checkpoint(file.with_suffix(".ckpt"))
+    # nothing else is left behind
+    assert not (run / "lightning_logs").exists()
+    assert len(list(run.iterdir())) == 3
 
 
 def test_an_index_is_a_number_and_what_is_not_found_is_told_by_the_exit_code(run: Path) -> None:

@@ -41,7 +41,7 @@ def spectrum_figure(report: SpectrumReport | CriticalPointReport) -> Figure:
     density = report.density
     if density is None:
         raise ValueError(
-            "`report` must hold a density, got None. Measure with `density=True`, and 16 products; "
+            "`report` must hold a density, got None. Measure with `density=True`, and 14 products; "
             f"a failed measurement has none (failure: {report.failure})."
         )
     figure = new_figure(layout=None)
