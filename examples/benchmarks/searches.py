@@ -4,12 +4,14 @@
 a tanh network on scikit-learn's digits it searches for a minimum of the cross-entropy with weight
 decay. ``index`` searches for saddles of indices from 0 to 24 of the network of Pennington and Bahri
 (2017), six inputs, hidden units and outputs, from points along descents of 1 to 1,000 steps; with
-``--weight-decay 0`` as they have it. A line for each start, and their counts at the end.
+``--weight-decay 0`` as they have it. Three lines for each start, how much each method had in the
+second, and their counts at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections import Counter
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.hvp import open_loss
+from lightning_hessian.records import MethodShare
 from lightning_hessian.studies import FoundPoint, find_critical_point
 
 SIZE, SAMPLES, HIGHEST = 6, 24, 24
@@ -67,6 +70,16 @@ def saddle_from(seed: int, weight_decay: float, max_hvps: int) -> FoundPoint:
         return find_critical_point(loss, target=index, weight_decay=weight_decay, max_hvps=max_hvps)
 
 
+def in_words(share: MethodShare) -> str:
+    """What a method had."""
+    return f"{share.name} {share.num_hvps:,} HVPs and {share.num_gradients:,} gradients"
+
+
+def listed(counts: Counter[str]) -> str:
+    """Those that are not zero."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
 def main() -> None:
     """Search from each start."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,18 +94,23 @@ def main() -> None:
     search, usual = (minimum_from, 1e-3) if is_minimum else (saddle_from, 3e-3)
     decay = usual if given.weight_decay is None else given.weight_decay
     ends: Counter[str] = Counter()
+    by_method: Counter[str] = Counter()
+    started = time.perf_counter()
     for seed in range(given.starts):
         report = search(seed, decay, given.max_hvps).report
         assert report.point is not None
         ends[report.outcome] += 1
         ends["as asked for"] += report.is_target
+        by_method[report.method] += report.outcome == "converged"
         is_small = report.point.gradient_norm**2 < PASSES
         is_fake = is_small and report.point.gradient_left > 0.5
         ends["of |g|^2 < 1e-6"] += is_small
         ends["of these r(1 %) > 0.5"] += is_fake
         print(f"{seed:3} {report.target:9} {report.num_hvps:6,} HVPs {report.seconds:6.1f} s")
+        print(f"    {', '.join(map(in_words, report.shares))}")
         print(f"    {report.verdict}", flush=True)
-    print(", ".join(f"{count} {name}" for name, count in ends.items() if count))
+    print("converged by:", listed(by_method) or "none", f"({time.perf_counter() - started:.0f} s)")
+    print(listed(ends))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_hessian.analysis.at_checkpoint import loss_setup, one_checkpoint, with_loss_at
@@ -176,10 +177,10 @@ class _Search:
             def on_step(state: SearchState) -> None:
                 last = state.course[-1]
                 bar.set_postfix_str(f"|g| {last.gradient_norm:.2g}, loss {last.loss:.6g}")
-                keeper.keep(state)
+                keeper.keep(state, state.weights)
 
             found = self.find(loss, state=state, on_products=bar.update, on_step=on_step)
-        keeper.keep(found.state)
+        keeper.keep(found.state, found.weights)
         keeper.keep_report(found)
         return found, keeper.path
 
@@ -227,10 +228,10 @@ class _Keeper:
         """Where the point is; None where it could not be written, or was not to be."""
         return None if self._file is None else self._file.path
 
-    def keep(self, state: SearchState) -> None:
+    def keep(self, state: SearchState, weights: Tensor) -> None:
         """The point, and from where to go on."""
         if self._file is not None:
-            parts = self._parameters.split(state.weights)
+            parts = self._parameters.split(weights)
             named = {
                 alias: part
                 for name, part in zip(self._parameters.names, parts, strict=True)

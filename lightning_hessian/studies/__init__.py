@@ -16,10 +16,10 @@ from lightning_hessian.studies.sample_moments import SampleMoments, sample_momen
 from lightning_hessian.studies.sampling_error import sampling_error
 from lightning_hessian.studies.search import (
     FoundPoint,
-    SearchState,
     SearchTarget,
     find_critical_point,
 )
+from lightning_hessian.studies.search_state import SearchState
 from lightning_hessian.studies.spectrum import SpectrumStudy
 from lightning_hessian.studies.stability_edge import StabilityEdge, stability_edge
 from lightning_hessian.studies.study import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_hessian.studies.search_method import SearchMethod, judge_by_model
+from lightning_hessian.studies.search_method import SearchMethod, by_signs, judge_by_model
 
 FARTHEST = 0.3
 
@@ -36,7 +36,7 @@ def eigenvector_following(index: int, size: int) -> SearchMethod:
         name="eigenvector following",
         price=size,
         look=lambda loss, slope: loss.in_full(slope),
-        signs=signs,
+        step=by_signs(signs),
         judge=judge_by_model,
         farthest=FARTHEST,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_hessian.studies.search_method import SearchMethod, judge_by_model
+from lightning_hessian.studies.search_method import SearchMethod, by_signs, judge_by_model
 
 FARTHEST = 0.1
 
@@ -23,7 +23,7 @@ def index_preserving_newton(dimension: int) -> SearchMethod:
         name="index-preserving Newton",
         price=dimension,
         look=lambda loss, slope: loss.in_krylov_space(slope, dimension),
-        signs=lambda values: values.sign(),
+        step=by_signs(lambda values: values.sign()),
         judge=judge_by_model,
         farthest=FARTHEST,
     )

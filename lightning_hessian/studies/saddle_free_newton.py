@@ -11,6 +11,7 @@ from lightning_hessian.studies.search_method import (
     SAME,
     SHORTER,
     SearchMethod,
+    by_signs,
     rounding_of,
     taken,
 )
@@ -36,7 +37,7 @@ def saddle_free_newton(dimension: int) -> SearchMethod:
         name="saddle-free Newton",
         price=dimension,
         look=lambda loss, slope: loss.in_krylov_space(slope, dimension),
-        signs=torch.ones_like,
+        step=by_signs(torch.ones_like),
         judge=_judge_by_loss,
         farthest=math.inf,
     )

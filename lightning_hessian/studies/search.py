@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from lightning_hessian.errors import InterruptedMeasurementError, RefusedError
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.options import Krylov, PointOptions, WeightDecay, check_weight_decay
 from lightning_hessian.records import (
-    NO_MINIMUM,
     CriticalPointReport,
+    MethodShare,
     ModuleMove,
     SearchOutcome,
     SearchReport,
@@ -25,9 +25,13 @@ from lightning_hessian.records import (
 from lightning_hessian.studies.critical_point import CriticalPointStudy
 from lightning_hessian.studies.eigenvector_following import eigenvector_following
 from lightning_hessian.studies.index_preserving_newton import index_preserving_newton
+from lightning_hessian.studies.newton_steps import NewtonSteps
 from lightning_hessian.studies.saddle_free_newton import saddle_free_newton
+from lightning_hessian.studies.saddle_search import SaddleSearch
+from lightning_hessian.studies.search_ledger import SearchLedger
 from lightning_hessian.studies.search_method import SearchMethod
-from lightning_hessian.studies.searched_loss import Quadratic, SearchedLoss
+from lightning_hessian.studies.search_state import Place, SearchState
+from lightning_hessian.studies.searched_loss import SearchedLoss
 from lightning_hessian.studies.study import tell_nobody
 
 SearchTarget = Literal["minimum", "nearest"] | int
@@ -43,56 +47,6 @@ LARGEST_DENSE = 2000
 KRYLOV_DIMENSION = 100
 COUNTED = 256
 """Parameters up to which all eigenvalues of the point found are counted."""
-FIRST, SHORTEST = 0.1, 1e-12
-"""Length of the first step, and of those that are given up, in shares of the weights'."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SearchState:
-    """From where a search goes on, fit for ``torch.save``.
-
-    Attributes:
-        target: Of the search, as in its report.
-        start: ``(n,)`` float64, the weights where it began.
-        weights: ``(n,)`` float64, where it is.
-        radius: Of the next step; None before the first.
-        course: So far.
-        num_hvps: So far, and likewise for gradients, forward passes and seconds.
-        num_gradients: So far.
-        num_passes: So far.
-        seconds: So far.
-    """
-
-    target: str
-    start: Tensor
-    weights: Tensor
-    radius: float | None = None
-    course: tuple[SearchStep, ...] = ()
-    num_hvps: int = 0
-    num_gradients: int = 0
-    num_passes: int = 0
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """In tensors and primitives, as ``torch.load(..., weights_only=True)`` reads them.
-
-        Returns:
-            By field name.
-        """
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SearchState:
-        """What :meth:`to_dict` described.
-
-        Args:
-            values: By field name.
-
-        Returns:
-            An equal state.
-        """
-        course = tuple(SearchStep(**each) for each in values["course"])
-        return cls(**{**values, "course": course})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,110 +146,31 @@ def find_critical_point(
     searched = SearchedLoss(loss, weight_decay, on_products)
     name = f"index {target}" if isinstance(target, int) else target
     before = _begin(state, name, searched.origin)
-    started = time.perf_counter()
-
-    def tell() -> None:
-        on_step(search.state(before.seconds + time.perf_counter() - started))
-
-    search = _Search(searched, method, before, tolerance, max_hvps - last, tell)
+    ledger = SearchLedger(
+        searched, before, max_hvps - last, tolerance, lambda: on_step(search.state())
+    )
+    search: SaddleSearch | NewtonSteps
+    if isinstance(target, int):
+        search = SaddleSearch(ledger, target, before, partial(_report_at, searched, last))
+    else:
+        search = NewtonSteps(ledger, method, before, num_looks=len(before.course))
+    point: CriticalPointReport | None = None
+    outcome: SearchOutcome = "interrupted"
     try:
-        outcome = search.run()
-        point = _report_at(searched, search.weights, last)
-        if outcome in ("stalled", "budget spent") and point.kind == "flat":
-            outcome = "flat"
+        ended = search.run() or "budget spent"
+        point = search.best_report if isinstance(search, SaddleSearch) else None
+        point = point or _report_at(searched, last, search.place.weights)
+        is_flat = ended in ("stalled", "budget spent") and point.kind == "flat"
+        outcome = "flat" if is_flat else ended
     except (KeyboardInterrupt, InterruptedMeasurementError):
-        if not search.has_begun:
+        if not ledger.course:
             raise
-        outcome, point = "interrupted", None
-    after = search.state(before.seconds + time.perf_counter() - started)
-    report = _report(searched, after, outcome, point, tolerance)
-    parts = [part.clone() for part in loss.parameters.split(after.weights)]
+    after, place = search.state(), search.place
+    report = _report(searched, after, place, outcome, point, tolerance)
+    weights = place.weights
+    parts = [part.clone() for part in loss.parameters.split(weights)]
     named = dict(zip(loss.parameters.names, parts, strict=True))
-    return FoundPoint(report, after.weights, named, after)
-
-
-class _Search:
-    """Steps of a method, as short as it takes for them to be accepted."""
-
-    def __init__(
-        self,
-        loss: SearchedLoss,
-        method: SearchMethod,
-        state: SearchState,
-        tolerance: float,
-        budget: int,
-        tell: Callable[[], None],
-    ) -> None:
-        self.weights = state.weights
-        self._loss = loss
-        self._method = method
-        self._before = state
-        self._tolerance = tolerance
-        self._budget = budget
-        self._tell = tell
-        self._radius = state.radius
-        # where it goes on it looks again at where it was
-        self._course = list(state.course[:-1])
-        self._start_norm = float(state.start.norm()) or 1.0
-
-    def run(self) -> SearchOutcome:
-        """Step until one of the rules ends it."""
-        while True:
-            with self._loss.at(self.weights) as slope:
-                self._course.append(
-                    SearchStep(
-                        loss=slope.loss, gradient_norm=slope.norm, num_hvps=self._num_products
-                    )
-                )
-                self._tell()
-                if slope.norm < self._tolerance:
-                    return "converged"
-                if float(self.weights.norm()) > NO_MINIMUM * self._start_norm:
-                    return "escaped"
-                if self._loss.num_products + self._method.price > self._budget:
-                    return "budget spent"
-                model = self._method.look(self._loss, slope)
-            if not self._advances(model):
-                return "stalled"
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is anything to tell."""
-        return len(self._course) > 0
-
-    def state(self, seconds: float) -> SearchState:
-        """Where it is now."""
-        before, loss = self._before, self._loss
-        return replace(
-            before,
-            weights=self.weights,
-            radius=self._radius,
-            course=tuple(self._course),
-            num_hvps=self._num_products,
-            num_gradients=before.num_gradients + loss.num_gradients,
-            num_passes=before.num_passes + loss.num_passes,
-            seconds=seconds,
-        )
-
-    @property
-    def _num_products(self) -> int:
-        return self._before.num_hvps + self._loss.num_products
-
-    def _advances(self, model: Quadratic) -> bool:
-        """Take a step; False where none is accepted, however short."""
-        method, length = self._method, max(self._start_norm, float(self.weights.norm()))
-        signs = method.signs(model.values)
-        radius = min(self._radius or FIRST * length, method.farthest * length)
-        while True:
-            step = model.step(signs, radius)
-            if float(step.vector.norm()) <= SHORTEST * length:
-                return False
-            there = self.weights + step.vector
-            factor = method.judge(self._loss, model, step, there)
-            radius *= factor
-            if factor >= 1:
-                self._radius, self.weights = radius, there
-                return True
+    return FoundPoint(report, weights, named, after)
 
 
 def _method(target: SearchTarget, size: int) -> SearchMethod:
@@ -314,10 +189,10 @@ def _begin(state: SearchState | None, target: str, origin: Tensor) -> SearchStat
             f"`state` must be of a search for {target} among {len(origin)} parameters, got one for "
             f"{state.target} among {len(state.weights)}. Leave it out to begin anew."
         )
-    return replace(state, start=state.start.to(origin), weights=state.weights.to(origin))
+    return state.to(origin)
 
 
-def _report_at(searched: SearchedLoss, weights: Tensor, num_products: int) -> CriticalPointReport:
+def _report_at(searched: SearchedLoss, num_products: int, weights: Tensor) -> CriticalPointReport:
     """What kind of point weights are."""
     solver = Krylov(max_hvps=max(num_products, 8))
     options = PointOptions(escape=False, weight_decay=searched.weight_decay, solver=solver)
@@ -331,27 +206,34 @@ def _report_at(searched: SearchedLoss, weights: Tensor, num_products: int) -> Cr
 def _report(
     searched: SearchedLoss,
     state: SearchState,
+    place: Place,
     outcome: SearchOutcome,
     point: CriticalPointReport | None,
     tolerance: float,
 ) -> SearchReport:
-    moved, parts = state.weights - state.start, searched.loss.parameters.blocks("modules")
+    weights, course = place.weights, state.course
+    if (course[-1].loss, course[-1].gradient_norm) != (place.step.loss, place.step.gradient_norm):
+        course = (*course, place.step)
+    moved, parts = weights - state.start, searched.loss.parameters.blocks("modules")
     return SearchReport(
         target=state.target,
         outcome=outcome,
         tolerance=tolerance,
         weight_decay=searched.decay,
         point=point,
-        course=state.course,
+        course=course,
+        method=course[-1].method,
+        shares=_shares(state.course),
+        passed=() if state.turn is None else state.turn.passed,
         start_norm=float(state.start.norm()),
-        norm=float(state.weights.norm()),
+        norm=float(weights.norm()),
         distance=float(moved.norm()),
         moves=tuple(
             ModuleMove(
                 name=name,
                 distance=float(moved[places].norm()),
                 norm=float(state.start[places].norm()),
-                norm_found=float(state.weights[places].norm()),
+                norm_found=float(weights[places].norm()),
             )
             for name, places in ((name, part.to(moved.device)) for name, part in parts.items())
         ),
@@ -359,6 +241,23 @@ def _report(
         num_gradients=state.num_gradients,
         num_passes=state.num_passes,
         seconds=state.seconds,
+    )
+
+
+def _shares(course: Sequence[SearchStep]) -> tuple[MethodShare, ...]:
+    """What each method has spent, by the lines of the course that it has written."""
+    spent: dict[str, tuple[int, int]] = {}
+    hvps, gradients = 0, 0
+    for line in course:
+        before = spent.get(line.method, (0, 0))
+        spent[line.method] = (
+            before[0] + line.num_hvps - hvps,
+            before[1] + line.num_gradients - gradients,
+        )
+        hvps, gradients = line.num_hvps, line.num_gradients
+    return tuple(
+        MethodShare(name=name, num_hvps=hvps, num_gradients=gradients)
+        for name, (hvps, gradients) in spent.items()
     )
 
 

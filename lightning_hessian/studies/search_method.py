@@ -29,7 +29,7 @@ class SearchMethod:
         name: In words.
         price: Products of a look.
         look: The loss to second order around weights.
-        signs: From eigenvalues ``(k,)`` ascending to 1 where to go down and -1 where to go up.
+        step: From the loss to second order and a radius to a step.
         judge: What the radius is multiplied by after a step to other weights: below one where it
             is refused.
         farthest: Length that no step exceeds, in shares of the weights'.
@@ -38,9 +38,14 @@ class SearchMethod:
     name: str
     price: int
     look: Look
-    signs: Callable[[Tensor], Tensor]
+    step: Callable[[Quadratic, float], Step]
     judge: Judge
     farthest: float
+
+
+def by_signs(signs: Callable[[Tensor], Tensor]) -> Callable[[Quadratic, float], Step]:
+    """A step by signs that follow from eigenvalues, ``(k,)`` ascending: 1 is down, -1 is up."""
+    return lambda model, reach: model.step(signs(model.values), reach)
 
 
 def rounding_of(value: float) -> float:

@@ -19,6 +19,8 @@ COLUMNS = 64
 """Of the Hessian that are computed at once."""
 SMALLEST = 1e-14
 """Of the largest curvature: what is added to all, so that zeros do not divide."""
+TINY = 1e-150
+"""Its square is no zero."""
 HALVINGS = 60
 
 
@@ -83,19 +85,40 @@ class Quadratic:
         Returns:
             The step.
         """
-        sizes = self.values.abs()
+        sizes, parts = self.values.abs(), self.parts.abs()
+        most = float(self.parts.norm()) / reach
+        damping = self._damping(lambda mu: parts / (sizes + mu), most, reach)
+        return self._along(-signs * self.parts.sign() * parts / (sizes + damping))
 
-        def lengths(damping: float) -> Tensor:
-            return self.parts.abs() / (sizes + damping)
+    def residual_step(self, reach: float) -> Step:
+        """To the least ``|g + H s|`` within a length, ``s = -(H^2 + mu^2)^-1 H g``.
 
-        least, most = SMALLEST * float(sizes.max()), float(self.parts.norm()) / reach
-        if float(lengths(least).norm()) > reach:
-            for _ in range(HALVINGS):
-                middle = math.sqrt(least * most)
-                is_far = float(lengths(middle).norm()) > reach
-                least, most = (middle, most) if is_far else (least, middle)
-            least = most
-        along = -signs * self.parts.sign() * lengths(least)
+        Args:
+            reach: Length that no step exceeds.
+
+        Returns:
+            The step.
+        """
+        products = self.values * self.parts
+        most = float(self.parts.norm()) / (2 * reach)
+        damping = self._damping(
+            lambda mu: products.abs() / (self.values.square() + mu**2), most, reach
+        )
+        return self._along(-products / (self.values.square() + damping**2))
+
+    def _damping(self, lengths: Callable[[float], Tensor], most: float, reach: float) -> float:
+        """By bisection, the least that curvatures are increased by for a step within a length."""
+        least = max(SMALLEST * float(self.values.abs().max()), TINY)
+        if float(lengths(least).norm()) <= reach:
+            return least
+        for _ in range(HALVINGS):
+            middle = math.sqrt(least * most)
+            is_far = float(lengths(middle).norm()) > reach
+            least, most = (middle, most) if is_far else (least, middle)
+        return most
+
+    def _along(self, along: Tensor) -> Step:
+        """A step of these coordinates."""
         terms = torch.stack([self.parts * along, self.values * along.square() / 2])
         vector = self.combine(along[:, None])[:, 0].to(self.slope.gradient)
         return Step(vector, float(terms.sum()), float(terms.abs().sum()))
@@ -187,9 +210,14 @@ class SearchedLoss:
 
     def in_full(self, slope: Slope) -> Quadratic:
         """Inside of :meth:`at`, from the whole Hessian; costs ``n`` products."""
-        every = torch.eye(self.size, dtype=self.dtype, device=self.device)
-        columns = [self.matmat(block) for block in every.split(COLUMNS, dim=1)]
-        hessian = torch.cat(columns, dim=1).double().cpu()
-        values, vectors = torch.linalg.eigh((hessian + hessian.T) / 2)
+        hessian = self.hessian().cpu()
+        values, vectors = torch.linalg.eigh(hessian)
         parts = vectors.T @ slope.gradient.cpu()
         return Quadratic(slope, values, parts, vectors.matmul)
+
+    def hessian(self) -> Tensor:
+        """Inside of :meth:`at`, ``(n, n)`` symmetric; costs ``n`` products."""
+        every = torch.eye(self.size, dtype=self.dtype, device=self.device)
+        columns = [self.matmat(block) for block in every.split(COLUMNS, dim=1)]
+        hessian = torch.cat(columns, dim=1).double()
+        return (hessian + hessian.T) / 2
