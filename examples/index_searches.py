@@ -64,14 +64,19 @@ def start(task: Task, seed: int, decay: float) -> Start:
 
 
 def search(task: Task, *, decay: float, seeds: int, max_hvps: int) -> Searches:
-    """Look for a saddle of the wanted index from each start."""
+    """Look for a saddle of the wanted index from each start, along eigenvectors alone."""
     found = Searches()
     for seed in range(seeds):
         begun = start(task, seed, decay)
         found.starts.append(point(task, begun.weights, decay=decay, source="descent"))
         with task.opened(begun.weights) as loss:
+            # a trajectory may lead to several points, of which the one asked for is no random one
             end = find_critical_point(
-                loss, target=begun.target, weight_decay=decay, max_hvps=max_hvps
+                loss,
+                target=begun.target,
+                weight_decay=decay,
+                max_hvps=max_hvps,
+                trajectories=False,
             )
         found.outcomes[end.report.outcome] += 1
         if end.report.outcome == "converged":

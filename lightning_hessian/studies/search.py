@@ -45,6 +45,8 @@ def keep_nothing(state: SearchState) -> None:
 LARGEST_DENSE = 2000
 """Parameters up to which all of the Hessian is computed in each step."""
 KRYLOV_DIMENSION = 100
+SAME_LOSS = 1e-6
+"""By which a loss may differ from what it was, and be the same by other roundings."""
 COUNTED = 256
 """Parameters up to which all eigenvalues of the point found are counted."""
 
@@ -74,6 +76,7 @@ def find_critical_point(
     weight_decay: WeightDecay = "none",
     tolerance: float = 1e-8,
     max_hvps: int = 10_000,
+    trajectories: bool = True,
     on_products: Callable[[int], None] = tell_nobody,
     on_step: Callable[[SearchState], None] = keep_nothing,
     state: SearchState | None = None,
@@ -103,6 +106,8 @@ def find_critical_point(
             no minimum at finite weights.
         tolerance: Norm of the gradient at which the search has converged.
         max_hvps: Products that may be spent; those on the report of the point found are among them.
+        trajectories: Go on along a Newton trajectory where eigenvectors have not led to a saddle of
+            the index; False to end there.
         on_products: Told the number of products after each block.
         on_step: Told where the search is, at its start and after each step; to go on from.
         state: Of an earlier search for the same target, to go on from; the budget is new.
@@ -135,7 +140,7 @@ def find_critical_point(
         saddle [0.0, 0.0]
     """
     check_weight_decay(weight_decay)
-    _check(loss, target, tolerance)
+    _check(loss, target, tolerance, max_hvps)
     method = _method(target, loss.size)
     last = loss.size if loss.size <= max(COUNTED, method.price) else KRYLOV_DIMENSION
     if max_hvps < method.price + last:
@@ -145,12 +150,12 @@ def find_critical_point(
         )
     searched = SearchedLoss(loss, weight_decay, on_products)
     name = f"index {target}" if isinstance(target, int) else target
-    before = _begin(state, name, searched.origin)
+    before = _begin(state, name, searched)
     ledger = SearchLedger(
         searched, before, max_hvps - last, tolerance, lambda: on_step(search.state())
     )
     search: SaddleSearch | NewtonSteps
-    if isinstance(target, int):
+    if isinstance(target, int) and trajectories:
         search = SaddleSearch(ledger, target, before, partial(_report_at, searched, last))
     else:
         search = NewtonSteps(ledger, method, before, num_looks=len(before.course))
@@ -181,7 +186,8 @@ def _method(target: SearchTarget, size: int) -> SearchMethod:
     return saddle_free_newton(dimension) if is_descent else index_preserving_newton(dimension)
 
 
-def _begin(state: SearchState | None, target: str, origin: Tensor) -> SearchState:
+def _begin(state: SearchState | None, target: str, searched: SearchedLoss) -> SearchState:
+    origin = searched.origin
     if state is None:
         return SearchState(target, origin.clone(), origin.clone())
     if state.target != target or len(state.weights) != len(origin):
@@ -189,7 +195,16 @@ def _begin(state: SearchState | None, target: str, origin: Tensor) -> SearchStat
             f"`state` must be of a search for {target} among {len(origin)} parameters, got one for "
             f"{state.target} among {len(state.weights)}. Leave it out to begin anew."
         )
-    return state.to(origin)
+    state = state.to(origin)
+    if state.course:
+        known, here = state.course[0].loss, searched.value_at(state.start)
+        if not math.isclose(here, known, rel_tol=SAME_LOSS, abs_tol=SAME_LOSS):
+            raise ValueError(
+                f"`state` must be of a search of this loss, got one of a loss that was {known:.8g} "
+                f"where it began, and this one is {here:.8g} there. Give the same samples, mode "
+                "and weight decay, or leave it out to begin anew."
+            )
+    return state
 
 
 def _report_at(searched: SearchedLoss, num_products: int, weights: Tensor) -> CriticalPointReport:
@@ -261,14 +276,16 @@ def _shares(course: Sequence[SearchStep]) -> tuple[MethodShare, ...]:
     )
 
 
-def _check(loss: TrainingLoss, target: SearchTarget, tolerance: float) -> None:
+def _check(loss: TrainingLoss, target: SearchTarget, tolerance: float, max_hvps: int) -> None:
     size = loss.size
     is_index = type(target) is int and 0 <= target <= size
     if target not in ("minimum", "nearest") and not is_index:
         raise ValueError(
             f"`target` must be 'minimum', 'nearest' or an index from 0 to {size}, got {target!r}."
         )
-    if not 0 < tolerance < math.inf:
+    if type(max_hvps) is not int:
+        raise ValueError(f"`max_hvps` must be a whole number, got {max_hvps!r}.")
+    if not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
         raise ValueError(
             f"`tolerance` must be positive and finite, got {tolerance!r}. It is a norm of the "
             "gradient; 1e-8 is the default."

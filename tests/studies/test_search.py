@@ -211,6 +211,31 @@ def test_an_interrupted_search_keeps_its_best_point_and_goes_on() -> None:
     assert found(random_weights(0), "minimum", state=stopped.state).report.is_target
 
 
+def test_a_state_of_another_loss_is_refused() -> None:
+    half = found(random_weights(0), "minimum", max_hvps=100)
+    with (
+        Problem.of(1, size=3, samples=9, decay=0.01).open(random_weights(0)) as loss,
+        pytest.raises(ValueError, match=r"`state` must be of a search of this loss, got one of a"),
+    ):
+        find_critical_point(loss, target="minimum", weight_decay=0.01, state=half.state)
+
+
+def test_without_trajectories_a_search_ends_where_eigenvectors_lead() -> None:
+    both = [
+        found(random_weights(seed), 1 + seed % 4, max_hvps=18 * 300, trajectories=trajectories)
+        for trajectories in (False, True)
+        for seed in range(8)
+    ]
+    alone, beyond = both[:8], both[8:]
+    assert sum(point.report.is_target for point in beyond) >= sum(
+        point.report.is_target for point in alone
+    )
+    for point, other in zip(alone, beyond, strict=True):
+        assert {each.name for each in point.report.shares} == {"eigenvector following"}
+        if point.report.is_target:
+            assert torch.equal(point.weights, other.weights)
+
+
 def test_an_interrupt_before_anything_was_seen_is_passed_on() -> None:
     def step(_batch: Any, _index: int) -> Tensor:
         raise KeyboardInterrupt
@@ -301,6 +326,9 @@ def test_the_report_is_plain_and_holds_no_weights() -> None:
             r"`weight_decay` must be .* a number of at least 0, got -1",
         ),
         ({"weight_decay": "all"}, r"`weight_decay` must be 'none', .* got 'all'"),
+        ({"tolerance": None}, r"`tolerance` must be positive and finite, got None"),
+        ({"max_hvps": math.nan}, r"`max_hvps` must be a whole number, got nan"),
+        ({"max_hvps": "100"}, r"`max_hvps` must be a whole number, got '100'"),
         ({"tolerance": 0.0}, r"`tolerance` must be positive and finite, got 0.0"),
         ({"max_hvps": 35}, r"`max_hvps` must be at least 36, a step by saddle-free Newton .* 35"),
         (
