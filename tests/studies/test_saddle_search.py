@@ -75,6 +75,8 @@ def test_along_a_curve_through_wells_the_index_climbs_from_a_minimum_to_the_maxi
     # each coordinate at zero adds the height of its well, and one to the index
     indices = [each.index for each in point.report.passed]
     assert set(indices) == {0, 1, 2}
+    # those of other signs are told once
+    assert len({(each.index, round(each.loss, 9)) for each in point.report.passed}) == len(indices)
     heights = {0: [0.0], 1: [0.25, 0.375, 0.5], 2: [0.625, 0.75, 0.875]}
     for each in point.report.passed:
         assert min(abs(each.loss - height) for height in heights[each.index]) < 1e-12
