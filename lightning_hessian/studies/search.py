@@ -147,16 +147,18 @@ def find_critical_point(
     _check(loss, target, tolerance)
     method = _method(target, loss.size)
     last = loss.size if loss.size <= max(COUNTED, method.price) else KRYLOV_DIMENSION
-    if max_hvps < method.price + last:
+    # a point that was found before the search went on is looked at again in the end
+    spare = 2 * last if state and state.turn and state.turn.best else last
+    if max_hvps < method.price + spare:
         raise ValueError(
-            f"`max_hvps` must be at least {method.price + last}, a step by {method.name} and the "
+            f"`max_hvps` must be at least {method.price + spare}, a step by {method.name} and the "
             f"report of the point, got {max_hvps}."
         )
     searched = SearchedLoss(loss, weight_decay, on_products)
     name = f"index {target}" if isinstance(target, int) else target
     before = _begin(state, name, searched.origin)
     ledger = SearchLedger(
-        searched, before, max_hvps - last, tolerance, lambda: on_step(search.state())
+        searched, before, max_hvps - spare, tolerance, lambda: on_step(search.state())
     )
     search: SaddleSearch | NewtonSteps
     if isinstance(target, int):
