@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from statistics import median
 
 import torch
 from sklearn.datasets import load_digits
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_hessian.hvp import open_loss
-from lightning_hessian.records import MethodShare
+from lightning_hessian.records import NEAR, MethodShare
 from lightning_hessian.studies import FoundPoint, find_critical_point
 
 SIZE, SAMPLES, HIGHEST = 6, 24, 24
@@ -95,6 +96,8 @@ def main() -> None:
     decay = usual if given.weight_decay is None else given.weight_decay
     ends: Counter[str] = Counter()
     by_method: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    away: list[float] = []
     started = time.perf_counter()
     for seed in range(given.starts):
         report = search(seed, decay, given.max_hvps).report
@@ -106,10 +109,18 @@ def main() -> None:
         is_fake = is_small and report.point.gradient_left > 0.5
         ends["of |g|^2 < 1e-6"] += is_small
         ends["of these r(1 %) > 0.5"] += is_fake
+        if report.outcome == "converged":
+            ends["converged where r(1 %) > 0.05"] += report.point.gradient_left > NEAR
+            away.append(report.distance / report.start_norm)
+        spent += Counter({each.name: each.num_hvps + each.num_gradients for each in report.shares})
         print(f"{seed:3} {report.target:9} {report.num_hvps:6,} HVPs {report.seconds:6.1f} s")
         print(f"    {', '.join(map(in_words, report.shares))}")
         print(f"    {report.verdict}", flush=True)
-    print("converged by:", listed(by_method) or "none", f"({time.perf_counter() - started:.0f} s)")
+    seconds, total = time.perf_counter() - started, spent.total()
+    shares = (f"{name} {count / total:.0%}" for name, count in spent.items())
+    print(f"{seconds:.0f} s; products and gradients: {', '.join(shares)}")
+    if away:
+        print(f"converged by {listed(by_method)}; {median(away):.2g} lengths away in the median")
     print(listed(ends))
 
 

@@ -153,7 +153,8 @@ class SaddleSearch:
     def _trace(self) -> SearchOutcome | None:
         """Along the curve, until its share is spent, or it has passed a zero, or has ended."""
         share = TRACED * self._loss.size * 2**self._turn.num_traced
-        while self._ledger.affords(self._loss.size + CORRECTIONS):
+        # a refused step has its corrections, a further gradient and a Hessian
+        while self._ledger.affords(self._loss.size + CORRECTIONS + 1):
             curve, ends = self._turn.trajectory, self._turn.ends
             if curve is None:
                 self._set_off()
@@ -165,9 +166,10 @@ class SaddleSearch:
                 self._turn = replace(self._turn, num_traced=self._turn.num_traced + 1)
                 self._give_turn("following", curve.here.weights)
                 return None
-            elif (zero := self._advance(curve)) is not None:
-                self._give_turn("polishing", zero, self._turn.num_units)
-                return None
+            else:
+                self._advance(curve)
+                if self._turn.kind == "polishing":
+                    return None
         return "budget spent"
 
     def _steps(self, method: SearchMethod, share: int) -> SearchOutcome | Literal["found"] | None:
@@ -212,43 +214,49 @@ class SaddleSearch:
 
     def _set_off(self) -> None:
         """Begin the curve where it is."""
-        length = self._ledger.length(self._weights)
-        self._keep(
+        length, tolerance = self._ledger.length(self._weights), self._ledger.tolerance
+        curve, units = self._paid(
             lambda: set_off(
-                self._loss,
-                self._weights,
-                length,
-                tolerance=self._ledger.tolerance,
-                index=self._index,
+                self._loss, self._weights, length, tolerance=tolerance, index=self._index
             )
         )
+        self._be_at(curve, replace(self._turn, trajectory=curve), units)
 
     def _turn_round(self, curve: Trajectory, end: CurveEnd) -> None:
         """Go on from the curve's origin to its other side."""
         length = self._ledger.length(curve.origin)
-        self._keep(lambda: turned(self._loss, curve, length))
-        self._turn = replace(self._turn, ends=(end,))
+        other, units = self._paid(lambda: turned(self._loss, curve, length))
+        self._be_at(other, replace(self._turn, trajectory=other, ends=(end,)), units)
 
-    def _advance(self, curve: Trajectory) -> Tensor | None:
-        """Try a step of the curve; weights near a zero of ``s`` where it has passed one."""
+    def _advance(self, curve: Trajectory) -> None:
+        """Try a step of the curve; where it has passed a zero of ``s`` that is looked at next."""
         length = self._ledger.length(curve.here.weights)
-        there = self._keep(lambda: advance(self._loss, curve, length))
-        return zero_between(curve.here, there.here)
+        there, units = self._paid(lambda: advance(self._loss, curve, length))
+        turn = replace(self._turn, trajectory=there)
+        self._be_at(there, turn, units, zero_between(curve.here, there.here))
 
-    def _keep(self, compute: Callable[[], Trajectory]) -> Trajectory:
-        """Take over a curve and its cost; set down where it is after each Hessian's worth of it."""
-        loss, ledger, turn = self._loss, self._ledger, self._turn
+    def _paid(self, compute: Callable[[], Trajectory]) -> tuple[Trajectory, int]:
+        """A curve, and what it has cost; its gradients are charged too."""
+        loss = self._loss
         products, gradients = loss.num_products, loss.num_gradients
         curve = compute()
         gradients = loss.num_gradients - gradients
-        ledger.num_charged += gradients
-        units = turn.num_units + loss.num_products - products + gradients
-        self._weights = curve.here.weights
-        self._turn = replace(turn, trajectory=curve, num_units=units)
-        if units // loss.size > turn.num_units // loss.size:
-            ledger.course.append(ledger.line(curve.here.slope, TRAJECTORY))
-            ledger.tell()
-        return curve
+        self._ledger.num_charged += gradients
+        return curve, loss.num_products - products + gradients
+
+    def _be_at(
+        self, curve: Trajectory, turn: SaddleTurn, cost: int, zero: Tensor | None = None
+    ) -> None:
+        """Be on the curve, or at a zero; set down where it is after each Hessian's worth of it."""
+        size, units = self._loss.size, turn.num_units + cost
+        is_due = units // size > turn.num_units // size
+        turn = replace(turn, num_units=units, kind="tracing" if zero is None else "polishing")
+        weights = curve.here.weights if zero is None else zero
+        # at once, so that nothing is lost where it goes on from a state
+        self._weights, self._radius, self._turn = weights, None, turn
+        if is_due:
+            self._ledger.course.append(self._ledger.line(curve.here.slope, TRAJECTORY))
+            self._ledger.tell()
 
     def _end_of(self, curve: Trajectory) -> CurveEnd | None:
         """Whether a curve goes on to this side."""

@@ -130,6 +130,24 @@ def test_the_file_is_a_checkpoint_of_the_point_and_the_training_s_own_stays(ckpt
     assert point.kind == "minimum"
 
 
+def test_where_there_is_no_saddle_the_file_holds_the_minimum_and_not_where_the_search_stands(
+    ckpt: Path,
+) -> None:
+    found = searched(ckpt, target=1, weight_decay=0.3)
+    assert found.report.outcome == "converged"
+    assert not found.report.is_target
+    assert found.report.index == (0, 0)
+    # curvatures are above 0.3 and the gradient is below 1e-8
+    torch.testing.assert_close(found.weights, closed_form(0.3), rtol=0, atol=1e-7)
+    assert float((found.state.weights - found.weights).norm()) > 1
+    kept = torch.load(ckpt.with_name("index-1-of-last.ckpt"), weights_only=True)
+    for name, tensor in found.parameters.items():
+        assert torch.equal(kept["state_dict"][name], tensor)
+    again = searched(ckpt.with_name("index-1-of-last.ckpt"), target=1, weight_decay=0.3)
+    assert again.report.index == (0, 0)
+    assert again.report.start_norm == found.report.start_norm
+
+
 def test_the_given_module_is_left_as_it_was(ckpt: Path) -> None:
     module = LeastSquares()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_hessian.hvp import open_loss
-from lightning_hessian.studies import FoundPoint, SearchState, find_critical_point
+from lightning_hessian.studies import FoundPoint, SearchState
 from lightning_hessian.studies.levenberg_marquardt import levenberg_marquardt
 from lightning_hessian.studies.searched_loss import Quadratic, Slope
-from tests.helpers.saddles import Problem, Weights
+from tests.helpers.saddles import Problem
 from tests.studies.test_search import PROBLEM, found, of_scalars, random_weights, saddle
 
 SIXES = Problem.of(3, size=6, samples=24, decay=0.003)
@@ -42,6 +41,11 @@ def valley(x: Tensor, y: Tensor) -> Tensor:
     return x**3 / 3 - x + 2 * y**2
 
 
+def wells(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """A maximum at zero, minima where each coordinate is 1 or -1."""
+    return ((x**2 - 1) ** 2 + 1.5 * (y**2 - 1) ** 2 + 2 * (z**2 - 1) ** 2) / 4
+
+
 def test_where_eigenvectors_lead_away_the_saddle_is_found_behind_the_minimum() -> None:
     point = of_scalars([5.0, 0.5], valley, 1)
     report = point.report
@@ -66,15 +70,14 @@ def test_where_there_is_no_critical_point_the_curve_escapes_to_both_sides() -> N
 
 
 def test_along_a_curve_through_wells_the_index_climbs_from_a_minimum_to_the_maximum() -> None:
-    def wells(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        return ((x**2 - 1) ** 2 + 1.5 * (y**2 - 1) ** 2 + 2 * (z**2 - 1) ** 2) / 4
-
     point = of_scalars([1.0, 1.0, 1.0], wells, 3)
     assert point.report.is_target
     assert point.weights.tolist() == pytest.approx([0, 0, 0], abs=1e-8)
     # each coordinate at zero adds the height of its well, and one to the index
     indices = [each.index for each in point.report.passed]
     assert set(indices) == {0, 1, 2}
+    # those of other signs are told once
+    assert len({(each.index, round(each.loss, 9)) for each in point.report.passed}) == len(indices)
     heights = {0: [0.0], 1: [0.25, 0.375, 0.5], 2: [0.625, 0.75, 0.875]}
     for each in point.report.passed:
         assert min(abs(each.loss - height) for height in heights[each.index]) < 1e-12
@@ -135,13 +138,13 @@ def test_a_search_in_parts_comes_to_the_same_bits_within_each_budget() -> None:
     whole = found(random_weights(8), 5)
     assert whole.report.is_target
     assert [share.name for share in whole.report.shares] == METHODS
-    part, kinds, spent = found(random_weights(8), 5, max_hvps=100), set(), 0
+    part, kinds, spent = found(random_weights(8), 5, max_hvps=200), set(), 0
     while not part.report.is_target:
-        assert part.report.num_hvps - spent <= 100
+        assert part.report.num_hvps - spent <= 200
         spent = part.report.num_hvps
         assert part.state.turn is not None
         kinds.add(part.state.turn.kind)
-        part = found(random_weights(8), 5, max_hvps=100, state=stored(part.state))
+        part = found(random_weights(8), 5, max_hvps=200, state=stored(part.state))
     # it was left in turns of each kind
     assert kinds >= {"following", "descending", "tracing"}
     assert torch.equal(part.weights, whole.weights)
@@ -149,6 +152,30 @@ def test_a_search_in_parts_comes_to_the_same_bits_within_each_budget() -> None:
     assert [each.index for each in part.report.passed] == [
         each.index for each in whole.report.passed
     ]
+
+
+def test_from_each_state_that_is_told_on_a_curve_it_goes_on_to_the_same_bits() -> None:
+    told: list[SearchState] = []
+    whole = of_scalars([1.0, 1.0, 1.0], wells, 3, on_step=told.append)
+    assert whole.report.is_target
+    kinds = [state.turn.kind for state in told if state.turn is not None]
+    # before a zero, at it, and behind it
+    assert {"tracing", "polishing", "following"} <= set(kinds)
+    at_zeros = [place for place, kind in enumerate(kinds) if kind == "polishing"]
+    for place in sorted({*range(0, len(told), len(told) // 4), *at_zeros[:3]}):
+        rest = of_scalars([1.0, 1.0, 1.0], wells, 3, state=stored(told[place]))
+        assert torch.equal(rest.weights, whole.weights)
+        assert len(rest.report.passed) == len(whole.report.passed)
+
+
+def test_going_on_with_a_point_that_was_found_its_second_look_is_within_the_budget() -> None:
+    first = found(random_weights(3), 7, max_hvps=3000)
+    assert [each.index for each in first.report.passed]
+    second = found(random_weights(3), 7, max_hvps=100, state=first.state)
+    assert second.report.num_hvps - first.report.num_hvps <= 100
+    assert second.report.index == first.report.index
+    with pytest.raises(ValueError, match=r"`max_hvps` must be at least 54, a step by .* got 53"):
+        found(random_weights(3), 7, max_hvps=53, state=first.state)
 
 
 def test_gradients_along_a_trajectory_count_as_products() -> None:
@@ -162,31 +189,31 @@ def test_gradients_along_a_trajectory_count_as_products() -> None:
 
 
 def test_an_interrupt_on_a_curve_keeps_it_and_goes_on_to_the_same_bits() -> None:
-    whole = found(random_weights(8), 5)
     evaluations, on_curve = [0], []
 
-    def search(stop: int) -> FoundPoint:
-        module, evaluations[0] = Weights(random_weights(8)), 0
+    def search(stop: int, **options: Any) -> FoundPoint:
+        evaluations[0] = 0
 
-        def step(_batch: Any, _index: int) -> Tensor:
+        def function(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
             evaluations[0] += 1
             if evaluations[0] == stop:
                 raise KeyboardInterrupt
-            return PROBLEM.loss(module.values, 3) - PROBLEM.decay / 2 * module.values.square().sum()
+            return wells(x, y, z)
 
-        def note(state: SearchState) -> None:
-            if state.turn is not None and state.turn.kind == "tracing":
-                on_curve.append(evaluations[0])
+        return of_scalars([1.0, 1.0, 1.0], function, 3, **options)
 
-        with open_loss(module, step, [torch.zeros(1)], dtype=torch.float64) as loss:
-            return find_critical_point(loss, target=5, weight_decay=PROBLEM.decay, on_step=note)
+    def note(state: SearchState) -> None:
+        if state.turn is not None and state.turn.kind == "tracing":
+            on_curve.append(evaluations[0])
 
-    assert torch.equal(search(0).weights, whole.weights)
+    whole = search(0, on_step=note)
+    assert whole.report.is_target
     stopped = search(on_curve[len(on_curve) // 2] + 2)
     assert stopped.report.outcome == "interrupted"
+    assert stopped.report.point is None
     assert stopped.state.turn is not None
     assert stopped.state.turn.kind == "tracing"
-    rest = found(random_weights(8), 5, state=stored(stopped.state))
+    rest = search(0, state=stored(stopped.state))
     assert torch.equal(rest.weights, whole.weights)
 
 
