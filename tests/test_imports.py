@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import lightning_hessian
+
 PACKAGE = Path(__file__).parent.parent / "lightning_hessian"
 RANKS = {
     "errors": 0,
     "statistics": 0,
+    "tab": 0,
     "theory": 0,
     "records": 1,
     "options": 2,
@@ -51,11 +56,31 @@ ONLY_IN = {
     # only users import it, which takes a while
     "pytorch_lightning": set(),
     "matplotlib": {"show"},
+    "tensorboard": {"show", "tab"},
     "torch.utils.tensorboard": {"show"},
 }
 FILES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"
 )
+
+
+def test_tensorboard_finds_the_tab_without_importing_torch_or_lightning() -> None:
+    program = "import sys, lightning_hessian.tab.plugin; print(*sys.modules)"
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "lightning", "matplotlib", "numpy.random"} & set(made.stdout.split())
+
+
+def test_what_is_public_is_found_in_its_room_and_nothing_else_is() -> None:
+    assert sorted(lightning_hessian._ROOM_OF) == sorted(lightning_hessian.__all__)
+    for name in lightning_hessian.__all__:
+        assert getattr(lightning_hessian, name) is not None
+        assert name in dir(lightning_hessian)
+    with pytest.raises(
+        AttributeError, match="module 'lightning_hessian' has no attribute 'HesianSpectrum'"
+    ):
+        lightning_hessian.HesianSpectrum  # noqa: B018
 
 
 def place(path: Path) -> str:

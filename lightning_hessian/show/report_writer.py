@@ -14,10 +14,12 @@ from lightning_hessian.records import Report
 from lightning_hessian.show.charts import charts
 from lightning_hessian.show.leaves import leaves_of
 from lightning_hessian.show.scalars import scalars
+from lightning_hessian.show.tab_entry import entry_bytes, tab_entry
 from lightning_hessian.show.tensorboard import (
     added_whole,
     tensorboard_loggers,
     write_density,
+    write_entry,
     write_layout,
 )
 
@@ -28,7 +30,7 @@ def keeps_rows(logger: Logger) -> bool:
 
 
 class ReportWriter:
-    """Scalars go to every logger; figures, texts, histograms and charts to TensorBoard.
+    """Scalars go to every logger; the tab's entries, figures and texts to TensorBoard.
 
     Args:
         prefix: First part of each tag, and the sub-run that holds the Custom Scalars page.
@@ -60,6 +62,8 @@ class ReportWriter:
             experiment = logger.experiment  # type: ignore[attr-defined]
             with added_whole(experiment):
                 logger.log_metrics(named, step=step)
+                entry = entry_bytes(tab_entry(report, name=self._prefix))
+                write_entry(experiment, entry, tag=self._prefix, step=step)
                 self._write_more(experiment, report)
             if report.failure is None:
                 self._lay_out(logger, report)

@@ -1,4 +1,4 @@
-"""What only TensorBoard can show: the density over training, figures, and a page of charts."""
+"""What only TensorBoard can show: our tab, the density over training, figures, a page of charts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_hessian.records import SpectralDensity
 from lightning_hessian.show.charts import Charts
+from lightning_hessian.tab import PLUGIN_NAME
 
 NUM_BUCKETS = 64
 SYMLOG_UNIT = 1e-3
@@ -65,6 +69,19 @@ def _is_broken(experiment: Any) -> bool:
     except Exception:
         return True
     return False
+
+
+def write_entry(experiment: Any, content: bytes, *, tag: str, step: int) -> None:
+    """Write what the Hessian tab shows of a report, as a tensor that other tabs leave alone."""
+    tensor = TensorProto(
+        dtype="DT_STRING", string_val=[content], tensor_shape=TensorShapeProto(dim=[])
+    )
+    metadata = SummaryMetadata(
+        plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME),
+        data_class=DATA_CLASS_TENSOR,
+    )
+    value = Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+    experiment.file_writer.add_summary(Summary(value=[value]), step)
 
 
 def write_density(

@@ -1,0 +1,88 @@
+// What the measurements cost, and what they had to say beside their numbers.
+
+import { shortNumber } from "../axes";
+import { type Chart, nothing } from "../chart";
+import { element } from "../dom";
+import type { Entry, Run } from "../entries";
+import type { Row } from "../export";
+
+export const cost: Chart = {
+  id: "cost",
+  title: "What it cost, and what to beware of",
+  reading:
+    "For each run and callback: how many reports, on how many samples, for which share of the training's own work; and in " +
+    "words what was refused, left out, or qualifies a number.",
+  isWide: true,
+  follows: [],
+  draw(store) {
+    const groups = store.shownRuns.flatMap((run) =>
+      [...new Set(run.entries.map((entry) => entry.callback))].map((callback) => ({
+        run,
+        entries: run.entries.filter((entry) => entry.callback === callback),
+        callback,
+      })),
+    );
+    if (groups.length === 0) return nothing("Nothing was measured yet.");
+    const rows = groups.map(({ run, callback, entries }) => summary(run, callback, entries));
+    const columns = Object.keys(rows[0] ?? {});
+    const table = element(
+      "table",
+      {},
+      element("thead", {}, element("tr", {}, ...columns.map((name) => element("th", { textContent: name })))),
+      element(
+        "tbody",
+        {},
+        ...rows.map((row) =>
+          element("tr", {}, ...columns.map((name) => element("td", { textContent: shown(row[name]) }))),
+        ),
+      ),
+    );
+    const words = groups.flatMap(({ run, callback, entries }) => remarks(run, callback, entries));
+    return { content: [table, ...words], rows };
+  },
+};
+
+function shown(value: string | number | undefined): string {
+  return typeof value === "number" ? shortNumber(value) : (value ?? "");
+}
+
+function summary(run: Run, callback: string, entries: Entry[]): Row {
+  const last = (tag: string): number => entries.map((e) => e.scalars.get(tag)).findLast((v) => v !== undefined) ?? Number.NaN;
+  const sum = (tag: string): number => entries.reduce((total, e) => total + (e.scalars.get(tag) ?? 0), 0);
+  const overhead = last("overhead");
+  return {
+    run: run.name,
+    callback,
+    reports: entries.length,
+    "without numbers": entries.filter((entry) => entry.failure !== null).length,
+    "moments left out": sum("num_skipped"),
+    products: sum("num_hvps"),
+    samples: last("num_samples"),
+    seconds: sum("seconds"),
+    "share of the training's work": Number.isFinite(overhead) ? `${shortNumber(100 * overhead)} %` : "–",
+    "measured on": entries.findLast((entry) => entry.about)?.about ?? "",
+  };
+}
+
+/** Each thing that was said once, with the steps at which it was. */
+function remarks(run: Run, callback: string, entries: Entry[]): Node[] {
+  const said = new Map<string, { steps: number[]; kind: string }>();
+  const add = (words: string, kind: string, step: number): void => {
+    const known = said.get(words) ?? { steps: [], kind };
+    known.steps.push(step);
+    said.set(words, known);
+  };
+  for (const entry of entries) {
+    if (entry.failure !== null) add(entry.failure, "no numbers", entry.step);
+    for (const note of entry.notes) add(note.text, note.qualifies ? "qualifies" : "note", entry.step);
+  }
+  const parts = [...said].map(([words, { steps, kind }]) =>
+    element("li", { className: kind === "note" ? "" : "warning" }, `${kind}, ${when(steps)}: ${words}`),
+  );
+  for (const problem of run.problems) parts.push(element("li", { className: "warning" }, `not read: ${problem}`));
+  return parts.length === 0 ? [] : [element("h3", { textContent: `${run.name}, ${callback}` }), element("ul", {}, ...parts)];
+}
+
+function when(steps: number[]): string {
+  return steps.length <= 3 ? `step ${steps.join(", ")}` : `${steps.length} reports from step ${steps[0]} on`;
+}

@@ -1,0 +1,94 @@
+// The largest eigenvalue with its companions, the optimiser's edge, and the loss beneath.
+
+import { type Chart, caption, nothing } from "../chart";
+import type { Run } from "../entries";
+import { type Lines, lineChart, lineRows } from "../lines";
+import { type Point, points } from "../quantities";
+
+const COMPANIONS = 8;
+/** Runs above which the companions would hide the largest ones. */
+const FEW = 4;
+
+export const largest: Chart = {
+  id: "largest-eigenvalue",
+  title: "Largest eigenvalue, and the optimiser's edge",
+  reading:
+    "Solid: the sharpest curvature of the loss, with its interval (thin) and its numerical bound (thick). Dashed: what the " +
+    "optimiser's step size can stand; a run that is at its dashed line, or above it, is at its edge of stability.",
+  isWide: true,
+  follows: ["zoom", "scale"],
+  draw(store, width) {
+    const runs = store.shownRuns;
+    const first = points(runs, "eig_1", { label: "largest eigenvalue" });
+    if (first.length === 0) return nothing(missing(runs));
+    const edges = points(runs, "edge_eig_1", { label: "edge of the optimiser" });
+    const margins = edgeShares(runs);
+    const families: Lines[] = [
+      { points: edges, dash: "6,4", width: 1.4 },
+      { points: first, hasError: true, width: 2.2 },
+    ];
+    if (runs.length <= FEW) {
+      for (let place = 2; place <= COMPANIONS; place += 1) {
+        families.unshift({ points: points(runs, `eig_${place}`, { label: `eigenvalue ${place}` }), opacity: 0.35, width: 1 });
+      }
+    }
+    families.unshift({ points: points(runs, "eig_min_1", { label: "most negative eigenvalue" }), dash: "1,3", hasError: true, opacity: 0.8 });
+    const losses = lossCurves(runs);
+    const content: Node[] = [lineChart(store, width, families, { label: "eigenvalue", scale: store.state.scale, height: 300, hasSteps: false })];
+    const rows = lineRows(families, "");
+    if (margins.length > 0) {
+      const share: Lines[] = [{ points: margins, hasError: true, width: 2 }];
+      content.push(
+        caption("share of the edge: sharpness over what the optimiser can stand"),
+        lineChart(store, width, share, { label: "share", height: 130, hasSteps: false, rules: [{ y: 1, words: "edge: steps grow above" }] }),
+      );
+      rows.push(...lineRows(share, "share of the edge"));
+    }
+    const loss: Lines[] = [{ points: losses }];
+    content.push(
+      caption(losses.some((p) => p.callback === "") ? "training loss, as you logged it" : "training loss on the samples measured"),
+      lineChart(store, width, loss, { label: "loss", height: 140 }),
+    );
+    rows.push(...lineRows(loss, "loss"));
+    return { content, rows };
+  },
+};
+
+/** Sharpness over threshold, which compares runs of all optimisers. */
+function edgeShares(runs: Run[]): Point[] {
+  const found: Point[] = [];
+  for (const sharpness of points(runs, "edge_sharpness")) {
+    const entry = runs
+      .find((run) => run.name === sharpness.run)
+      ?.entries.find((each) => each.step === sharpness.step && each.callback === sharpness.callback);
+    const threshold = entry?.scalars.get("edge_threshold");
+    if (threshold === undefined || threshold === 0) continue;
+    const label = "share of the edge";
+    const { value, low, high } = sharpness;
+    found.push({ ...sharpness, label, value: value / threshold, low: low / threshold, high: high / threshold, bound: 0 });
+  }
+  return found;
+}
+
+/** What the user logged, in its own tag with most points, or else the loss of the reports. */
+function lossCurves(runs: Run[]): Point[] {
+  return runs.flatMap((run) => {
+    const own = [...run.losses].sort(([a, x], [b, y]) => preference(b) - preference(a) || y.length - x.length)[0];
+    if (!own) return points([run], "loss", { label: "loss" }).filter((p, i, all) => i === 0 || all[i - 1]?.step !== p.step);
+    const [tag, curve] = own;
+    const { name, colour } = run;
+    return curve.map(({ step, value }) => ({ run: name, colour, callback: "", label: tag, step, value, low: value, high: value, bound: 0 }));
+  });
+}
+
+/** Losses of the training before those of other data. */
+function preference(tag: string): number {
+  if (/train/i.test(tag)) return 2;
+  return /val|test/i.test(tag) ? 0 : 1;
+}
+
+function missing(runs: Run[]): string {
+  const failed = runs.flatMap((run) => run.entries).find((entry) => entry.failure);
+  if (failed?.failure) return `No eigenvalue was measured: ${failed.failure}`;
+  return "No eigenvalue yet. Add HessianSpectrum() to the Trainer's callbacks: the first report comes before the first step.";
+}

@@ -1,0 +1,288 @@
+// Quantities over the steps of trainings, with their errors; all such charts share the axis of steps.
+
+import * as Plot from "@observablehq/plot";
+import { shortNumber, symlog, symlogTicks, unitBelow, withInterval } from "./axes";
+import type { Row } from "./export";
+import type { Point } from "./quantities";
+import type { Store } from "./state";
+
+/** Runs from which on error bars would hide the curves. */
+const CROWD = 12;
+
+export interface Lines {
+  points: Point[];
+  dash?: string;
+  opacity?: number;
+  width?: number;
+  /** Whether the interval is drawn. */
+  hasError?: boolean;
+  symbol?: (point: Point) => string;
+}
+
+export interface Guide {
+  points: Point[];
+  words: string;
+}
+
+export interface LineOptions {
+  label: string;
+  scale?: "symlog" | "log" | "linear";
+  height?: number;
+  /** Horizontal lines with a meaning. */
+  rules?: { y: number; words: string }[];
+  /** Whether the steps are written below it, or below a chart that follows. */
+  hasSteps?: boolean;
+}
+
+const MARGIN = { left: 58, right: 14 };
+
+/** One chart of several families of curves. */
+export function lineChart(store: Store, width: number, families: Lines[], options: LineOptions): SVGSVGElement {
+  const all = families.flatMap((family) => family.points);
+  const scale = options.scale ?? "linear";
+  const visible = all.filter((point) => inside(store, point.step) && (scale !== "log" || point.value > 0));
+  const ends = range(visible, scale, options.rules ?? []);
+  const y = axisOf(scale, ends);
+  const isCrowded = store.shownRuns.length > CROWD;
+  const place = (value: number): number => y.place(Math.min(Math.max(value, y.low), y.high));
+  const kept = (points: Point[]): Point[] => points.filter((p) => scale !== "log" || p.value > 0);
+  const marks: Plot.Markish[] = [];
+  for (const rule of options.rules ?? []) {
+    marks.push(Plot.ruleY([place(rule.y)], { strokeDasharray: "5,4", strokeOpacity: 0.8 }));
+    marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "right", dy: -6, textAnchor: "end", fillOpacity: 0.75 }));
+  }
+  for (const family of families) {
+    const points = kept(family.points);
+    const opacity = family.opacity ?? 1;
+    if (family.hasError && !isCrowded) {
+      marks.push(errorBars(points, place, opacity));
+      marks.push(boundBars(points, place, opacity));
+    }
+    marks.push(
+      Plot.line(points, {
+        x: "step",
+        y: (p: Point) => place(p.value),
+        z: (p: Point) => JSON.stringify([p.run, p.callback, p.label]),
+        stroke: "colour",
+        strokeWidth: family.width ?? 1.6,
+        strokeOpacity: opacity,
+        strokeDasharray: family.dash ?? "none",
+      }),
+    );
+    if (!isCrowded && !family.dash) {
+      marks.push(
+        Plot.dot(points, {
+          x: "step",
+          y: (p: Point) => place(p.value),
+          fill: "colour",
+          fillOpacity: opacity,
+          r: family.symbol ? 4.5 : 2.2,
+          symbol: family.symbol ? (p: Point) => family.symbol?.(p) ?? "circle" : "circle",
+        }),
+      );
+    }
+  }
+  marks.push(tip(all.filter((p) => inside(store, p.step) && (scale !== "log" || p.value > 0)), place));
+  const chart = Plot.plot({
+    width,
+    height: options.height ?? 220,
+    marginLeft: MARGIN.left,
+    marginRight: MARGIN.right,
+    marginBottom: options.hasSteps === false ? 12 : 34,
+    clip: true,
+    x: {
+      type: "linear",
+      domain: domain(store),
+      label: options.hasSteps === false ? null : "step",
+      ticks: options.hasSteps === false ? [] : Math.max(3, Math.min(8, width / 90)),
+      tickFormat: shortNumber,
+    },
+    y: { type: "linear", domain: [y.place(y.low), y.place(y.high)], ticks: y.ticks.map(y.place), tickFormat: y.words, label: options.label, grid: true },
+    marks,
+  }) as SVGSVGElement;
+  chart.classList.add("plot");
+  follow(chart, store, width);
+  return chart;
+}
+
+/** The numbers of curves, as a table. */
+export function lineRows(families: Lines[], name: string): Row[] {
+  return families.flatMap((family) =>
+    family.points.map((p) => ({
+      run: p.run,
+      callback: p.callback,
+      quantity: p.label || name,
+      step: p.step,
+      value: p.value,
+      low: p.low,
+      high: p.high,
+    })),
+  );
+}
+
+/** All steps that there are, or the part that is looked at. */
+export function domain(store: Store): [number, number] {
+  if (store.state.zoom) return store.state.zoom;
+  const steps = store.shownRuns.flatMap((run) => run.entries.map((entry) => entry.step));
+  const last = Math.max(1, ...steps);
+  return [Math.min(0, ...steps) - 0.01 * last, 1.01 * last];
+}
+
+function inside(store: Store, step: number): boolean {
+  const [first, last] = domain(store);
+  return step >= first && step <= last;
+}
+
+function errorBars(points: Point[], place: (value: number) => number, opacity: number): Plot.Markish {
+  const known = points.filter((p) => p.high > p.low);
+  return Plot.ruleX(known, {
+    x: "step",
+    y1: (p: Point) => place(p.low),
+    y2: (p: Point) => place(p.high),
+    stroke: "colour",
+    strokeOpacity: 0.55 * opacity,
+    strokeWidth: 1.2,
+  });
+}
+
+/** Residual bounds, which the interval may be much wider than, as thick bars. */
+function boundBars(points: Point[], place: (value: number) => number, opacity: number): Plot.Markish {
+  return Plot.ruleX(
+    points.filter((p) => p.bound > 0),
+    {
+      x: "step",
+      y1: (p: Point) => place(p.value - p.bound),
+      y2: (p: Point) => place(p.value + p.bound),
+      stroke: "colour",
+      strokeOpacity: 0.5 * opacity,
+      strokeWidth: 5,
+    },
+  );
+}
+
+function tip(points: Point[], place: (value: number) => number): Plot.Markish {
+  return Plot.tip(
+    points,
+    Plot.pointer({
+      x: "step",
+      y: (p: Point) => place(p.value),
+      maxRadius: 60,
+      title: (p: Point) => `${p.run}\n${p.label ? `${p.label}, ` : ""}step ${p.step}\n${withInterval(p.value, p.low, p.high)}`,
+    }),
+  );
+}
+
+interface Axis {
+  low: number;
+  high: number;
+  place: (value: number) => number;
+  ticks: number[];
+  words: (placed: number) => string;
+}
+
+function axisOf(scale: "symlog" | "log" | "linear", [low, high]: [number, number]): Axis {
+  if (scale === "linear") {
+    const ticks = niceTicks(low, high);
+    return { low, high, place: (v) => v, ticks, words: shortNumber };
+  }
+  const unit = scale === "log" ? low : unitBelow(Math.max(Math.abs(low), Math.abs(high)), 2);
+  const place = scale === "log" ? (v: number) => Math.log10(v) : (v: number) => symlog(v, unit);
+  const ticks = scale === "log" ? logTicks(low, high) : symlogTicks(low, high, unit);
+  const words = new Map(ticks.map((tick) => [place(tick), shortNumber(tick)]));
+  return { low, high, place, ticks, words: (placed) => words.get(placed) ?? "" };
+}
+
+function logTicks(low: number, high: number): number[] {
+  const ticks: number[] = [];
+  const decades = Math.log10(high / low);
+  const factors = decades < 1 ? [1, 1.5, 2, 3, 5, 7] : decades < 3 ? [1, 2, 5] : [1];
+  const every = Math.max(1, Math.ceil(decades / 8));
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += every) {
+    for (const factor of factors) {
+      const tick = Number((factor * 10 ** power).toPrecision(3));
+      if (tick >= low && tick <= high) ticks.push(tick);
+    }
+  }
+  return ticks;
+}
+
+function niceTicks(low: number, high: number): number[] {
+  const rough = (high - low) / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10) * power;
+  const ticks: number[] = [];
+  for (let tick = Math.ceil(low / step) * step; tick <= high + 1e-9 * step; tick += step) {
+    ticks.push(Number(tick.toPrecision(12)));
+  }
+  return ticks;
+}
+
+/** Values with their intervals, of which a wild one does not hide the values. */
+function range(points: Point[], scale: string, rules: { y: number }[]): [number, number] {
+  const values = [...points.map((p) => p.value), ...rules.map((rule) => rule.y)];
+  if (values.length === 0) return scale === "log" ? [0.1, 1] : [0, 1];
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const reach = Math.max(high - low, 0.1 * Math.abs(high), 1e-12);
+  const bottom = Math.max(Math.min(low, ...points.map((p) => p.low)), low - reach);
+  const top = Math.min(Math.max(high, ...points.map((p) => p.high)), high + reach);
+  if (scale === "log") return [Math.max(Math.min(bottom, low), 0.3 * low) * 0.9 || 0.3 * low, top * 1.15];
+  const room = 0.06 * (top - bottom || 1);
+  return [bottom - room, top + room];
+}
+
+const cursors = new WeakMap<SVGSVGElement, () => void>();
+
+/** Bring the line of the step that is looked at to its place, without drawing the charts anew. */
+export function moveCursors(): void {
+  for (const chart of document.querySelectorAll<SVGSVGElement>("svg.plot")) cursors.get(chart)?.();
+}
+
+/** The step under the pointer becomes everybody's, a drag the part that is looked at. */
+function follow(chart: SVGSVGElement, store: Store, width: number): void {
+  const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  cursor.setAttribute("class", "cursor");
+  cursor.setAttribute("y1", "14");
+  cursor.setAttribute("y2", String(chart.height.baseVal.value - 14));
+  cursor.setAttribute("stroke", "currentColor");
+  cursor.setAttribute("stroke-dasharray", "2,3");
+  cursor.setAttribute("stroke-opacity", "0.45");
+  chart.append(cursor);
+  const move = (): void => {
+    const [first, last] = domain(store);
+    const share = (store.state.step - first) / (last - first);
+    const x = String(MARGIN.left + share * (width - MARGIN.left - MARGIN.right));
+    cursor.setAttribute("x1", x);
+    cursor.setAttribute("x2", x);
+    cursor.setAttribute("visibility", share >= 0 && share <= 1 ? "visible" : "hidden");
+  };
+  cursors.set(chart, move);
+  move();
+  const stepAt = (event: PointerEvent): number => {
+    const [first, last] = domain(store);
+    const box = chart.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * width;
+    const share = (x - MARGIN.left) / (width - MARGIN.left - MARGIN.right);
+    return first + Math.min(Math.max(share, 0), 1) * (last - first);
+  };
+  let from: number | null = null;
+  chart.addEventListener("pointerdown", (event) => {
+    from = stepAt(event);
+  });
+  chart.addEventListener("pointerup", (event) => {
+    const [first, last] = domain(store);
+    const to = stepAt(event);
+    if (from !== null && Math.abs(to - from) > 0.03 * (last - first)) {
+      store.set({ zoom: [Math.min(from, to), Math.max(from, to)] });
+    }
+    from = null;
+  });
+  chart.addEventListener("pointermove", (event) => store.set({ step: nearestStep(store, stepAt(event)) }));
+  chart.addEventListener("dblclick", () => store.set({ zoom: null }));
+}
+
+/** The step of a report that is nearest. */
+export function nearestStep(store: Store, step: number): number {
+  const steps = store.shownRuns.flatMap((run) => run.entries.map((entry) => entry.step));
+  return steps.reduce((best, each) => (Math.abs(each - step) < Math.abs(best - step) ? each : best), steps[0] ?? 0);
+}
