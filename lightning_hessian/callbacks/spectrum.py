@@ -37,8 +37,8 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         eigenvalues_per_block: Number of largest eigenvalues of each block.
         overlaps: Compare the eigenvectors with the last report's.
         edge: Measure how far the optimiser is from its edge of stability: the largest eigenvalue
-            as its step sizes see it, beside the threshold that it has; free for plain SGD, six
-            products for others.
+            as its step sizes see it, beside the threshold that it has; "auto" where that takes no
+            product, as with SGD of one learning rate; six products for others.
         batch_sharpness: Measure the curvature of single steps of the optimiser along their own
             gradients, over batches as training takes them, beside 2 / lr of SGD, where mini-batches
             were seen to hover; for about the price of a gradient and a product. In dropout and
@@ -86,7 +86,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         parameter_blocks: Sequence[str] | Literal["modules"] = (),
         eigenvalues_per_block: int = 0,
         overlaps: bool = False,
-        edge: bool = False,
+        edge: bool | Literal["auto"] = "auto",
         batch_sharpness: bool = False,
         num_samples: int | Literal["all", "auto"] | None = None,
         mode: Mode = "eval",

@@ -26,7 +26,8 @@ class SpectrumOptions:
             ``modules`` for one block a module.
         eigenvalues_per_block: Largest eigenvalues of each block.
         overlaps: Whether to compare eigenvectors with the last report's.
-        edge: Whether to measure how far the optimiser is from its edge of stability.
+        edge: Whether to measure how far the optimiser is from its edge of stability; "auto" where
+            that takes no product.
         batch_sharpness: Whether to measure the curvature of single steps along their gradients.
         solver: :class:`Krylov` or :class:`PyHessian`.
         grows: Whether the sample grows until its errors are within ``sampling_rtol``.
@@ -43,7 +44,7 @@ class SpectrumOptions:
     parameter_blocks: Sequence[str] | Literal["modules"] = ()
     eigenvalues_per_block: int = 0
     overlaps: bool = False
-    edge: bool = False
+    edge: bool | Literal["auto"] = "auto"
     batch_sharpness: bool = False
     solver: Solver = field(default_factory=Krylov)
     grows: bool = False
@@ -69,8 +70,10 @@ class SpectrumOptions:
     def __post_init__(self) -> None:
         for name in ("num_eigenvalues", "num_smallest", "eigenvalues_per_block"):
             check_whole(name, getattr(self, name), 0)
-        for name in ("trace", "density", "overlaps", "edge", "batch_sharpness"):
+        for name in ("trace", "density", "overlaps", "batch_sharpness"):
             check_flag(name, getattr(self, name))
+        if self.edge != "auto" and not isinstance(self.edge, bool):
+            raise ValueError(f"`edge` must be True, False or 'auto', got {self.edge!r}.")
         if not (self.num_eigenvalues or self.num_smallest or self.trace or self.density):
             raise ValueError(
                 "`HessianSpectrum` has nothing to measure: `num_eigenvalues` and `num_smallest` "

@@ -63,7 +63,7 @@ class ReportWriter:
             with added_whole(experiment):
                 logger.log_metrics(named, step=step)
                 entry = entry_bytes(tab_entry(report, name=self._prefix))
-                write_entry(experiment, entry, tag=self._prefix, step=step)
+                write_entry(experiment, entry, tag=f"{self._prefix}/report", step=step)
                 self._write_more(experiment, report)
             if report.failure is None:
                 self._lay_out(logger, report)

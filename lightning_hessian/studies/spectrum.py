@@ -112,7 +112,7 @@ class SpectrumStudy:
 
     def _price(self, num_samples: int, products: int) -> float:
         """With the edge's own products, which plain SGD does not take, and batch sharpness."""
-        solver, extra = self._options.solver, FEW_PRODUCTS if self._options.edge else 0
+        solver, extra = self._options.solver, FEW_PRODUCTS if self._options.edge is True else 0
         beside = self._price_of_sharpness(num_samples)
         if not isinstance(solver, Krylov):
             return price(num_samples, PYHESSIAN_HVPS + extra, RECOMPUTED) + beside
@@ -194,7 +194,7 @@ class SpectrumStudy:
         gradient = loss.gradient()
         gradient_seconds = time.perf_counter() - start
         on_gradient(gradient_seconds)
-        edge = EdgeOfLoss.of(loss) if self._options.edge else None
+        edge = EdgeOfLoss.asked(loss, self._options.edge)
         if edge is not None and allowance is not None:
             allowance -= PRODUCT * edge.num_products * loss.sample.num_samples
         of_steps = None if allowance is None else OF_STEPS * allowance

@@ -51,16 +51,20 @@ class StabilityEdge:
 
         ``D^(1/2) (H + W) D^(1/2)`` has then the eigenvalues ``d (lambda + w)`` of a Hessian's.
         """
-        return bool((self.steps == self.steps[0]).all() and (self.decay == self.decay[0]).all())
+        return all(bool(each.min() == each.max()) for each in (self.steps, self.decay))
 
 
 @dataclass(frozen=True, slots=True)
 class _Law:
-    """One group's part: its threshold, its decay, and a parameter's step sizes."""
+    """One group's part: its threshold, its decay, and a parameter's step sizes.
+
+    ``step`` is the one of all parameters, where they do not hang on the optimiser's state.
+    """
 
     threshold: float
     decay: float
     steps: Callable[[Tensor, Mapping[str, Any]], Tensor]
+    step: float | None = None
 
 
 def stability_edge(optimizer: Optimizer, parameters: Sequence[Tensor]) -> StabilityEdge:
@@ -115,22 +119,44 @@ def stability_edge(optimizer: Optimizer, parameters: Sequence[Tensor]) -> Stabil
             "parameters that are trained."
         )
     laws = {id(group): law_of(group, optimizer) for group in own}
-    steps, decays = [], []
-    for parameter in parameters:
-        group = group_of.get(id(parameter))
-        size, step, decay = torch.zeros_like(_reals(parameter), dtype=torch.float64), None, 0.0
-        if group is not None and parameter.requires_grad:
-            law = laws[id(group)]
-            step, decay = law.steps(size, optimizer.state.get(parameter, {})), law.decay
-        steps.append(size if step is None else step)
-        decays.append(torch.full_like(size, decay))
+    law_at = [
+        laws[id(group)] if (group := group_of.get(id(p))) is not None and p.requires_grad else None
+        for p in parameters
+    ]
+    steps, decays = _same_of_all(parameters, law_at) or _of_each(parameters, law_at, optimizer)
     return StabilityEdge(
-        steps=torch.cat(steps),
-        decay=torch.cat(decays),
+        steps=steps,
+        decay=decays,
         threshold=_one_threshold([law.threshold for law in laws.values()]),
         sign=_one_sign(own),
         optimizer=_words(optimizer, own[0]),
     )
+
+
+def _same_of_all(
+    parameters: Sequence[Tensor], law_at: Sequence[_Law | None]
+) -> tuple[Tensor, Tensor] | None:
+    """One step size and one decay seen as vectors, which take no memory; None if there are more."""
+    pairs = {None if law is None else (law.step, law.decay) for law in law_at}
+    (pair,) = pairs if len(pairs) == 1 else (None,)
+    if pair is None or pair[0] is None:
+        return None
+    count = sum(_reals(parameter).numel() for parameter in parameters)
+    step, decay = torch.tensor(pair, dtype=torch.float64, device=parameters[0].device)
+    return step.expand(count), decay.expand(count)
+
+
+def _of_each(
+    parameters: Sequence[Tensor], law_at: Sequence[_Law | None], optimizer: Optimizer
+) -> tuple[Tensor, Tensor]:
+    """The step sizes and decays of parameters, zero where none is taken."""
+    steps, decays = [], []
+    for parameter, law in zip(parameters, law_at, strict=True):
+        size = torch.zeros_like(_reals(parameter), dtype=torch.float64)
+        state = optimizer.state.get(parameter, {})
+        steps.append(size if law is None else law.steps(size, state))
+        decays.append(torch.full_like(size, 0.0 if law is None else law.decay))
+    return torch.cat(steps), torch.cat(decays)
 
 
 def _sgd(group: Group, _: Optimizer) -> _Law:
@@ -138,7 +164,7 @@ def _sgd(group: Group, _: Optimizer) -> _Law:
     # without momentum there is no buffer, and dampening has no meaning
     scale = lr * (1 - group["dampening"]) if momentum else lr
     threshold = 2 * (1 + momentum) / (1 + 2 * momentum if group["nesterov"] else 1)
-    return _Law(threshold, group["weight_decay"], lambda size, _: size + scale)
+    return _Law(threshold, group["weight_decay"], lambda size, _: size + scale, step=scale)
 
 
 def _rmsprop(group: Group, optimizer: Optimizer) -> _Law:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,6 +69,16 @@ class EdgeOfLoss:
             return cls(None, (Note("edge-not-known", f"The edge of stability is absent: {error}"),))
         notes = (*as_configured(loss.trained), *_of_clipping(loss.trained.clipping))
         return cls(found, notes)
+
+    @classmethod
+    def asked(
+        cls, loss: TrainingLoss | Conductor, option: bool | Literal["auto"]
+    ) -> EdgeOfLoss | None:
+        """What an option asks for: "auto" for one that takes no product, and is no absence."""
+        if option is False:
+            return None
+        found = cls.of(loss)
+        return found if option is True or found.is_scaled else None
 
     @property
     def num_products(self) -> int:

@@ -138,7 +138,8 @@ def read_losses(provider: Any, ctx: Any, experiment: str, run: str) -> dict[str,
 
 def _is_ours(tag: str, known: Mapping[str, float]) -> bool:
     """Whether a scalar was logged by a callback that has entries here, in whichever group."""
-    return any(tag.startswith((f"{name}/", f"{name}_")) for name in known)
+    names = [each.rpartition("/")[0] for each in known]
+    return any(tag.startswith((f"{name}/", f"{name}_")) for name in names)
 
 
 def _only(run: str, tags: list[str] | None = None) -> Any:

@@ -160,6 +160,24 @@ def test_the_edge_of_plain_sgd_is_its_largest_eigenvalue_and_costs_nothing() -> 
 
 
 @pytest.mark.parametrize("max_overhead", [None, 0.9])
+def test_at_the_defaults_the_edge_is_there_where_it_takes_no_product(
+    max_overhead: float | None,
+) -> None:
+    options: dict[str, Any] = {"edge": "auto", "max_overhead": max_overhead}
+    sgd, adam = partial(torch.optim.SGD, lr=0.5), partial(torch.optim.Adam, lr=0.01)
+    asked = edges(sgd, edge=True, max_overhead=max_overhead).reports[-1].edge
+    found = edges(sgd, **options).reports[-1].edge
+    assert asked is not None
+    assert found is not None
+    if max_overhead is None:  # else the six products that others would take are planned for
+        assert found.sharpness == asked.sharpness
+    with_adam, without = edges(adam, **options), edges(adam, **options | {"edge": False})
+    assert [r.edge for r in with_adam.reports] == [None] * len(with_adam.reports)
+    assert [r.num_hvps for r in with_adam.reports] == [r.num_hvps for r in without.reports]
+    assert [r.notes for r in with_adam.reports] == [r.notes for r in without.reports]
+
+
+@pytest.mark.parametrize("max_overhead", [None, 0.9])
 def test_the_edge_of_adam_is_the_eigenvalue_of_its_preconditioned_hessian(
     max_overhead: float | None,
 ) -> None:

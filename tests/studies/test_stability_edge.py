@@ -173,6 +173,21 @@ def test_a_single_rate_scales_the_eigenvalues_of_the_hessian() -> None:
     assert edge.optimizer == "SGD, learning rate 0.2"
 
 
+def test_one_step_size_takes_no_memory_of_the_parameters() -> None:
+    weights = [torch.nn.Parameter(torch.ones(1000)), torch.nn.Parameter(torch.ones(2, 3))]
+    edge = stability_edge(torch.optim.SGD(weights, lr=0.1, weight_decay=0.01), weights)
+    assert edge.steps.shape == edge.decay.shape == (1006,)
+    assert edge.steps.untyped_storage().nbytes() <= 16
+    assert edge.is_uniform
+    groups = [{"params": weights[:1], "lr": 0.1}, {"params": weights[1:], "lr": 0.2}]
+    assert not stability_edge(torch.optim.SGD(groups), weights).is_uniform
+
+
+def test_the_option_is_a_flag_or_auto() -> None:
+    with pytest.raises(ValueError, match="`edge` must be True, False or 'auto', got 'free'"):
+        SpectrumOptions(edge="free")  # type: ignore[arg-type]
+
+
 def test_what_is_not_stepped_has_no_step() -> None:
     trained, frozen, foreign = (nn.Parameter(torch.ones(2)) for _ in range(3))
     optimizer = Adam([trained, frozen], lr=0.1)

@@ -58,7 +58,7 @@ def test_every_kind_of_record_has_exactly_its_tags(tmp_path: Path) -> None:
     tags = written(tmp_path, report_at(3), failed_at(5), figures=True).tags
     assert tags["histograms"] == {"hessian/density", "hessian/density_symlog"}
     assert tags["images"] == {"hessian/spectrum"}
-    assert tags["tensors"] == {"hessian/failure/text_summary"}
+    assert tags["tensors"] == {"hessian/failure/text_summary", "hessian/report"}
     assert len(tags["scalars"]) == 26
 
 
