@@ -112,6 +112,7 @@ def _density(density: SpectralDensity) -> dict[str, Any]:
         "nodes": _numbers(density.nodes),
         "weights": _numbers(density.weights),
         "probes": [_numbers(column) for column in probes.T] if groups > 1 else [],
+        "bandwidth": _rounded(density.bandwidth),
     }
 
 

@@ -27,6 +27,8 @@ export class Card {
   readonly node: HTMLElement;
   rows: Row[] = [];
   private readonly body = element("div", { className: "body" });
+  private readonly drawing = element("button", { textContent: "SVG", title: "save the chart as a drawing", onclick: () => this.saveDrawing() });
+  private readonly table = element("button", { textContent: "CSV", title: "save its numbers", onclick: () => this.saveNumbers() });
 
   constructor(
     private readonly chart: Chart,
@@ -46,8 +48,8 @@ export class Card {
         "header",
         {},
         element("h2", { textContent: chart.title }),
-        element("button", { textContent: "SVG", title: "save the chart as a drawing", onclick: () => this.saveDrawing() }),
-        element("button", { textContent: "CSV", title: "save its numbers", onclick: () => this.saveNumbers() }),
+        this.drawing,
+        this.table,
       ),
       help,
       this.body,
@@ -62,6 +64,8 @@ export class Card {
     const { content, rows } = this.chart.draw(this.store, Math.max(320, this.body.clientWidth));
     this.rows = rows;
     this.body.replaceChildren(...content);
+    this.drawing.hidden = this.drawings().length === 0;
+    this.table.hidden = rows.length === 0;
   }
 
   private saveNumbers(): void {
@@ -69,8 +73,11 @@ export class Card {
   }
 
   private saveDrawing(): void {
-    const drawings = [...this.body.querySelectorAll<SVGSVGElement>("svg.plot")];
-    if (drawings.length > 0) download(`${this.chart.id}.svg`, "image/svg+xml", svg(drawings));
+    download(`${this.chart.id}.svg`, "image/svg+xml", svg(this.drawings()));
+  }
+
+  private drawings(): SVGSVGElement[] {
+    return [...this.body.querySelectorAll<SVGSVGElement>("svg.plot")];
   }
 }
 

@@ -7,7 +7,6 @@ export const DATA_ID = "hessian-data";
 
 export function embeddedHost(): Host {
   return {
-    isLive: false,
     load: async () => {
       const content = document.getElementById(DATA_ID)?.textContent ?? "[]";
       return JSON.parse(content) as RawRun[];

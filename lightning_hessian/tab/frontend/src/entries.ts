@@ -4,6 +4,8 @@ export interface Density {
   nodes: number[];
   weights: number[];
   probes: number[][];
+  /** What the measurement resolves, in units of eigenvalues. */
+  bandwidth: number;
 }
 
 export interface Differences {
@@ -103,7 +105,8 @@ function density(value: unknown): Density | null {
   const weights = numbers(value.weights);
   const probes = list(value.probes).map(numbers);
   const fits = [weights, ...probes].every((each) => each.length === nodes.length);
-  return nodes.length > 0 && fits ? { nodes, weights, probes } : null;
+  const bandwidth = Math.max(0, finite(value.bandwidth) || 0);
+  return nodes.length > 0 && fits ? { nodes, weights, probes, bandwidth } : null;
 }
 
 function differences(value: unknown): Differences | null {

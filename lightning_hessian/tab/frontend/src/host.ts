@@ -3,8 +3,6 @@
 import type { RawRun } from "./entries";
 
 export interface Host {
-  /** Whether the numbers come from a training that may still go on. */
-  readonly isLive: boolean;
   /** All runs, in the order in which colours are given out. */
   load(): Promise<RawRun[]>;
   /** Called when there may be new data. */

@@ -28,12 +28,17 @@ export interface LineOptions {
   label: string;
   scale?: "symlog" | "log" | "linear";
   height?: number;
+  /** Ends of the axis, where all that can be is to be seen. */
+  ends?: [number, number];
+  /** Whether the last point of each family carries its label. */
+  hasNames?: boolean;
   /** Horizontal lines with a meaning. */
   rules?: { y: number; words: string }[];
   /** Whether the steps are written below it, or below a chart that follows. */
   hasSteps?: boolean;
 }
 
+export const FONT = { fontSize: "11px" };
 const MARGIN = { left: 58, right: 14 };
 
 /** One chart of several families of curves. */
@@ -41,7 +46,7 @@ export function lineChart(store: Store, width: number, families: Lines[], option
   const all = families.flatMap((family) => family.points);
   const scale = options.scale ?? "linear";
   const visible = all.filter((point) => inside(store, point.step) && (scale !== "log" || point.value > 0));
-  const ends = range(visible, scale, options.rules ?? []);
+  const ends = options.ends ?? range(visible, scale, options.rules ?? []);
   const y = axisOf(scale, ends);
   const isCrowded = store.shownRuns.length > CROWD;
   const place = (value: number): number => y.place(Math.min(Math.max(value, y.low), y.high));
@@ -49,7 +54,7 @@ export function lineChart(store: Store, width: number, families: Lines[], option
   const marks: Plot.Markish[] = [];
   for (const rule of options.rules ?? []) {
     marks.push(Plot.ruleY([place(rule.y)], { strokeDasharray: "5,4", strokeOpacity: 0.8 }));
-    marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "right", dy: -6, textAnchor: "end", fillOpacity: 0.75 }));
+    marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "left", dx: 4, dy: -7, textAnchor: "start", fillOpacity: 0.75 }));
   }
   for (const family of families) {
     const points = kept(family.points);
@@ -82,10 +87,15 @@ export function lineChart(store: Store, width: number, families: Lines[], option
       );
     }
   }
+  if (options.hasNames) {
+    const last = families.flatMap((family) => kept(family.points).filter((p) => inside(store, p.step)).slice(-1));
+    marks.push(Plot.text(last, { x: "step", y: (p: Point) => place(p.value), text: "label", dy: -9, dx: -4, textAnchor: "end" }));
+  }
   marks.push(tip(all.filter((p) => inside(store, p.step) && (scale !== "log" || p.value > 0)), place));
   const chart = Plot.plot({
     width,
     height: options.height ?? 220,
+    style: FONT,
     marginLeft: MARGIN.left,
     marginRight: MARGIN.right,
     marginBottom: options.hasSteps === false ? 12 : 34,
@@ -167,9 +177,15 @@ function tip(points: Point[], place: (value: number) => number): Plot.Markish {
       x: "step",
       y: (p: Point) => place(p.value),
       maxRadius: 60,
-      title: (p: Point) => `${p.run}\n${p.label ? `${p.label}, ` : ""}step ${p.step}\n${withInterval(p.value, p.low, p.high)}`,
+      title: (p: Point) => `${p.run}\n${p.label ? `${p.label}, ` : ""}step ${p.step}\n${words(p)}`,
     }),
   );
+}
+
+/** A residual bound is no interval: an eigenvalue lies within it, another may lie beyond. */
+function words(p: Point): string {
+  const isBound = p.bound > 0 && p.low === p.value - p.bound && p.high === p.value + p.bound;
+  return isBound ? `${shortNumber(p.value)}, an eigenvalue within ± ${shortNumber(p.bound)}` : withInterval(p.value, p.low, p.high);
 }
 
 interface Axis {

@@ -38,25 +38,32 @@ function errorTag(tag: string, kind: string): string {
     : `${tag}_${kind}`;
 }
 
-/** A quantity over steps, of all runs, or of one callback of each. */
-export function points(
-  runs: Run[],
-  tag: string,
-  { label = "", callback = "", kind = "" } = {},
-): Point[] {
-  const found: Point[] = [];
-  for (const run of runs) {
-    for (const entry of run.entries) {
-      const value = entry.scalars.get(tag);
-      const asked = (!callback || entry.callback === callback) && (!kind || entry.kind === kind);
-      if (value === undefined || !asked || entry.failure !== null) continue;
+/** Callbacks that measure the same, each on samples of its own: one kind of them is drawn. */
+const SPECTRA_FIRST = ["spectrum", "critical_point", "loss_difference"];
+export const POINTS_FIRST = ["critical_point", "spectrum"];
+
+/** A quantity over steps, of each run by the first kind of callback that has it. */
+export function points(runs: Run[], tag: string, label = "", kinds = SPECTRA_FIRST): Point[] {
+  return runs.flatMap((run) => {
+    const having = run.entries.filter((entry) => entry.failure === null && entry.scalars.has(tag));
+    const kind = kinds.find((each) => having.some((entry) => entry.kind === each));
+    const chosen = kind === undefined ? having : having.filter((entry) => entry.kind === kind);
+    const isOne = new Set(chosen.map((entry) => entry.callback)).size === 1;
+    return chosen.map((entry) => {
       const [low, high] = interval(entry, tag);
-      const bound = entry.scalars.get(errorTag(tag, "bound")) ?? 0;
-      const { callback: from, step } = entry;
-      found.push({ run: run.name, colour: run.colour, callback: from, label, step, value, low, high, bound });
-    }
-  }
-  return found;
+      return {
+        run: run.name,
+        colour: run.colour,
+        callback: entry.callback,
+        label: isOne ? label : `${label} (${entry.callback})`,
+        step: entry.step,
+        value: entry.scalars.get(tag) as number,
+        low,
+        high,
+        bound: entry.scalars.get(errorTag(tag, "bound")) ?? 0,
+      };
+    });
+  });
 }
 
 /** Tags of a family such as `trace/<name>`: the names, in the order in which they first appear. */
@@ -80,9 +87,12 @@ export function allTags(runs: Run[]): string[] {
   return [...tags].filter((tag) => !isError(tag)).sort();
 }
 
-/** The report of a run at a step, or the last one before it, or else its first. */
+/** The report at a step, or the last one before it, or else the first. */
+export function entryAt(entries: Entry[], step: number): Entry | null {
+  return entries.filter((entry) => entry.step <= step).at(-1) ?? entries[0] ?? null;
+}
+
+/** The same among those reports of a run that have something. */
 export function reportAt(run: Run, step: number, has: (entry: Entry) => boolean): Entry | null {
-  const usable = run.entries.filter(has);
-  const before = usable.filter((entry) => entry.step <= step);
-  return before.at(-1) ?? usable[0] ?? null;
+  return entryAt(run.entries.filter(has), step);
 }

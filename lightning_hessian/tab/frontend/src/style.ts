@@ -16,7 +16,7 @@ aside input[type=search] { width: 100%; margin-bottom: 6px; }
 .name.focus { font-weight: 600; text-decoration: underline; }
 .content { flex: 1; min-width: 0; padding: 12px 12px 40px 0; }
 nav { display: flex; gap: 18px; align-items: center; position: sticky; top: 0; z-index: 2; padding: 8px 12px; background: var(--ground); }
-nav[hidden], main[hidden], aside[hidden], p[hidden] { display: none; }
+[hidden] { display: none !important; }
 nav input[type=range] { width: 260px; vertical-align: middle; }
 nav output { margin-left: 6px; font-variant-numeric: tabular-nums; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 12px; }
@@ -36,10 +36,13 @@ summary { cursor: pointer; }
 .nothing { color: var(--faint); padding: 12px 0; max-width: 90ch; }
 .message { padding: 40px; font-size: 15px; }
 .columns { display: flex; gap: 8px; flex-wrap: wrap; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 14px; }
+.legend .item { display: inline-flex; align-items: center; gap: 5px; overflow-wrap: anywhere; }
 .warning { color: var(--accent); }
 svg.plot { display: block; max-width: 100%; touch-action: pan-y; user-select: none; --plot-background: var(--paper); background: none; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 2px 14px 2px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+th, td { text-align: left; padding: 2px 14px 2px 0; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
+td:first-child, td:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 12ch; }
 th { font-weight: 500; color: var(--faint); }
 .card .body { overflow-x: auto; }
 `;

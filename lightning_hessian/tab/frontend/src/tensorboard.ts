@@ -49,7 +49,6 @@ export function tensorboardHost(): Host {
   }
 
   return {
-    isLive: true,
     load: async () => {
       const [series, order] = await Promise.all([
         fetched<Series>("series"),
@@ -74,8 +73,8 @@ export function tensorboardHost(): Host {
       else onPreference(change);
     },
     surface: async () => {
-      const url = new URL("surface.js", import.meta.url).href;
-      await import(/* @vite-ignore */ url);
+      // beside this script; written so that the bundler does not take it in
+      await import(/* @vite-ignore */ import.meta.url.replace(/[^/]*$/, "surface.js"));
       return globalThis.hessianSurface as SurfaceDrawer;
     },
   };

@@ -5,15 +5,16 @@ import { shortNumber, symlog, symlogTicks, unitBelow } from "../axes";
 import { type Chart, caption, nothing } from "../chart";
 import type { Density, Entry, Run } from "../entries";
 import type { Row } from "../export";
-import { reportAt } from "../quantities";
+import { FONT } from "../lines";
+import { entryAt } from "../quantities";
 import type { Store } from "../state";
 
-const KERNEL = 0.05;
-/** Width of a node's kernel on the symmetric logarithmic axis, in decades. */
-const POINTS = 320;
+/** Least width of a kernel on the symmetric logarithmic axis, in decades. */
+const KERNEL = 0.035;
+const POINTS = 400;
 const MOST_RIDGES = 24;
 const MOST_COLUMNS = 4;
-const DECADES_BELOW = 4;
+const DECADES_BELOW = 2;
 
 interface Axis {
   unit: number;
@@ -56,7 +57,7 @@ export const density: Chart = {
     const steps = [...new Set(curves.map((p) => p.step))].join(", ");
     const content = [
       grid,
-      caption(`at step ${steps}: number of eigenvalues around each value; triangles are eigenvalues with a bound`),
+      caption(`at step ${steps}: number of eigenvalues around each value, as finely as it was resolved; triangles are eigenvalues with a bound`),
       detail(curves, runs, axis, width, store.state.step),
     ];
     return { content, rows: nodesAt(runs, store) };
@@ -67,9 +68,20 @@ function has(entry: Entry): boolean {
   return entry.density !== null;
 }
 
+/** Reports with a density, of one callback: others measured the same on samples of their own. */
+function measured(run: Run): Entry[] {
+  const having = run.entries.filter(has);
+  const first = having.find((entry) => entry.kind === "spectrum") ?? having[0];
+  return having.filter((entry) => entry.callback === first?.callback);
+}
+
+function measuredAt(run: Run, step: number): Entry | null {
+  return entryAt(measured(run), step);
+}
+
 /** One axis that holds all nodes of all runs, so that runs and steps can be compared. */
 function commonAxis(runs: Run[]): Axis | null {
-  const nodes = runs.flatMap((run) => run.entries.flatMap((entry) => entry.density?.nodes ?? [])).filter(Number.isFinite);
+  const nodes = runs.flatMap((run) => measured(run).flatMap((entry) => entry.density?.nodes ?? [])).filter(Number.isFinite);
   if (nodes.length === 0) return null;
   const least = nodes.reduce((a, b) => Math.min(a, b), 0);
   const most = nodes.reduce((a, b) => Math.max(a, b), 0);
@@ -83,13 +95,17 @@ function chosen(runs: Run[], focus: Run | undefined, count: number): Run[] {
   return runs.slice(start, start + count);
 }
 
-/** Number of eigenvalues within a kernel of each place, from weights that sum to one. */
-function heights(nodes: number[], weights: number[], count: number, axis: Axis, grid: number[]): number[] {
-  const placed = nodes.map((node) => symlog(node, axis.unit));
+/**
+ * Number of eigenvalues around each place: within what the measurement resolves there, and within the
+ * kernel of the axis, whichever is wider. What lies closer to zero than is resolved is one bulk.
+ */
+function heights(of: Density, weights: number[], count: number, axis: Axis, grid: number[]): number[] {
   return grid.map((u) => {
+    const x = inverse(u, axis.unit);
+    const width = Math.hypot(of.bandwidth, KERNEL * Math.LN10 * (Math.abs(x) + axis.unit));
     let sum = 0;
-    placed.forEach((place, i) => {
-      const distance = (u - place) / KERNEL;
+    of.nodes.forEach((node, i) => {
+      const distance = (x - node) / width;
       if (Math.abs(distance) < 6) sum += (weights[i] ?? 0) * Math.exp(-0.5 * distance * distance);
     });
     return count * sum;
@@ -108,8 +124,8 @@ function lifted(count: number): number {
 function curve(run: Run, entry: Entry, of: Density, axis: Axis): CurvePoint[] {
   const grid = gridOf(axis);
   const count = entry.scalars.get("num_parameters") ?? 1;
-  const whole = heights(of.nodes, of.weights, count, axis, grid);
-  const probes = of.probes.map((weights) => heights(of.nodes, weights, count, axis, grid));
+  const whole = heights(of, of.weights, count, axis, grid);
+  const probes = of.probes.map((weights) => heights(of, weights, count, axis, grid));
   return grid.map((u, i) => {
     const value = whole[i] ?? 0;
     const error = 2 * standardError(probes.map((probe) => probe[i] ?? 0));
@@ -127,13 +143,13 @@ function standardError(values: number[]): number {
 }
 
 function curveAt(run: Run, axis: Axis, step: number): CurvePoint[] {
-  const entry = reportAt(run, step, has);
+  const entry = measuredAt(run, step);
   return entry?.density ? curve(run, entry, entry.density, axis) : [];
 }
 
 function valueAxis(axis: Axis): Plot.ScaleOptions {
   const ends = [inverse(axis.low, axis.unit), inverse(axis.high, axis.unit)] as const;
-  const ticks = symlogTicks(ends[0], ends[1], axis.unit * 10);
+  const ticks = symlogTicks(ends[0], ends[1], axis.unit);
   const words = new Map(ticks.map((tick) => [symlog(tick, axis.unit), shortNumber(tick)]));
   return {
     domain: [axis.low, axis.high],
@@ -148,16 +164,17 @@ function inverse(u: number, unit: number): number {
 }
 
 function ridges(run: Run, axis: Axis, width: number, step: number): SVGSVGElement {
-  const entries = thinned(run.entries.filter(has), MOST_RIDGES);
+  const entries = thinned(measured(run), MOST_RIDGES);
   const space = 1.4;
   const lines = entries.flatMap((entry, row) =>
     curve(run, entry, entry.density as Density, axis).map((p) => ({ ...p, base: row * space, top: row * space + lifted(p.height) })),
   );
-  const marked = reportAt(run, step, has);
+  const marked = measuredAt(run, step);
   const chart = Plot.plot({
     width,
     height: Math.max(160, 70 + entries.length * 26),
     marginLeft: 58,
+    style: FONT,
     x: valueAxis(axis),
     y: {
       label: "step",
@@ -190,6 +207,7 @@ function detail(curves: CurvePoint[], runs: Run[], axis: Axis, width: number, st
     width,
     height: 300,
     marginLeft: 58,
+    style: FONT,
     x: valueAxis(axis),
     y: {
       label: "eigenvalues",
@@ -214,7 +232,7 @@ function detail(curves: CurvePoint[], runs: Run[], axis: Axis, width: number, st
 }
 
 function eigenvaluesAt(run: Run, step: number, axis: Axis): { u: number; colour: string; words: string }[] {
-  const entry = reportAt(run, step, has);
+  const entry = measuredAt(run, step);
   if (!entry) return [];
   return [...entry.scalars]
     .filter(([tag]) => /^eig(_min)?_\d+$/.test(tag))
@@ -227,14 +245,14 @@ function eigenvaluesAt(run: Run, step: number, axis: Axis): { u: number; colour:
 
 function nodesAt(runs: Run[], store: Store): Row[] {
   return runs.flatMap((run) =>
-    run.entries.filter(has).flatMap((entry) => {
+    measured(run).flatMap((entry) => {
       const of = entry.density as Density;
       const count = entry.scalars.get("num_parameters") ?? Number.NaN;
       return of.nodes.map((node, i) => ({
         run: run.name,
         callback: entry.callback,
         step: entry.step,
-        shown: entry === reportAt(run, store.state.step, has) ? 1 : 0,
+        shown: entry === measuredAt(run, store.state.step) ? 1 : 0,
         eigenvalue: node,
         share: of.weights[i] ?? Number.NaN,
         parameters: count,

@@ -6,7 +6,8 @@ import { type Chart, caption, nothing } from "../chart";
 import { element } from "../dom";
 import type { Entry, Run, Surface } from "../entries";
 import type { Row } from "../export";
-import { type Lines, lineChart, lineRows } from "../lines";
+import type { SurfaceDrawer } from "../host";
+import { FONT, type Lines, lineChart, lineRows } from "../lines";
 import { reportAt } from "../quantities";
 import type { Store } from "../state";
 
@@ -44,11 +45,11 @@ export const difference: Chart = {
     const rows: Row[] = curves.map(({ colour: _, ...row }) => row);
     const required = families(store.shownRuns);
     if (required.some((family) => family.points.length > 0)) {
-      content.push(caption("samples needed to stay below the threshold, with its 95 % interval"), lineChart(store, width, required, { label: "k*", scale: "log", height: 180 }));
+      content.push(caption("samples needed to stay below the threshold, with its 95 % interval"), lineChart(store, width, required, { label: "k*", scale: "log", height: 180, hasNames: required.length > 1 }));
       rows.push(...lineRows(required, "samples needed"));
     }
-    const surface = run ? reportAt(run, store.state.step, (each) => each.surface !== null)?.surface : null;
-    if (surface) content.push(...surfaceParts(surface, store));
+    const at = run ? reportAt(run, store.state.step, (each) => each.surface !== null) : null;
+    if (run && at?.surface) content.push(...surfaceParts(at.surface, JSON.stringify([run.name, at.callback, at.step]), store));
     return { content, rows };
   },
 };
@@ -80,6 +81,7 @@ function curveChart(curves: CurvePoint[], rules: number[], width: number): SVGSV
     width,
     height: 260,
     marginLeft: 58,
+    style: FONT,
     x: { type: "log", label: "k, number of samples", tickFormat: shortNumber },
     y: { type: "log", label: "difference of the loss", grid: true, tickFormat: shortNumber },
     marks: [
@@ -90,7 +92,7 @@ function curveChart(curves: CurvePoint[], rules: number[], width: number): SVGSV
         { x: "k", y: "rms", z: "run", stroke: "colour", strokeDasharray: "1,3" },
       ),
       Plot.ruleY(rules, { strokeDasharray: "5,4" }),
-      Plot.text(rules, { y: (y: number) => y, text: (y: number) => `threshold ${shortNumber(y)}`, frameAnchor: "right", textAnchor: "end", dy: -6 }),
+      Plot.text(rules, { y: (y: number) => y, text: (y: number) => `threshold ${shortNumber(y)}`, frameAnchor: "left", textAnchor: "start", dx: 4, dy: -6 }),
       Plot.tip(
         drawn,
         Plot.pointerX({
@@ -114,7 +116,7 @@ function families(runs: Run[]): Lines[] {
         const each = entry.required.find((one) => one.threshold === threshold);
         return each ? [{ entry, each }] : [];
       });
-      const label = `samples needed below ${shortNumber(threshold)}`;
+      const label = `below ${shortNumber(threshold)}`;
       return found.map(({ entry, each }) => ({
         run: run.name, colour: run.colour, callback: entry.callback, label,
         step: entry.step, value: each.size, low: each.lower, high: each.upper, bound: 0,
@@ -124,30 +126,37 @@ function families(runs: Run[]): Lines[] {
   }));
 }
 
+/** Surfaces that were asked for: they stay when the card is drawn anew. */
+const drawn = new Map<string, HTMLElement>();
+
 /** Drawn when it is asked for, as what draws it is large. */
-function surfaceParts(surface: Surface, { state }: Store): Node[] {
+function surfaceParts(surface: Surface, key: string, { state }: Store): Node[] {
+  const words = caption(`the loss on a plane through the weights (${surface.directions})`);
+  const known = drawn.get(key);
+  if (known) return [words, known];
   const place = element("div", { className: "surface" });
   const show = async (): Promise<void> => {
     place.textContent = "loading …";
     try {
-      const isDark = state.isDark;
       const drawer = await loader();
       place.replaceChildren();
-      drawer.draw(place, { x: surface.x, y: surface.y, z: surface.loss }, isDark);
+      drawn.set(key, place);
+      drawer.draw(place, { x: surface.x, y: surface.y, z: surface.loss }, state.isDark);
     } catch (error) {
       place.textContent = `The surface cannot be drawn: ${error instanceof Error ? error.message : String(error)}.`;
     }
   };
-  return [
-    caption(`the loss on a plane through the weights (${surface.directions})`),
-    element("button", { className: "show", textContent: "show the surface", onclick: () => void show() }),
-    place,
-  ];
+  const button = element("button", { className: "show", textContent: "show the surface" });
+  button.onclick = () => {
+    button.remove();
+    void show();
+  };
+  return [words, button, place];
 }
 
-let loader: () => Promise<import("../host").SurfaceDrawer> = () => Promise.reject(new Error("no host"));
+let loader: () => Promise<SurfaceDrawer> = () => Promise.reject(new Error("no page has begun"));
 
+/** Whence comes what draws in three dimensions; the page says. */
 export function drawSurfacesBy(load: typeof loader): void {
   loader = load;
 }
-

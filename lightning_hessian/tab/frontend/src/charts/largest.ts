@@ -19,9 +19,9 @@ export const largest: Chart = {
   follows: ["zoom", "scale"],
   draw(store, width) {
     const runs = store.shownRuns;
-    const first = points(runs, "eig_1", { label: "largest eigenvalue" });
+    const first = points(runs, "eig_1", "largest eigenvalue");
     if (first.length === 0) return nothing(missing(runs));
-    const edges = points(runs, "edge_eig_1", { label: "edge of the optimiser" });
+    const edges = points(runs, "edge_eig_1", "edge of the optimiser");
     const margins = edgeShares(runs);
     const families: Lines[] = [
       { points: edges, dash: "6,4", width: 1.4 },
@@ -29,10 +29,10 @@ export const largest: Chart = {
     ];
     if (runs.length <= FEW) {
       for (let place = 2; place <= COMPANIONS; place += 1) {
-        families.unshift({ points: points(runs, `eig_${place}`, { label: `eigenvalue ${place}` }), opacity: 0.35, width: 1 });
+        families.unshift({ points: points(runs, `eig_${place}`, `eigenvalue ${place}`), opacity: 0.35, width: 1 });
       }
     }
-    families.unshift({ points: points(runs, "eig_min_1", { label: "most negative eigenvalue" }), dash: "1,3", hasError: true, opacity: 0.8 });
+    families.unshift({ points: points(runs, "eig_min_1", "most negative eigenvalue"), dash: "1,3", hasError: true, opacity: 0.8 });
     const losses = lossCurves(runs);
     const content: Node[] = [lineChart(store, width, families, { label: "eigenvalue", scale: store.state.scale, height: 300, hasSteps: false })];
     const rows = lineRows(families, "");
@@ -74,7 +74,7 @@ function edgeShares(runs: Run[]): Point[] {
 function lossCurves(runs: Run[]): Point[] {
   return runs.flatMap((run) => {
     const own = [...run.losses].sort(([a, x], [b, y]) => preference(b) - preference(a) || y.length - x.length)[0];
-    if (!own) return points([run], "loss", { label: "loss" }).filter((p, i, all) => i === 0 || all[i - 1]?.step !== p.step);
+    if (!own) return points([run], "loss", "loss");
     const [tag, curve] = own;
     const { name, colour } = run;
     return curve.map(({ step, value }) => ({ run: name, colour, callback: "", label: tag, step, value, low: value, high: value, bound: 0 }));

@@ -3,9 +3,10 @@
 import * as Plot from "@observablehq/plot";
 import { shortNumber, withInterval } from "../axes";
 import { type Chart, caption, nothing } from "../chart";
+import { element } from "../dom";
 import type { Run } from "../entries";
 import type { Row } from "../export";
-import { lineChart, lineRows } from "../lines";
+import { FONT, lineChart, lineRows } from "../lines";
 import { interval, members, points, reportAt } from "../quantities";
 import type { Store } from "../state";
 
@@ -53,10 +54,11 @@ export const layers: Chart = {
     if (run) {
       const names = members([run], family.prefix);
       const families = names.slice(0, MOST_BARS).map((name, place) => ({
-        points: points([run], family.prefix + name, { label: name }).map((p) => ({ ...p, colour: shade(place, names.length) })),
+        points: points([run], family.prefix + name, name).map((p) => ({ ...p, colour: shade(place, names.length) })),
         hasError: names.length <= 6,
       }));
-      content.push(caption(`${family.words} over steps, of run ${run.name}`), lineChart(store, width, families, { label: family.prefix.slice(0, -1), height: 220 }));
+      const colours = names.slice(0, MOST_BARS).map((name, place) => [name, shade(place, names.length)] as const);
+      content.push(caption(`${family.words} over steps, of run ${run.name}`), lineChart(store, width, families, { label: family.prefix.slice(0, -1), height: 220 }), legend(colours));
       rows.push(...lineRows(families, family.prefix));
     }
     return { content, rows };
@@ -82,12 +84,13 @@ function barsAt(store: Store, prefix: string): Bar[] {
 function barChart(bars: Bar[], width: number): SVGSVGElement {
   const layerNames = [...new Set(bars.map((bar) => bar.layer))];
   const runNames = [...new Set(bars.map((bar) => bar.run))];
-  const height = 34 + layerNames.length * Math.max(14, runNames.length * 8 + 4);
+  const height = 34 + layerNames.length * Math.max(16, runNames.length * 10 + 6);
   const chart = Plot.plot({
     width,
     height,
     marginLeft: Math.min(160, 14 + 6.2 * Math.max(...layerNames.map((name) => Math.min(name.length, 24)))),
     marginRight: 14,
+    style: FONT,
     x: { grid: true, label: null, tickFormat: shortNumber, ticks: 5 },
     y: { axis: null, domain: runNames },
     fy: { domain: layerNames, label: null, axis: "left", tickFormat: (name: string) => (name.length > 24 ? `…${name.slice(-23)}` : name) },
@@ -111,6 +114,15 @@ function barChart(bars: Bar[], width: number): SVGSVGElement {
   }) as SVGSVGElement;
   chart.classList.add("plot");
   return chart;
+}
+
+function legend(colours: (readonly [string, string])[]): HTMLElement {
+  const items = colours.map(([name, colour]) => {
+    const swatch = element("span", { className: "swatch" });
+    swatch.style.background = colour;
+    return element("span", { className: "item" }, swatch, name);
+  });
+  return element("div", { className: "legend" }, ...items);
 }
 
 function shade(place: number, count: number): string {

@@ -3,8 +3,8 @@
 import * as Plot from "@observablehq/plot";
 import { type Chart, caption, nothing } from "../chart";
 import type { Escape } from "../entries";
-import { type Lines, lineChart, lineRows } from "../lines";
-import { type Point, points, reportAt } from "../quantities";
+import { FONT, type Lines, lineChart, lineRows } from "../lines";
+import { POINTS_FIRST, type Point, points, reportAt } from "../quantities";
 import { shortNumber } from "../axes";
 import type { Row } from "../export";
 
@@ -20,7 +20,7 @@ export const point: Chart = {
   follows: ["zoom", "step", "focus"],
   draw(store, width) {
     const runs = store.shownRuns;
-    const gradient = onePerStep(points(runs, "gradient_norm", { label: "gradient norm" }));
+    const gradient = points(runs, "gradient_norm", "gradient norm", POINTS_FIRST);
     if (gradient.length === 0) return nothing("Nothing yet: CriticalPoint() tells what kind of point the weights are at.");
     const kinds = new Map(
       runs.flatMap((run) => run.entries.filter((e) => e.point).map((e) => [JSON.stringify([run.name, e.step]), e.point ?? ""] as const)),
@@ -32,20 +32,20 @@ export const point: Chart = {
       lineChart(store, width, norms, { label: "|g|", scale: "log", height: 170, hasSteps: false }),
     ];
     const rows: Row[] = lineRows(norms, "gradient norm");
-    const left: Lines[] = [{ points: points(runs, "gradient_left_0.01", { label: "gradient left within 1 %" }) }];
+    const left: Lines[] = [{ points: points(runs, "gradient_left_0.01", "gradient left within 1 %") }];
     if (left[0]?.points.length) {
       content.push(
         caption("gradient that is left within 1 % of the weights' length: below .05 a critical point is near"),
-        lineChart(store, width, left, { label: "left", height: 120, hasSteps: false, rules: [{ y: 0.05, words: "near" }] }),
+        lineChart(store, width, left, { label: "left", height: 120, hasSteps: false, ends: [0, 1.05], rules: [{ y: 0.05, words: "near" }] }),
       );
       rows.push(...lineRows(left, ""));
     }
-    const own = points(runs, SHARE, { label: "share of negative eigenvalues" });
+    const own = points(runs, SHARE, "share of negative eigenvalues");
     const share: Lines[] = [
-      { points: own.length ? own : points(runs, "negative_fraction", { label: "share of negative eigenvalues" }), hasError: true },
+      { points: own.length ? own : points(runs, "negative_fraction", "share of negative eigenvalues"), hasError: true },
     ];
     if (share[0]?.points.length) {
-      content.push(caption("share of negative eigenvalues, with its bracket"), lineChart(store, width, share, { label: "share", height: 150 }));
+      content.push(caption("share of negative eigenvalues, with its bracket"), lineChart(store, width, share, { label: "share", height: 150, ends: [0, 1] }));
       rows.push(...lineRows(share, ""));
     }
     const run = store.focusRun;
@@ -59,12 +59,6 @@ export const point: Chart = {
   },
 };
 
-/** Of two callbacks that measured the same at a step one is enough. */
-function onePerStep(found: Point[]): Point[] {
-  const seen = new Map(found.map((p) => [JSON.stringify([p.run, p.step]), p]));
-  return [...seen.values()].sort((a, b) => a.step - b.step).map((p) => ({ ...p, callback: "" }));
-}
-
 function way(escape: Escape, colour: string, width: number): SVGSVGElement {
   const rows = escape.distance.map((distance, i) => ({ distance, loss: escape.loss[i] ?? Number.NaN, predicted: escape.predicted[i] ?? Number.NaN }));
   const losses = rows.map((row) => row.loss).filter(Number.isFinite);
@@ -74,6 +68,7 @@ function way(escape: Escape, colour: string, width: number): SVGSVGElement {
     width,
     height: 170,
     marginLeft: 58,
+    style: FONT,
     x: { label: "distance along it", tickFormat: shortNumber },
     y: { label: "loss", domain: [low - 0.3 * (high - low), high + 0.1 * (high - low)], grid: true, tickFormat: shortNumber },
     marks: [

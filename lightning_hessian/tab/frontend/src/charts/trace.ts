@@ -12,7 +12,7 @@ export const trace: Chart = {
     "parameters. Intervals that overlap tell of no difference.",
   follows: ["zoom", "scale"],
   draw(store, width) {
-    const families = [{ points: points(store.shownRuns, "trace", { label: "trace" }), hasError: true, width: 2 }];
+    const families = [{ points: points(store.shownRuns, "trace", "trace"), hasError: true, width: 2 }];
     if (families[0]?.points.length === 0) {
       return nothing("No trace yet: HessianSpectrum(trace=True), the default, measures one with each report.");
     }
