@@ -88,7 +88,10 @@ export function lineChart(store: Store, width: number, families: Lines[], option
     }
   }
   if (options.hasNames) {
-    const last = families.flatMap((family) => kept(family.points).filter((p) => inside(store, p.step)).slice(-1));
+    const last = families.flatMap((family) => {
+      const visible = kept(family.points).filter((p) => inside(store, p.step));
+      return visible.sort((a, b) => b.step - a.step).slice(0, 1);
+    });
     marks.push(Plot.text(last, { x: "step", y: (p: Point) => place(p.value), text: "label", dy: -9, dx: -4, textAnchor: "end" }));
   }
   marks.push(tip(all.filter((p) => inside(store, p.step) && (scale !== "log" || p.value > 0)), place));

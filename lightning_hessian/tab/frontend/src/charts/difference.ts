@@ -126,28 +126,32 @@ function families(runs: Run[]): Lines[] {
   }));
 }
 
-/** Surfaces that were asked for: they stay when the card is drawn anew. */
+/** Surfaces that were drawn: they stay when the card is drawn anew. */
 const drawn = new Map<string, HTMLElement>();
+let isWanted = false;
 
-/** Drawn when it is asked for, as what draws it is large. */
+/** Drawn once it is asked for, as what draws it is large; from then on at each step that has one. */
 function surfaceParts(surface: Surface, key: string, { state }: Store): Node[] {
   const words = caption(`the loss on a plane through the weights (${surface.directions})`);
-  const known = drawn.get(key);
-  if (known) return [words, known];
-  const place = element("div", { className: "surface" });
+  const place = drawn.get(key) ?? element("div", { className: "surface" });
   const show = async (): Promise<void> => {
+    drawn.set(key, place);
     place.textContent = "loading …";
     try {
       const drawer = await loader();
       place.replaceChildren();
-      drawn.set(key, place);
       drawer.draw(place, { x: surface.x, y: surface.y, z: surface.loss }, state.isDark);
     } catch (error) {
       place.textContent = `The surface cannot be drawn: ${error instanceof Error ? error.message : String(error)}.`;
     }
   };
+  if (isWanted) {
+    if (!drawn.has(key)) void show();
+    return [words, place];
+  }
   const button = element("button", { className: "show", textContent: "show the surface" });
   button.onclick = () => {
+    isWanted = true;
     button.remove();
     void show();
   };
