@@ -13,8 +13,13 @@ globalThis.hessianSurface = {
       {
         margin: { l: 0, r: 0, t: 0, b: 0 },
         paper_bgcolor: paper,
-        height: 360,
-        scene: { xaxis: axis("along u"), yaxis: axis("along v"), zaxis: axis("loss") },
+        height: 420,
+        scene: {
+          xaxis: axis("along u"),
+          yaxis: axis("along v"),
+          zaxis: axis("loss"),
+          camera: { eye: { x: 1.7, y: 1.7, z: 1 } },
+        },
       },
       { displaylogo: false, responsive: true },
     );
