@@ -61,11 +61,21 @@ export class Card {
   }
 
   redraw(): void {
-    const { content, rows } = this.chart.draw(this.store, Math.max(320, this.body.clientWidth));
+    const { content, rows } = this.drawn();
     this.rows = rows;
     this.body.replaceChildren(...content);
     this.drawing.hidden = this.drawings().length === 0;
     this.table.hidden = rows.length === 0;
+  }
+
+  /** What one chart cannot draw, of a stranger's file, is no reason for the others to be missing. */
+  private drawn(): Drawing {
+    try {
+      return this.chart.draw(this.store, Math.max(320, this.body.clientWidth));
+    } catch (error) {
+      console.error(error);
+      return nothing(`This chart cannot be drawn: ${error instanceof Error ? error.message : String(error)}.`);
+    }
   }
 
   private saveNumbers(): void {

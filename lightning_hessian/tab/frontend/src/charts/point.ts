@@ -8,7 +8,7 @@ import { POINTS_FIRST, type Point, points, reportAt } from "../quantities";
 import { shortNumber } from "../axes";
 import type { Row } from "../export";
 
-const SYMBOLS: Record<string, string> = { minimum: "triangle", saddle: "diamond", flat: "square" };
+const SYMBOLS = new Map([["minimum", "triangle"], ["saddle", "diamond"], ["flat", "square"]]);
 const SHARE = "index_relative_1e-3";
 
 export const point: Chart = {
@@ -25,7 +25,7 @@ export const point: Chart = {
     const kinds = new Map(
       runs.flatMap((run) => run.entries.filter((e) => e.point).map((e) => [JSON.stringify([run.name, e.step]), e.point ?? ""] as const)),
     );
-    const symbol = (p: Point): string => SYMBOLS[kinds.get(JSON.stringify([p.run, p.step])) ?? ""] ?? "circle";
+    const symbol = (p: Point): string => SYMBOLS.get(kinds.get(JSON.stringify([p.run, p.step])) ?? "") ?? "circle";
     const norms: Lines[] = [{ points: gradient, symbol }];
     const content: Node[] = [
       caption("norm of the gradient"),
