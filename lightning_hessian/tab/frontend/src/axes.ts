@@ -24,12 +24,15 @@ export function unitBelow(largest: number, decades: number): number {
   return 10 ** (Math.floor(Math.log10(largest || 1)) - decades);
 }
 
+// made once: to make one takes longer than a chart may
+const FORMAT = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 4 });
+
 /** A number as short as a reader needs it. */
 export function shortNumber(value: number): string {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(size === 10 ** Math.round(Math.log10(size)) ? 0 : 2);
-  return Number(value.toPrecision(4)).toLocaleString("en-GB", { maximumSignificantDigits: 4 });
+  return FORMAT.format(value);
 }
 
 /** Number with its interval, in words. */

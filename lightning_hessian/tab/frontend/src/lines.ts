@@ -45,7 +45,9 @@ const MARGIN = { left: 58, right: 14 };
 export function lineChart(store: Store, width: number, families: Lines[], options: LineOptions): SVGSVGElement {
   const all = families.flatMap((family) => family.points);
   const scale = options.scale ?? "linear";
-  const visible = all.filter((point) => inside(store, point.step) && (scale !== "log" || point.value > 0));
+  const span = domain(store);
+  const isInside = (p: Point): boolean => p.step >= span[0] && p.step <= span[1] && (scale !== "log" || p.value > 0);
+  const visible = all.filter(isInside);
   const ends = options.ends ?? range(visible, scale, options.rules ?? []);
   const y = axisOf(scale, ends);
   const isCrowded = store.shownRuns.length > CROWD;
@@ -89,12 +91,12 @@ export function lineChart(store: Store, width: number, families: Lines[], option
   }
   if (options.hasNames) {
     const last = families.flatMap((family) => {
-      const visible = kept(family.points).filter((p) => inside(store, p.step));
+      const visible = family.points.filter(isInside);
       return visible.sort((a, b) => b.step - a.step).slice(0, 1);
     });
     marks.push(Plot.text(last, { x: "step", y: (p: Point) => place(p.value), text: "label", dy: -9, dx: -4, textAnchor: "end" }));
   }
-  marks.push(tip(all.filter((p) => inside(store, p.step) && (scale !== "log" || p.value > 0)), place));
+  marks.push(tip(visible, place));
   const chart = Plot.plot({
     width,
     height: options.height ?? 220,
@@ -105,7 +107,7 @@ export function lineChart(store: Store, width: number, families: Lines[], option
     clip: true,
     x: {
       type: "linear",
-      domain: domain(store),
+      domain: span,
       label: options.hasSteps === false ? null : "step",
       ticks: options.hasSteps === false ? [] : Math.max(3, Math.min(8, width / 90)),
       tickFormat: shortNumber,
@@ -136,14 +138,9 @@ export function lineRows(families: Lines[], name: string): Row[] {
 /** All steps that there are, or the part that is looked at. */
 export function domain(store: Store): [number, number] {
   if (store.state.zoom) return store.state.zoom;
-  const steps = store.shownRuns.flatMap((run) => run.entries.map((entry) => entry.step));
-  const last = Math.max(1, ...steps);
-  return [Math.min(0, ...steps) - 0.01 * last, 1.01 * last];
-}
-
-function inside(store: Store, step: number): boolean {
-  const [first, last] = domain(store);
-  return step >= first && step <= last;
+  const [first, last] = extent(store.shownRuns.flatMap((run) => run.entries.map((entry) => entry.step)));
+  const end = Math.max(1, last);
+  return [Math.min(0, first) - 0.01 * end, 1.01 * end];
 }
 
 function errorBars(points: Point[], place: (value: number) => number, opacity: number): Plot.Markish {
@@ -236,15 +233,20 @@ function niceTicks(low: number, high: number): number[] {
   return ticks;
 }
 
+/** Least and largest; zero to zero of none. */
+function extent(values: number[]): [number, number] {
+  const first = values[0] ?? 0;
+  return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [first, first]);
+}
+
 /** Values with their intervals, of which a wild one does not hide the values. */
 function range(points: Point[], scale: string, rules: { y: number }[]): [number, number] {
   const values = [...points.map((p) => p.value), ...rules.map((rule) => rule.y)];
   if (values.length === 0) return scale === "log" ? [0.1, 1] : [0, 1];
-  const low = Math.min(...values);
-  const high = Math.max(...values);
+  const [low, high] = extent(values);
   const reach = Math.max(high - low, 0.1 * Math.abs(high), 1e-12);
-  const bottom = Math.max(Math.min(low, ...points.map((p) => p.low)), low - reach);
-  const top = Math.min(Math.max(high, ...points.map((p) => p.high)), high + reach);
+  const bottom = Math.max(extent([low, ...points.map((p) => p.low)])[0], low - reach);
+  const top = Math.min(extent([high, ...points.map((p) => p.high)])[1], high + reach);
   if (scale === "log") return [Math.max(Math.min(bottom, low), 0.3 * low) * 0.9 || 0.3 * low, top * 1.15];
   const room = 0.06 * (top - bottom || 1);
   return [bottom - room, top + room];
