@@ -56,7 +56,9 @@ export function lineChart(store: Store, width: number, families: Lines[], option
   const marks: Plot.Markish[] = [];
   for (const rule of options.rules ?? []) {
     marks.push(Plot.ruleY([place(rule.y)], { strokeDasharray: "5,4", strokeOpacity: 0.8 }));
-    marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "left", dx: 4, dy: -7, textAnchor: "start", fillOpacity: 0.75 }));
+    // below the line where there is no room above it
+    const isHigh = place(rule.y) > 0.75 * y.place(y.high) + 0.25 * y.place(y.low);
+    marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "left", dx: 4, dy: isHigh ? 8 : -7, textAnchor: "start", fillOpacity: 0.75 }));
   }
   for (const family of families) {
     const points = kept(family.points);
