@@ -137,7 +137,13 @@ def search(
         ),
         target=f"index {target}" if type(target) is int else str(target),
         weight_decay=weight_decay,
-        bar=partial(tqdm, total=max_hvps, desc="Search", unit="HVP", disable=not shows_progress),
+        bar=partial(
+            tqdm,
+            total=max_hvps,
+            desc="Search",
+            unit="HVP",
+            disable=None if shows_progress else True,
+        ),
     )
     found, kept_at = with_loss_at(
         started.run,

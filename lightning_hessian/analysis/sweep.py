@@ -60,7 +60,9 @@ class CheckpointSweep(Generic[R]):
         # there is no training whose time could be shared
         self.callback.begin(trainer, module, trains=False)
         paths = trainer.strategy.broadcast(self._surveyed() if trainer.is_global_zero else [])
-        shown = tqdm(paths, desc="Checkpoints", unit="file", disable=not self._shows_progress)
+        shown = tqdm(
+            paths, desc="Checkpoints", unit="file", disable=None if self._shows_progress else True
+        )
         try:
             for path in shown:
                 restore()

@@ -31,6 +31,7 @@ from lightning_hessian.fit import (
     Session,
     Steps,
     Stopwatch,
+    between_bars,
     note_on_file,
 )
 from lightning_hessian.options import LossSetup
@@ -313,8 +314,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
             )
             self._recorder.log.add(report)
             self._try_to_write(partial(self._recorder.offer, trainer, self.reports[-1:]))
-            for note in self._recorder.log.news():
-                self._tell(f"from step {report.step} on read with the note: {note}", trainer)
+            for text in self._recorder.news():
+                self._tell(text, trainer)
             self._write(session, partial(self._publish, trainer))
 
     def _attempt(self, session: Session, event: Event, quiet: ExitStack) -> R | None:
@@ -356,7 +357,8 @@ class MeasuringCallback(HostCallback, Generic[R]):
     def _tell(self, text: str, trainer: Trainer) -> None:
         """A line for the user of a fit that is more than a trial."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            rank_zero_info(f"{type(self).__name__} ({self.name}): {text}")
+            with between_bars(trainer):
+                rank_zero_info(f"{type(self).__name__} ({self.name}): {text}")
 
     def _summary(self) -> str:
         """What the fit's measurements came to."""

@@ -72,6 +72,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
             next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
+        verbose: Tell the numbers of each report in a line on the terminal.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
 
     Raises:
@@ -110,6 +111,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         name: str = "loss_difference",
         custom_scalars: bool = True,
         monitor: bool = False,
+        verbose: bool = False,
         on_error: OnError = "warn",
     ) -> None:
         options = DifferenceOptions(
@@ -163,6 +165,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
             draw=loss_difference_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",
             monitor=monitor,
+            verbose=verbose,
         )
         pace = Pace(schedule, max_overhead, study)
         super().__init__(setup, study, pace, recorder, on_error)

@@ -63,6 +63,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
         monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
             next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
+        verbose: Tell the numbers of each report in a line on the terminal.
         on_error: "warn" records why a measurement failed and goes on; "raise" ends the fit.
 
     Raises:
@@ -101,6 +102,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         name: str = "hessian",
         custom_scalars: bool = True,
         monitor: bool = False,
+        verbose: bool = False,
         on_error: OnError = "warn",
     ) -> None:
         blocks = parameter_blocks
@@ -141,6 +143,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             draw=spectrum_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",
             monitor=monitor,
+            verbose=verbose,
         )
         pace = Pace(schedule, max_overhead, study)
         super().__init__(setup, study, pace, recorder, on_error)

@@ -1,6 +1,7 @@
 """What touches a running Trainer: when to measure, on what, what becomes of reports."""
 
 from lightning_hessian.fit.averages import BESIDE, has_running_statistics, note_on_file
+from lightning_hessian.fit.bars import between_bars
 from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.fit_loss import FitLoss
@@ -34,6 +35,7 @@ __all__ = [
     "Session",
     "Steps",
     "Stopwatch",
+    "between_bars",
     "choose_weights",
     "has_running_statistics",
     "load_history",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from tqdm.auto import tqdm
 from typing_extensions import Self
 
+from lightning_hessian.fit.bars import Bar, between_bars, open_bar
 from lightning_hessian.loss import TrainingLoss
 from lightning_hessian.records import Mode
 
@@ -18,13 +18,16 @@ HVP_UNITS = {"exact": (1.5, 3.0), "finite_difference": (2.0, 3.0)}
 
 
 class Progress:
-    """A bar of its own beside Lightning's, only where that one is shown; the price once a fit."""
+    """A bar among Lightning's, only where these are shown; the price once a fit.
+
+    A terminal that goes away costs the bar, and not the measurement.
+    """
 
     def __init__(self, trainer: Trainer, name: str) -> None:
         self._trainer = trainer
         self._name = name
         self._has_told = False
-        self._bar: Any = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -35,9 +38,10 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with suppress(OSError):
+                bar.close()
 
     def begin(
         self,
@@ -52,18 +56,21 @@ class Progress:
             self._has_told = True
             units = HVP_UNITS[loss.products.quality.method]
             low, high = (unit * max_hvps * gradient_seconds for unit in units)
-            rank_zero_info(
-                f"{self._name}: {loss.size:,} parameters, {loss.sample.description}, {mode} mode. "
-                f"A gradient over them takes {gradient_seconds:.3g} s; a report costs at most "
-                f"{max_hvps} Hessian-vector products, about {low:.3g} to {high:.3g} s, and fewer "
-                "when its tolerances are met earlier."
-            )
-        host = self._trainer.progress_bar_callback
-        has_host = host is not None and getattr(host, "is_enabled", False)
-        shown = has_host and self._trainer.is_global_zero
-        self._bar = tqdm(total=max_hvps, desc="Hessian", unit="HVP", leave=False, disable=not shown)
+            with between_bars(self._trainer):
+                rank_zero_info(
+                    f"{self._name}: {loss.size:,} parameters, {loss.sample.description}, "
+                    f"{mode} mode. A gradient over them takes {gradient_seconds:.3g} s; a report "
+                    f"costs at most {max_hvps} Hessian-vector products, about {low:.3g} to "
+                    f"{high:.3g} s, and fewer when its tolerances are met earlier."
+                )
+        if max_hvps:
+            with suppress(OSError):
+                self._bar = open_bar(self._trainer, max_hvps)
 
     def advance(self, num_products: int) -> None:
         """So many more products were made."""
         if self._bar is not None:
-            self._bar.update(num_products)
+            try:
+                self._bar.update(num_products)
+            except OSError:
+                self._bar = None

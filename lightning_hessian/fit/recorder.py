@@ -14,8 +14,9 @@ from lightning_hessian.fit.checkpoints import CheckpointReports
 from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.report_log import ReportLog
 from lightning_hessian.fit.room import Room
+from lightning_hessian.options import check_flag
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, scalars, table
+from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, line, scalars, table
 
 R = TypeVar("R", bound=Report)
 
@@ -25,7 +26,7 @@ class Recorder(Generic[R]):
 
     ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
     all options that a report depends on, in words. With ``monitor`` other callbacks and schedulers
-    get the numbers to watch.
+    get the numbers to watch; with ``verbose`` each report is told in a line.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class Recorder(Generic[R]):
         draw: Callable[[Sequence[R]], Figures],
         settings: str,
         monitor: bool = False,
+        verbose: bool = False,
     ) -> None:
+        check_flag("verbose", verbose)
         self.kind = kind
         self.name = name
         self.log: ReportLog[R] = ReportLog(kind, name=name, settings=settings)
         self._gallery = Gallery(draw)
         self._monitor = monitor
+        self._verbose = verbose
         self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
@@ -60,6 +64,15 @@ class Recorder(Generic[R]):
     def table(self, reports: Sequence[R]) -> str:
         """Reports as a table for the terminal, a line for each."""
         return table(self.kind, reports)
+
+    def news(self) -> list[str]:
+        """What is to be told of the latest report: its numbers, and notes that qualify them."""
+        report = self.reports[-1]
+        is_told = self._verbose and report.failure is None
+        notes = [
+            f"from step {report.step} on read with the note: {note}" for note in self.log.news()
+        ]
+        return [line(report), *notes] if is_told else notes
 
     def offer(self, trainer: Trainer, reports: Sequence[R]) -> None:
         """Put the numbers of these reports where callbacks look for what they monitor.

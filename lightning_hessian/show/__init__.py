@@ -33,7 +33,7 @@ from lightning_hessian.show.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from lightning_hessian.show.table import table
+from lightning_hessian.show.table import line, table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 from lightning_hessian.show.whole_files import remove_drafts, write_anywhere, write_whole
 
@@ -49,6 +49,7 @@ __all__ = [
     "critical_point_history_figure",
     "escape_figure",
     "history_figure",
+    "line",
     "loss_difference_figure",
     "loss_difference_figures",
     "loss_difference_history_figure",

@@ -58,6 +58,22 @@ def table(kind: type[Report], reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
+def line(report: Report) -> str:
+    """The numbers of one report as a line for a log: what its table's columns have, by heading.
+
+    Args:
+        report: With numbers.
+
+    Returns:
+        Such as ``step 60: loss 1.3208, trace 39.4 +- 4, HVPs 39, seconds 0.28``.
+    """
+    columns = [(each, column) for each in declared(type(report)) for column in each.shown.columns]
+    columns.sort(key=lambda pair: pair[1].place)
+    named = {_heading(*pair, [report]): _cell(*pair, report) for pair in columns}
+    first, *others = [f"{name} {cell}" for name, cell in named.items() if cell != NOTHING]
+    return f"{first}: {', '.join(others)}"
+
+
 def _heading(each: Declared, column: Column, reports: Sequence[Report]) -> str:
     held = (_held(each, column, report) for report in reports if report.failure is None)
     first = next((value for value in held if value is not None), None)

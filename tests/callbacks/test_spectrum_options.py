@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from torch import nn
 
 from lightning_hessian import HessianSpectrum, Krylov, Loss, PyHessian
@@ -156,33 +155,6 @@ def test_the_cost_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = (line for line in lines if "A gradient over them" in line)
     assert "51 parameters, all 26 samples of the training set (TensorDataset), eval mode" in line
     assert "at most 12 Hessian-vector products" in line
-
-
-def bar_options() -> list[Any]:
-    return [TQDMProgressBar, RichProgressBar]
-
-
-@pytest.mark.parametrize("kind", bar_options())
-def test_progress_shows_beside_lightnings_own_bar(kind: Any, capsys: Any) -> None:
-    if kind is RichProgressBar:
-        pytest.importorskip("rich")
-    callback = spectrum()
-    trainer(kind(), callback, enable_progress_bar=True).fit(Classifier(), loader())
-    shown = capsys.readouterr().err
-    assert "Hessian" in shown
-    assert "HVP" in shown
-    assert len(callback.reports) == 2
-
-
-@pytest.mark.parametrize("switched_off", ["by the trainer", "by the bar"])
-def test_progress_is_silent_where_lightnings_bar_is(switched_off: str, capsys: Any) -> None:
-    callback = spectrum()
-    if switched_off == "by the trainer":
-        trainer(callback).fit(Classifier(), loader())
-    else:
-        bar = TQDMProgressBar(refresh_rate=0)
-        trainer(callback, bar, enable_progress_bar=True).fit(Classifier(), loader())
-    assert "HVP/s" not in capsys.readouterr().err
 
 
 def full_reports(epochs: int = 2, **options: Any) -> list[Any]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import pty
 import runpy
+import select
+import struct
 import sys
 import tempfile
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +47,36 @@ def run_program(*arguments: str, seconds: float = SECONDS) -> Ended:
             process.kill()
             process.join()
             raise AssertionError(f"{arguments} hangs")
-        return Ended(process.exitcode, said.read_text(), failed.read_text())
+        # carriage returns are kept
+        texts = (path.read_bytes().decode() for path in (said, failed))
+        return Ended(process.exitcode, *texts)
+
+
+def run_on_a_terminal(*arguments: str, rows: int = 40, columns: int = 120) -> str:
+    """All that a program writes where its output and errors are one terminal of this size."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    name = Path(os.ttyname(theirs))
+    process = context.Process(target=_program, args=(arguments, name, name), daemon=False)
+    process.start()
+    written = b""
+    while process.is_alive() or select.select([ours], [], [], 0)[0]:
+        if select.select([ours], [], [], 0.1)[0]:
+            written += os.read(ours, 1 << 16)
+    os.close(theirs)
+    os.close(ours)
+    assert process.exitcode == 0, written.decode()[-3000:]
+    return written.decode()
 
 
 def _program(arguments: tuple[str, ...], output: Path, errors: Path) -> None:
     """Become the program."""
     for place, path in ((1, output), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), place)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOCTTY), place)
+    os.environ["TERM"] = "xterm"
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
     os.chdir(ROOT)
     # networks as small as those of tests wait for a second thread longer than it works
     import torch
