@@ -1,4 +1,4 @@
-"""``python -m lightning_hessian``: what can be done with checkpoints, from the command line.
+"""``lightning-hessian``, or ``python -m lightning_hessian``: what can be done with checkpoints.
 
 ``analyze`` measures them, ``search`` goes on from one to a critical point of its loss.
 
@@ -14,34 +14,9 @@ from itertools import pairwise
 
 from lightning_hessian.cli import cli_of
 
-PROGRAM = "python -m lightning_hessian"
+MODULE = "python -m lightning_hessian"
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 MAX_HEADER = 100
-ANALYZE = f"""{PROGRAM} analyze --config CONFIG --ckpt_path CHECKPOINTS [options]
-
-  CONFIG is the config.yaml that a LightningCLI saved beside the training's logs. Without one, give
-  --model and --data. What is measured is said by --spectrum.*, as at the end of this list.
-
-examples:
-  {PROGRAM} analyze --config runs/version_0/config.yaml --ckpt_path runs/version_0
-  {PROGRAM} analyze --config config.yaml --ckpt_path "runs/*/last.ckpt" \\
-      --weights averaged --spectrum.num_samples 512
-
-ends with 0 if all checkpoints were measured, 3 if only some were, 1 if none was, and 2 if an
-option is wrong"""
-SEARCH = f"""{PROGRAM} search --config CONFIG --ckpt_path CHECKPOINT --target TARGET [options]
-
-  CONFIG is the config.yaml that a LightningCLI saved beside the training's logs. Without one, give
-  --model and --data. TARGET is minimum, nearest, or the index of a saddle.
-
-examples:
-  {PROGRAM} search --config runs/version_0/config.yaml \\
-      --ckpt_path runs/version_0/checkpoints/last.ckpt --target minimum --weight_decay optimizer
-  {PROGRAM} search --config runs/version_0/config.yaml \\
-      --ckpt_path runs/version_0/checkpoints/minimum-of-last.ckpt  # goes on
-
-ends with 0 if what was looked for was found, 3 if not, 1 if there was no search, and 2 if an option
-is wrong"""
 
 
 def package_of(arguments: list[str]) -> str:
@@ -64,6 +39,16 @@ def package_of(arguments: list[str]) -> str:
     return PACKAGES[0]
 
 
+def program_name() -> str:
+    """How the program was called: by its own name, or as a module of Python's.
+
+    Returns:
+        What a user types.
+    """
+    name = os.path.basename(sys.argv[0])
+    return MODULE if name == "__main__.py" else name
+
+
 def main() -> None:
     """Run the command line."""
     base = cli_of(package_of(sys.argv[1:]))
@@ -71,10 +56,8 @@ def main() -> None:
     program = type("Program", (base,), {"subcommands": staticmethod(lambda: only)})
     program(
         parser_kwargs={
-            "prog": PROGRAM,
+            "prog": program_name(),
             "description": "Curvature of the training loss of PyTorch Lightning modules.",
-            "analyze": {"usage": ANALYZE},
-            "search": {"usage": SEARCH},
         },
     )
 

@@ -21,7 +21,7 @@ from lightning_hessian.errors import (
 )
 from lightning_hessian.fit import FitLoss
 from lightning_hessian.loss import TrainingLoss
-from lightning_hessian.options import Loss, LossSetup, refuse_auto_samples
+from lightning_hessian.options import Loss, LossSetup, check_choice, refuse_auto_samples
 from lightning_hessian.records import Mode, Weights
 
 T = TypeVar("T")
@@ -196,8 +196,9 @@ def with_loss_at(
         What it returns.
 
     Raises:
-        ValueError: If both a datamodule and loaders are given.
+        ValueError: If both a datamodule and loaders are given, or weights that are none.
     """
+    check_choice("weights", weights, ("current", "averaged"))
     if datamodule is not None and dataloaders is not None:
         raise ValueError("`datamodule` and `dataloaders` exclude each other; give one of them.")
     at = _At(checkpoint, weights, weights_only, setup)

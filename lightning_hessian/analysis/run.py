@@ -12,6 +12,7 @@ from lightning_hessian.analysis.summary import summary
 from lightning_hessian.analysis.sweep import CheckpointSweep
 from lightning_hessian.callbacks import HessianSpectrum, MeasuringCallback
 from lightning_hessian.errors import UnreadableCheckpointError
+from lightning_hessian.options import check_choice
 from lightning_hessian.records import Report, SpectrumReport, Weights
 
 R = TypeVar("R", bound=Report)
@@ -117,8 +118,7 @@ def analyze(
         >>> report.global_step, report.num_parameters
         (0, 66)
     """
-    if weights not in ("current", "averaged"):
-        raise ValueError(f"`weights` must be 'current' or 'averaged', got {weights!r}.")
+    check_choice("weights", weights, ("current", "averaged"))
     if callback is not None and callback.weights != "current":
         raise ValueError(
             "`callback` must leave to `analyze` which weights of a file are measured, got one with "

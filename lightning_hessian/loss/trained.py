@@ -69,8 +69,13 @@ class Trained:
             for optimizer in self.optimizers
             if any(id(p) in wanted for group in optimizer.param_groups for p in group["params"])
         ]
-        if len(steps) != 1:
-            kinds = ", ".join(type(optimizer).__name__ for optimizer in steps) or "none"
+        if not steps:
+            raise RefusedError(
+                "no optimiser steps the measured parameters: `configure_optimizers` of the module "
+                "gives none, or one of others."
+            )
+        if len(steps) > 1:
+            kinds = ", ".join(type(optimizer).__name__ for optimizer in steps)
             raise RefusedError(
                 "one optimiser must step the measured parameters, got "
                 f"{len(steps)} ({kinds}). Select those of one by `parameters=`."

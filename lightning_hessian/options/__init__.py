@@ -1,6 +1,6 @@
 """What can be asked for: each option spelled once, checked where it is given."""
 
-from lightning_hessian.options.checks import check_flag, refuse_auto_samples
+from lightning_hessian.options.checks import check_choice, check_flag, refuse_auto_samples
 from lightning_hessian.options.critical_point import PointOptions, WeightDecay, check_weight_decay
 from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.loss_difference import DifferenceOptions, Perturbations, Surface
@@ -22,6 +22,7 @@ __all__ = [
     "SpectrumOptions",
     "Surface",
     "WeightDecay",
+    "check_choice",
     "check_flag",
     "check_weight_decay",
     "refuse_auto_samples",

@@ -6,6 +6,9 @@ import inspect
 import math
 from collections.abc import Sequence
 
+LARGEST_SEED = 2**32 - 1
+"""As of numpy and of Lightning's ``seed_everything``."""
+
 
 def is_whole(value: object, least: int) -> bool:
     """Whether a value is a whole number of at least ``least``; True and False are none."""
@@ -34,6 +37,12 @@ def check_whole(name: str, value: object, least: int) -> None:
     """Refuse what is no whole number of at least ``least``."""
     if not is_whole(value, least):
         raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what not every generator takes."""
+    if not (is_whole(seed, 0) and seed <= LARGEST_SEED):  # type: ignore[operator]
+        raise ValueError(f"`seed` must be a whole number from 0 to {LARGEST_SEED:,}, got {seed!r}.")
 
 
 def check_positive(name: str, values: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lightning_hessian.options.checks import check_choice, check_whole, is_whole
+from lightning_hessian.options.checks import check_choice, check_seed, is_whole
 from lightning_hessian.options.loss import Loss
 from lightning_hessian.options.solver import SweepPrecision
 from lightning_hessian.records import Mode
@@ -64,7 +64,7 @@ class LossSetup:
                 f"{self.num_samples!r}."
             )
         check_choice("mode", self.mode, ("eval", "train"))
-        check_whole("seed", self.seed, 0)
+        check_seed(self.seed)
         if not (isinstance(self.held_out, bool) or hasattr(self.held_out, "__iter__")):
             raise ValueError(
                 f"`held_out` must be True, False or a loader of batches, got {self.held_out!r}."

@@ -24,6 +24,7 @@ INFORMING = frozenset(
         "held-out-not-measured",
         "hessian-spread-not-measured",
         "larger-sample",
+        "learning-rate-of-zero",
         "loss-is-sum",
         "memory-limit",
         "narrower-blocks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -11,7 +12,11 @@ from lightning_hessian.errors import RefusedError
 from lightning_hessian.loss import Clipping, Conductor, TrainingLoss
 from lightning_hessian.records import MinibatchLines, Note
 from lightning_hessian.studies.stability_edge import stability_edge
-from lightning_hessian.studies.stability_margin import as_configured, refuse_clipping_by_value
+from lightning_hessian.studies.stability_margin import (
+    as_configured,
+    of_no_step,
+    refuse_clipping_by_value,
+)
 
 
 def minibatch_lines(optimizer: Optimizer, parameters: Sequence[Tensor]) -> MinibatchLines:
@@ -79,7 +84,8 @@ def lines_of(loss: TrainingLoss | Conductor) -> tuple[MinibatchLines | None, tup
     except RefusedError as error:
         text = f"The lines of batch sharpness are absent: {error}"
         return None, (Note("batch-sharpness-lines-not-known", text),)
-    return lines, (*as_configured(loss.trained), *_of_clipping(loss.trained.clipping))
+    notes = (*as_configured(loss.trained), *of_no_step(math.isfinite(lines.small)))
+    return lines, (*notes, *_of_clipping(loss.trained.clipping))
 
 
 def _of_clipping(clipping: Clipping | None) -> tuple[Note, ...]:

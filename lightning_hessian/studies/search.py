@@ -43,6 +43,8 @@ def keep_nothing(state: SearchState) -> None:
 
 
 LARGEST_DENSE = 2000
+LARGEST_TOLERANCE = 1.0
+"""From there on nothing is a critical point by it."""
 """Parameters up to which all of the Hessian is computed in each step."""
 KRYLOV_DIMENSION = 100
 SAME_LOSS = 1e-6
@@ -296,10 +298,10 @@ def _check(loss: TrainingLoss, target: SearchTarget, tolerance: float, max_hvps:
         )
     if type(max_hvps) is not int:
         raise ValueError(f"`max_hvps` must be a whole number, got {max_hvps!r}.")
-    if not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
+    if not (isinstance(tolerance, int | float) and 0 < tolerance <= LARGEST_TOLERANCE):
         raise ValueError(
-            f"`tolerance` must be positive and finite, got {tolerance!r}. It is a norm of the "
-            "gradient; 1e-8 is the default."
+            f"`tolerance` must be above 0 and at most {LARGEST_TOLERANCE:g}, got {tolerance!r}. It "
+            "is the norm of the gradient at which a point is called critical; 1e-8 is the default."
         )
     if loss.dtype != torch.float64:
         raise RefusedError(

@@ -67,7 +67,8 @@ class EdgeOfLoss:
             found = stability_edge(*loss.trained.of(loss.parameters))
         except RefusedError as error:
             return cls(None, (Note("edge-not-known", f"The edge of stability is absent: {error}"),))
-        notes = (*as_configured(loss.trained), *_of_clipping(loss.trained.clipping))
+        notes = (*as_configured(loss.trained), *of_no_step(bool(found.steps.any())))
+        notes = (*notes, *_of_clipping(loss.trained.clipping))
         return cls(found, notes)
 
     @classmethod
@@ -171,6 +172,17 @@ def as_configured(trained: Trained) -> tuple[Note, ...]:
         "learning rate and momentum a schedule may have changed, nothing is read."
     )
     return (Note("optimiser-as-configured", text),)
+
+
+def of_no_step(moves: bool) -> tuple[Note, ...]:
+    """What to say where the next step is none."""
+    if moves:
+        return ()
+    text = (
+        "The learning rate is 0 for the next step, as where a warm-up begins: no curvature is too "
+        "large for it, and a threshold of 2 over it is infinite."
+    )
+    return (Note("learning-rate-of-zero", text),)
 
 
 def refuse_clipping_by_value(clipping: Clipping | None) -> None:

@@ -45,7 +45,13 @@ class DecayedLoss:
                 raise RefusedError(
                     "`weight_decay='optimizer'` needs the optimiser of a fit. Give a number."
                 )
-            optimizer, tensors = loss.trained.of(parameters)
+            try:
+                optimizer, tensors = loss.trained.of(parameters)
+            except RefusedError as error:
+                raise RefusedError(
+                    f"`weight_decay='optimizer'` cannot be read off, as {error} Give a number, or "
+                    "'none'."
+                ) from error
             decay, self.description = decay_of(optimizer, tensors, parameters.lengths)
             self._decay = decay.to(loss.device)
         elif weight_decay != "none" and weight_decay:

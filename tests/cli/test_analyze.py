@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Sized(Classifier):
 class Data(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         return loader()
+
+
+class Fails(Data):
+    def setup(self, stage: str) -> None:
+        raise ValueError("of the user's own")
 
 
 class NoOneElse(pl.Callback):
@@ -246,9 +252,37 @@ def test_a_single_broken_file_ends_the_program_with_its_reason(run: Path, tmp_pa
         )
 
 
-def test_no_checkpoint_at_all_ends_the_program_with_what_to_give(run: Path) -> None:
-    with pytest.raises(SystemExit, match="error: `ckpt_path` must name checkpoints, got None"):
-        program(HessianCLI, f"--config={run / 'config.yaml'}", "--trainer.logger=false")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "error: `ckpt_path` must name checkpoints, got None"),
+        (["--spectrum.num_samples=0"], "error: `num_samples` must be None, .* or 'auto', got 0"),
+        (["--spectrum.solver.max_hvps=1"], "error: `max_hvps` must be .* at least 8, .* got 1"),
+        (["--spectrum.loss.batch_size=0"], "error: `batch_size` must be .* at least 1, .* got 0"),
+        (["--critical_point.weight_decay=-1"], "error: `weight_decay` must be .* got -1"),
+        (
+            ["--loss_difference.surface.points=4"],
+            "error: `points` must be odd, so that the weights are one of them, got 4",
+        ),
+        (["--data=lightning.LightningDataModule", "--ckpt_path=a"], "error: `data` must name the"),
+    ],
+)
+def test_options_out_of_range_are_errors_of_the_command_line(
+    run: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program(HessianCLI, f"--config={run / 'config.yaml'}", "--trainer.logger=false", *more)
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_an_error_of_the_users_own_code_is_not_taken_for_a_wrong_option(run: Path) -> None:
+    with pytest.raises(ValueError, match="of the user's own"):
+        program(
+            HessianCLI,
+            *(f"--config={run / 'config.yaml'}", f"--ckpt_path={run}"),
+            *("--trainer.logger=false", f"--data={__name__}.Fails"),
+        )
 
 
 def test_refused_measurements_end_the_program_with_the_reason(run: Path) -> None:
@@ -310,29 +344,6 @@ def test_the_first_line_of_a_configuration_tells_the_namespace(
     assert __main__.package_of(["analyze", "--config", str(path)]) == package
     assert __main__.package_of(["analyze", f"--config={path}"]) == package
     assert __main__.package_of(["analyze", "--ckpt_path", "a"]) == "lightning.pytorch"
-
-
-def test_help_begins_with_how_to_use_it_and_ends_with_what_is_ours(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["__main__.py", "analyze", "--help"])
-    with pytest.raises(SystemExit) as ended:
-        __main__.main()
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    assert text.startswith(
-        "usage: python -m lightning_hessian analyze --config CONFIG --ckpt_path CHECKPOINTS"
-    )
-    ours = text[text.index("\n  --ckpt_path") :]
-    wanted = ["--weights {current,averaged}", "--sidecar", "--spectrum.num_samples"]
-    wanted += ["--spectrum.loss.precision", "--spectrum.solver SOLVER"]
-    wanted += [
-        "--loss_difference.perturbations",
-        "--loss_difference.loss.precision",
-        "--loss_difference.solver SOLVER",
-    ]
-    assert [name for name in wanted if name not in ours] == []
-    assert "every_n_epochs" not in ours
 
 
 @pytest.mark.slow

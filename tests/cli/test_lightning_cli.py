@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_hessian import HessianSpectrum, Krylov, Loss, LossDifference, PyHessian
+from lightning_hessian.callbacks import HAS_EVERY_PARSER
 
 PACKAGES = ["lightning.pytorch", "pytorch_lightning"]
 CLASS_PATH = "lightning_hessian.HessianSpectrum"
@@ -306,6 +307,7 @@ def test_help_for_a_solver_has_each_of_its_options(
             1,
             "`max_hvps` must be a whole number of at least 8, two blocks of four, got 1",
         ),
+        ("num_eigenvalues", -1, "`num_eigenvalues` must be a whole number of at least 0, got -1"),
         ("loss.parameters", [], "`parameters` must hold at least one name pattern"),
         ("every_n_epochs", 0, "`every_n_epochs` must be 'auto', a whole number of at least 1"),
         (
@@ -336,6 +338,9 @@ def test_a_bad_value_is_refused_by_name(
         message = "mode"
     with pytest.raises((SystemExit, ValueError)) as refused:
         cli("lightning.pytorch", *arguments)
+    if HAS_EVERY_PARSER:
+        assert isinstance(refused.value, SystemExit)
+        assert refused.value.code == 2
     assert message in f"{refused.value} {capsys.readouterr().err}"
 
 

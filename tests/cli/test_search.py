@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from lightning_hessian.cli import HessianCLI
 from tests.helpers.fitting import Classifier, loader
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+
+class NeverStepped(Classifier):
+    def configure_optimizers(self) -> Any:
+        return None
 
 
 class Data(pl.LightningDataModule):
@@ -80,18 +86,35 @@ def test_an_index_is_a_number_and_what_is_not_found_is_told_by_the_exit_code(run
     [
         (["--max_hvps=10", "--target=nearest"], r"error: `max_hvps` must be at least .* got 10"),
         (["--ckpt_path=null"], r"error: `ckpt_path` must name a checkpoint, got None"),
-        (
-            ["--ckpt_path=absent.ckpt"],
-            r"error: `checkpoint` must be .* got absent.ckpt: there is no",
-        ),
         (["--weight_decay=0.1", "--target=52"], r"an index from 0 to 51, got 52"),
+        (["--seed=1000000000000"], r"error: `seed` must be .* to 4,294,967,295, got 1000000000000"),
+        (
+            ["--tolerance=1e300", "--save=false"],
+            r"error: `tolerance` must be above 0 and at most 1, got 1e\+300",
+        ),
+        (["--loss.batch_size=0"], r"error: `batch_size` must be .* at least 1, .* got 0"),
+        (
+            ["--data=lightning.LightningDataModule"],
+            r"error: `data` must name the .*--data",
+        ),
     ],
 )
-def test_what_cannot_be_searched_ends_the_program_with_the_reason(
-    run: Path, more: list[str], message: str
+def test_options_out_of_range_are_errors_of_the_command_line(
+    run: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit) as ended:
         HessianCLI(args=arguments(run, *more))
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.filterwarnings("ignore:.*returned `None`, this fit will run with no optimizer")
+def test_what_cannot_be_searched_ends_the_program_with_the_reason(run: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: `checkpoint` must be .* absent.ckpt: there is"):
+        HessianCLI(args=arguments(run, "--ckpt_path=absent.ckpt"))
+    decays = ["--weight_decay=optimizer", f"--model={__name__}.NeverStepped"]
+    with pytest.raises(SystemExit, match=r"error: `weight_decay='optimizer'` cannot be read off, "):
+        HessianCLI(args=arguments(run, *decays))
 
 
 def test_a_target_that_is_none_is_an_error_of_the_command_line(

@@ -408,7 +408,7 @@ def test_what_no_known_optimiser_decays_is_refused() -> None:
         with pytest.raises(RefusedError, match=r"known for optimisers of torch, got Foreign"):
             DecayedLoss(loss, "optimizer")
         loss.trained = Trained([], {"values": parameter})
-        with pytest.raises(RefusedError, match=r"one optimiser must step .* got 0 \(none\)"):
+        with pytest.raises(RefusedError, match=r"cannot be read off, as no optimiser .* Give a"):
             DecayedLoss(loss, "optimizer")
         loss.trained = Trained([], {"values": parameter}, holds_average=True)
         with pytest.raises(RefusedError, match="averaged weights are stepped by no optimiser"):

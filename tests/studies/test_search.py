@@ -326,10 +326,11 @@ def test_the_report_is_plain_and_holds_no_weights() -> None:
             r"`weight_decay` must be .* a number of at least 0, got -1",
         ),
         ({"weight_decay": "all"}, r"`weight_decay` must be 'none', .* got 'all'"),
-        ({"tolerance": None}, r"`tolerance` must be positive and finite, got None"),
+        ({"tolerance": None}, r"`tolerance` must be above 0 and at most 1, got None"),
         ({"max_hvps": math.nan}, r"`max_hvps` must be a whole number, got nan"),
         ({"max_hvps": "100"}, r"`max_hvps` must be a whole number, got '100'"),
-        ({"tolerance": 0.0}, r"`tolerance` must be positive and finite, got 0.0"),
+        ({"tolerance": 0.0}, r"`tolerance` must be above 0 and at most 1, got 0.0"),
+        ({"tolerance": 1e300}, r"`tolerance` must be above 0 and at most 1, got 1e\+300"),
         ({"max_hvps": 35}, r"`max_hvps` must be at least 36, a step by saddle-free Newton .* 35"),
         (
             {"state": SearchState("nearest", torch.zeros(18), torch.zeros(18))},

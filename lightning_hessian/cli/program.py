@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Literal
+import sys
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import lightning.pytorch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -13,10 +14,16 @@ from typing_extensions import override
 
 from lightning_hessian.analysis import analyze, read_checkpoint, search
 from lightning_hessian.callbacks import (
+    HAS_EVERY_PARSER,
     CriticalPoint,
     HessianSpectrum,
     LossDifference,
+    refuse,
+    refuse_wrong_options,
 )
+from lightning_hessian.cli.fixed_classes import classes_first, what_is_missing, with_class
+from lightning_hessian.cli.guides import analyze_guide, search_guide
+from lightning_hessian.cli.help import BriefHelp
 from lightning_hessian.configurations import named_code, register_mode
 from lightning_hessian.errors import NonFiniteError, RefusedError, UnreadableCheckpointError
 from lightning_hessian.options import Loss, WeightDecay
@@ -30,8 +37,9 @@ MEASURED: dict[str, type[HessianSpectrum] | type[LossDifference] | type[Critical
 }
 SOME_HAVE_NO_NUMBERS = NOT_FOUND = 3
 """Code that the program ends with; 2 is taken by errors of the command line."""
+GUIDES = {"analyze": analyze_guide, "search": search_guide}
 OURS = ("analyze", "search")
-NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints"}
+NOT_OF_THE_ANALYSIS = {"every_n_epochs", "every_n_train_steps", "at_checkpoints", "verbose"}
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer as HostTrainer
@@ -201,6 +209,16 @@ class CheckpointSubcommands(HostCLI):
         return LightningCLI.subcommands() | ours
 
     @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
+        if subcommand not in OURS:
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        guide = GUIDES[subcommand](self.parser.prog, has_classes=not self.subclass_mode_model)
+        kwargs = {"usage": guide.usage} | kwargs | {"add_help": False}
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.add_argument("-h", "--help", action=BriefHelp, guide=guide)
+        return parser
+
+    @override
     def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(add_subcommands, *args, **kwargs)
         if add_subcommands:
@@ -211,17 +229,19 @@ class CheckpointSubcommands(HostCLI):
 
     @override
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        super().parse_arguments(parser, args)
+        self._parse(parser, args)
         configured = self._configured()
         if configured:
             # a second time, so that what the command line says stands above the training's options
             self._subcommand_parsers["analyze"].set_defaults(configured)
-            super().parse_arguments(parser, args)
+            self._parse(parser, args)
 
     @override
     def before_instantiate_classes(self) -> None:
         """Leave out what is of the training run and would act, or write, beside ours."""
         super().before_instantiate_classes()
+        if not HAS_EVERY_PARSER:
+            refuse_wrong_options(self.parser)
         if self.subcommand not in OURS:
             return
         trainer = self.config[self.subcommand]["trainer"]
@@ -236,6 +256,18 @@ class CheckpointSubcommands(HostCLI):
             rank_zero_info("The CSVLogger of the configuration is left out: it would start anew.")
             trainer["logger"] = kept or True
 
+    def _parse(self, parser: Any, args: Any) -> None:
+        """Parse, so that a configuration of a program with fixed classes is understood."""
+        arguments = sys.argv[1:] if args is None else args
+        command = next((name for name in OURS if name in arguments), None)
+        if command is None or not (self.subclass_mode_model and isinstance(arguments, list)):
+            super().parse_arguments(parser, args)
+            return
+        missing = what_is_missing(arguments)
+        if missing is not None:
+            refuse(missing)
+        self.config = parser.parse_args(classes_first(arguments, command))
+
     def analyze(self, **arguments: Any) -> None:
         """Run the subcommand; end the program with the reason if some have no numbers.
 
@@ -246,10 +278,13 @@ class CheckpointSubcommands(HostCLI):
             SystemExit: With the reason, and so with code 1, if nothing could be analysed; with
                 code 3 if some of several checkpoints have no numbers.
         """
+        self._refuse_without_data()
         callbacks = {key: self.config_init["analyze"][key] for key in MEASURED}
         try:
             reports = self.trainer.analyze(**callbacks, **arguments)  # type: ignore[attr-defined]
-        except (UnreadableCheckpointError, ValueError) as error:
+        except ValueError as error:
+            _refuse_ours(error)
+        except UnreadableCheckpointError as error:
             raise SystemExit(f"error: {error}") from error
         reasons = {report.failure for report in reports}
         if None not in reasons:
@@ -268,12 +303,27 @@ class CheckpointSubcommands(HostCLI):
             SystemExit: With the reason, and so with code 1, if there was no search; with code 3 if
                 it has not found what was looked for.
         """
+        self._refuse_without_data()
         try:
             found = self.trainer.search(**arguments)  # type: ignore[attr-defined]
-        except (UnreadableCheckpointError, RefusedError, NonFiniteError, ValueError) as error:
+        except ValueError as error:
+            _refuse_ours(error)
+        except (UnreadableCheckpointError, RefusedError, NonFiniteError) as error:
             raise SystemExit(f"error: {error}") from error
         if not found.report.is_target:
             raise SystemExit(NOT_FOUND)
+
+    def _refuse_without_data(self) -> None:
+        """Before a fit is begun that would have nothing to measure on."""
+        for source in filter(None, (self.datamodule, self.model)):
+            if not type(source).train_dataloader.__module__.endswith(".core.hooks"):
+                return
+        name = type(self.datamodule or self.model).__name__
+        refuse(
+            "`data` must name the LightningDataModule with the training set, as "
+            f"{name} has no `train_dataloader` of its own, got {self.datamodule and name}. "
+            "Give `--data your_package.Data`."
+        )
 
     @override
     def _parse_ckpt_path(self) -> None:
@@ -284,11 +334,16 @@ class CheckpointSubcommands(HostCLI):
             return
         path = self.config[subcommand].get("ckpt_path")
         try:
-            read_checkpoint(str(path), weights_only=True, only_survey=True)
+            content = read_checkpoint(str(path), weights_only=True, only_survey=True)
         except UnreadableCheckpointError:
             return
-        given = set(named_code(self.config[subcommand].get("model")))
-        super()._parse_ckpt_path()
+        model = self.config[subcommand].get("model")
+        given = set(named_code(model))
+        named = with_class(content, model) if self.subclass_mode_model else None
+        if named is None:
+            super()._parse_ckpt_path()
+        else:
+            self.config = self.parser.parse_object({subcommand: {"model": named}}, self.config)
         added = set(named_code(self.config[subcommand].get("model"))) - given
         if added:
             raise SystemExit(
@@ -353,6 +408,13 @@ def cli_of(package: str) -> type[LightningCLI]:
     trainer = type("AnalysisTrainer", (CheckpointMethods, host.Trainer), {})
     bases = (CheckpointSubcommands, host_cli.LightningCLI)
     return type("HessianCLI", bases, {"analysis_trainer": trainer})
+
+
+def _refuse_ours(error: ValueError) -> NoReturn:
+    """End the program with what one of ours says, which begins with the option's name."""
+    if not str(error).startswith("`"):
+        raise error
+    refuse(error)
 
 
 def _overwrites(logger: Any) -> bool:
