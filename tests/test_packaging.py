@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 
 import lightning_hessian
+from lightning_hessian import __main__
 from tests.helpers.fitting import trainer
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +35,11 @@ def test_no_trainer_gets_the_callback_unasked(project: dict[str, Any]) -> None:
 def test_malicious_uploads_of_lightning_are_not_installed(project: dict[str, Any]) -> None:
     (wanted,) = (each for each in project["dependencies"] if each.startswith("lightning"))
     assert {"!=2.6.2", "!=2.6.3"} <= set(wanted.removeprefix("lightning").split(","))
+
+
+def test_a_program_of_the_packages_name_is_the_module(project: dict[str, Any]) -> None:
+    assert project["scripts"] == {"lightning-hessian": "lightning_hessian.__main__:main"}
+    assert resolve_name(project["scripts"]["lightning-hessian"]) is __main__.main
 
 
 def test_types_are_given_to_those_who_use_the_package() -> None:

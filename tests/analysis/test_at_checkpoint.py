@@ -108,6 +108,7 @@ def test_a_signal_to_end_ends_a_study(ckpt: Path) -> None:
         ({"num_samples": 0}, r"`num_samples` must be None, a whole number of at least 1"),
         ({"loss": Loss(weights="averaged")}, r"must leave to `at_checkpoint` which weights"),
         ({"mode": "test"}, r"`mode` must be"),
+        ({"weights": "foo"}, r"`weights` must be .current. or .averaged., got .foo."),
     ],
 )
 def test_wrong_arguments_are_refused(ckpt: Path, options: dict[str, Any], message: str) -> None:

@@ -443,6 +443,16 @@ def test_a_schedules_rate_is_that_of_the_next_step() -> None:
     assert found[-1].lines.small > 300
 
 
+@pytest.mark.parametrize("options", [{}, {"edge": True}, {"edge": True, "batch_sharpness": False}])
+def test_a_rate_of_zero_is_told_where_its_thresholds_are_infinite(options: dict[str, Any]) -> None:
+    _, at_rest = last(Regression(PROBLEM, partial(SGD, lr=0.0)), **options)
+    (note,) = (note for note in at_rest.notes if note.code == "learning-rate-of-zero")
+    assert note.startswith("The learning rate is 0 for the next step, as where a warm-up begins: ")
+    assert not note.qualifies
+    _, moving = last(Regression(PROBLEM, SGD), **options)
+    assert "learning-rate-of-zero" not in [note.code for note in moving.notes]
+
+
 @pytest.mark.parametrize("solver", [Krylov(max_hvps=8), PyHessian(eigenvalues_maxIter=2)])
 def test_it_costs_a_gradient_and_a_product_more_and_says_so(solver: Any) -> None:
     _, with_it = last(solver=solver)

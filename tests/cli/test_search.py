@@ -112,7 +112,7 @@ def test_options_out_of_range_are_errors_of_the_command_line(
 def test_what_cannot_be_searched_ends_the_program_with_the_reason(run: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: `checkpoint` must be .* absent.ckpt: there is"):
         HessianCLI(args=arguments(run, "--ckpt_path=absent.ckpt"))
-    decays = ["--weight_decay=optimizer", f"--model={__name__}.NeverStepped"]
+    decays = ["--weight_decay=optimizer", "--save=false", f"--model={__name__}.NeverStepped"]
     with pytest.raises(SystemExit, match=r"error: `weight_decay='optimizer'` cannot be read off, "):
         HessianCLI(args=arguments(run, *decays))
 
