@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_hessian.analysis import analyze, read_checkpoint, search
+from lightning_hessian.analysis import analyze, find_checkpoints, read_checkpoint, search
 from lightning_hessian.callbacks import (
     HAS_EVERY_PARSER,
     CriticalPoint,
@@ -333,6 +333,9 @@ class CheckpointSubcommands(HostCLI):
             super()._parse_ckpt_path()
             return
         path = self.config[subcommand].get("ckpt_path")
+        if path and not self.config[subcommand].get("config"):
+            # there is nothing else to tell them, and the files of a run agree
+            path = find_checkpoints(path)[0]
         try:
             content = read_checkpoint(str(path), weights_only=True, only_survey=True)
         except UnreadableCheckpointError:

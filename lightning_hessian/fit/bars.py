@@ -53,11 +53,14 @@ def between_bars(trainer: Trainer) -> AbstractContextManager[None]:
         return nullcontext()
     if _is_live(getattr(host, "progress", None)):
         return _through(sys.stderr)
+    # of a host of another make only bars of ours are known, as those over checkpoints
     running = _running(host)
-    if running and running[0].fp.isatty():
-        aside: AbstractContextManager[None] = running[0].external_write_mode(file=running[0].fp)
-        return aside
-    return nullcontext()
+    kind: Any = type(running[0]) if running else tqdm
+    stream = running[0].fp if running else sys.stderr
+    if not stream.isatty():
+        return nullcontext()
+    aside: AbstractContextManager[None] = kind.external_write_mode(file=stream)
+    return aside
 
 
 def _shown(trainer: Trainer) -> Any:

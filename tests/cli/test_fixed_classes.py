@@ -128,8 +128,11 @@ def test_a_configuration_that_is_none_is_the_parsers_to_refuse(
         assert "class_path, as a program" not in capsys.readouterr().err
 
 
-def test_hyperparameters_in_a_file_are_those_of_the_class_that_is_given(run: Path) -> None:
-    ckpt = f"--ckpt_path={file_of(run)}"
+@pytest.mark.parametrize("path", ["folder", "file"])
+def test_hyperparameters_in_a_file_are_those_of_the_class_that_is_given(
+    path: str, run: Path
+) -> None:
+    ckpt = f"--ckpt_path={run if path == 'folder' else file_of(run)}"
     epochs = ["--trainer.max_epochs=1", *QUIET]
     made = HessianCLI(args=["analyze", MODEL, DATA, ckpt, *COMMON, *epochs])
     # one of no argument is left out, as by `load_from_checkpoint`
