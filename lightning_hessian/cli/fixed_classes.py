@@ -13,10 +13,10 @@ import yaml
 
 from lightning_hessian.configurations import load_bounded
 
-KEYS = {"model": ("Net", "LightningModule"), "data": ("Data", "LightningDataModule")}
+EXAMPLES = {"model": "your_package.Net", "data": "your_package.Data"}
 
 
-def classes_first(arguments: Sequence[str], command: str) -> list[str]:
+def classes_first(arguments: Sequence[str], command: str, keys: Sequence[str]) -> list[str]:
     """Name the classes before the configurations too, as the parser reads from left to right.
 
     What a program with fixed classes saves of them are their arguments alone.
@@ -24,28 +24,30 @@ def classes_first(arguments: Sequence[str], command: str) -> list[str]:
     Args:
         arguments: Of the command line.
         command: After which its own begin.
+        keys: Of what the program itself has no class for.
 
     Returns:
         The arguments, with those that name a class at the beginning of the command's too.
     """
     begin = arguments.index(command) + 1
-    named = [f"--{key}={value}" for key in KEYS for value in _values(arguments, f"--{key}")[-1:]]
+    named = [f"--{key}={value}" for key in keys for value in _values(arguments, f"--{key}")[-1:]]
     return [*arguments[:begin], *named, *arguments[begin:]]
 
 
-def what_is_missing(arguments: Sequence[str]) -> str | None:
+def what_is_missing(arguments: Sequence[str], keys: Sequence[str]) -> str | None:
     """Why the configurations are not enough; None if they are, or are no such files.
 
     Args:
         arguments: Of the command line.
+        keys: Of what the program itself has no class for.
 
     Returns:
         What to give.
     """
     for path in [*_values(arguments, "-c"), *_values(arguments, "--config")]:
-        missing = [key for key in _bare_sections(path) if not _values(arguments, f"--{key}")]
+        missing = [key for key in _bare_sections(path, keys) if not _values(arguments, f"--{key}")]
         if missing:
-            given = " ".join(f"--{key} your_package.{KEYS[key][0]}" for key in missing)
+            given = " ".join(f"--{key} {EXAMPLES[key]}" for key in missing)
             return (
                 f"`{missing[0]}` in {path} has no class_path, as a program that fixes its classes "
                 f"saves it, got its arguments alone. Say which class it is: {given}. Or let that "
@@ -84,13 +86,13 @@ def _values(arguments: Sequence[str], option: str) -> list[str]:
     return after + [each.removeprefix(begin) for each in arguments if each.startswith(begin)]
 
 
-def _bare_sections(path: str) -> Iterator[str]:
+def _bare_sections(path: str, keys: Sequence[str]) -> Iterator[str]:
     """Parts of a configuration that hold arguments without the class that takes them."""
     try:
         content = load_bounded(Path(path).read_text(encoding="utf8"))
     except (OSError, ValueError, yaml.YAMLError):
         return  # the parser tells what is wrong with it
-    for key in KEYS:
+    for key in keys:
         section = content.get(key) if isinstance(content, dict) else None
         if isinstance(section, dict) and "class_path" not in section:
             yield key

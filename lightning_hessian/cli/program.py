@@ -260,13 +260,15 @@ class CheckpointSubcommands(HostCLI):
         """Parse, so that a configuration of a program with fixed classes is understood."""
         arguments = sys.argv[1:] if args is None else args
         command = next((name for name in OURS if name in arguments), None)
-        if command is None or not (self.subclass_mode_model and isinstance(arguments, list)):
+        fixed = {"model": self.model_class, "data": self.datamodule_class}
+        open_keys = [key for key, kind in fixed.items() if kind is None]
+        if command is None or not open_keys or not isinstance(arguments, list):
             super().parse_arguments(parser, args)
             return
-        missing = what_is_missing(arguments)
+        missing = what_is_missing(arguments, open_keys)
         if missing is not None:
             refuse(missing)
-        self.config = parser.parse_args(classes_first(arguments, command))
+        self.config = parser.parse_args(classes_first(arguments, command, open_keys))
 
     def analyze(self, **arguments: Any) -> None:
         """Run the subcommand; end the program with the reason if some have no numbers.
@@ -346,7 +348,14 @@ class CheckpointSubcommands(HostCLI):
         if named is None:
             super()._parse_ckpt_path()
         else:
-            self.config = self.parser.parse_object({subcommand: {"model": named}}, self.config)
+            try:
+                self.config = self.parser.parse_object({subcommand: {"model": named}}, self.config)
+            except SystemExit:
+                sys.stderr.write(
+                    f"The hyperparameters in {path} do not fit {named['class_path']}: give the "
+                    "class that was trained as `--model`, or its arguments by `--config`.\n"
+                )
+                raise
         added = set(named_code(self.config[subcommand].get("model"))) - given
         if added:
             raise SystemExit(

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
 
@@ -116,6 +117,21 @@ def test_without_its_classes_it_is_said_at_once_what_to_give(
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_a_program_that_fixes_one_class_asks_for_the_other_alone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["analyze", "--config", f"{run}/config.yaml", f"--ckpt_path={run}", *COMMON]
+    with pytest.raises(SystemExit) as ended:
+        HessianCLI(Net, args=arguments)
+    assert ended.value.code == 2
+    assert "is: --data your_package.Data." in capsys.readouterr().err
+    made = HessianCLI(Net, args=[*arguments, DATA])
+    assert made.model.hparams["width"] == 5
+    # of a base class a configuration may be of arguments alone
+    made = HessianCLI(Net, subclass_mode_model=True, args=[*arguments, DATA])
+    assert made.model.hparams["width"] == 5
+
+
 def test_a_configuration_that_is_none_is_the_parsers_to_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +154,22 @@ def test_hyperparameters_in_a_file_are_those_of_the_class_that_is_given(
     # one of no argument is left out, as by `load_from_checkpoint`
     assert made.model.hparams["width"] == 5
     assert "note" in made.model.hparams
+
+
+def test_hyperparameters_that_do_not_fit_say_what_to_give(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(file_of(run), weights_only=True)
+    path = tmp_path / "odd.ckpt"
+    torch.save(content | {"hyper_parameters": {"width": "wide"}}, path)
+    with pytest.raises(SystemExit) as ended:
+        HessianCLI(args=["analyze", MODEL, DATA, f"--ckpt_path={path}", *COMMON])
+    assert ended.value.code == 2
+    assert re.search(
+        r"hyperparameters in .*odd.ckpt do not fit .*Net: give the class that was trained as "
+        r"`--model`, or its arguments by `--config`\.",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_class_with_nothing_to_configure_needs_no_section(
