@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,14 @@ def test_points_in_tensorboard_are_at_the_steps_of_the_files(folder: Path, tmp_p
 
 
 def test_the_table_and_the_bar_are_shown_unless_told_otherwise(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    analyzed(ByEpochAndStep(), folder, trainer=trainer(enable_progress_bar=True), verbose=True)
+    # into what is no terminal no bar is drawn
+    shown = capsys.readouterr()
+    assert "ckpt" in shown.out
+    assert "Checkpoints" not in shown.err
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
     analyzed(ByEpochAndStep(), folder, trainer=trainer(enable_progress_bar=True), verbose=True)
     shown = capsys.readouterr()
     heading, *lines = shown.out.splitlines()
