@@ -15,7 +15,15 @@ from lightning_hessian.fit.fingerprint import Fingerprint
 from lightning_hessian.fit.report_log import ReportLog
 from lightning_hessian.fit.room import Room
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, scalars, table
+from lightning_hessian.show import (
+    Amount,
+    Figures,
+    Gallery,
+    Images,
+    ReportWriter,
+    table,
+    tagged,
+)
 
 R = TypeVar("R", bound=Report)
 
@@ -24,8 +32,8 @@ class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
     ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
-    all options that a report depends on, in words. With ``monitor`` other callbacks and schedulers
-    get the numbers to watch.
+    all options that a report depends on, in words. Loggers get as many numbers as ``scalars`` says;
+    with ``monitor`` other callbacks and schedulers get all of them to watch.
     """
 
     def __init__(
@@ -33,6 +41,7 @@ class Recorder(Generic[R]):
         kind: type[R],
         *,
         name: str,
+        scalars: Amount,
         custom_scalars: bool,
         draw: Callable[[Sequence[R]], Figures],
         settings: str,
@@ -43,7 +52,7 @@ class Recorder(Generic[R]):
         self.log: ReportLog[R] = ReportLog(kind, name=name, settings=settings)
         self._gallery = Gallery(draw)
         self._monitor = monitor
-        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
+        self._writer = ReportWriter(prefix=name, amount=scalars, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
 
@@ -73,8 +82,8 @@ class Recorder(Generic[R]):
             if report.failure is None:
                 trainer.callback_metrics.update(
                     {
-                        f"{self.name}/{tag}": torch.tensor(value, dtype=torch.float64)
-                        for tag, value in scalars(report).items()
+                        tag: torch.tensor(value, dtype=torch.float64)
+                        for tag, value in tagged(report, prefix=self.name).items()
                     }
                 )
 

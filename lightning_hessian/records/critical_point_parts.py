@@ -46,6 +46,7 @@ class Nearness:
             "possible_decrease_{key}",
             doc="largest fall of the loss, to second order, within this share of the weights' norm",
             unit="loss",
+            group="details",
         )
     )
 
@@ -84,7 +85,11 @@ class IndexCount:
         )
     )
     null: float = field(
-        metadata=shown("null_{name}", doc="share of eigenvalues within the threshold of zero")
+        metadata=shown(
+            "null_{name}",
+            doc="share of eigenvalues within the threshold of zero",
+            group="details",
+        )
     )
     null_bracket: tuple[float, float] = field(
         metadata=shown("null_{name}_lower", "null_{name}_upper", error_of="null", doc="bracket")
@@ -136,10 +141,16 @@ class Escape:
             "predicted_distance",
             doc="along the most negative direction, to where the loss to fourth order is least",
             unit="parameter unit",
+            group="details",
         )
     )
     predicted_decrease: float = field(
-        metadata=shown("predicted_decrease", doc="how far it falls until there", unit="loss")
+        metadata=shown(
+            "predicted_decrease",
+            doc="how far it falls until there",
+            unit="loss",
+            group="details",
+        )
     )
     distances: Tensor = field(default_factory=no_numbers)
     losses: Tensor = field(default_factory=no_numbers)
@@ -149,6 +160,7 @@ class Escape:
             "distance",
             doc="along it, to the least loss that was found on the way",
             unit="parameter unit",
+            group="details",
         ),
     )
     decrease: float = field(

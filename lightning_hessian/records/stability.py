@@ -38,7 +38,9 @@ class StabilityMargin:
         )
     )
     threshold: float = field(
-        metadata=shown("threshold", doc="of it, above which the optimiser's steps grow")
+        metadata=shown(
+            "threshold", doc="of it, above which the optimiser's steps grow", group="details"
+        )
     )
     largest_eigenvalue: float = field(
         default=math.nan,
