@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from lightning_hessian.records import Band
-from lightning_hessian.show.leaves import NUMBER, Leaf, Names, grouped, leaves_of
+from lightning_hessian.show.leaves import NUMBER, Leaf, Names, grouped, leaves_of, numbers
 
 Charts = dict[str, list[Any]]
 """Title to kind and tags, as TensorBoard takes a chart."""
 
 
 def charts(report: Any, *, prefix: str) -> Charts:
-    """What the page shows: also what this report lacks, as later ones may have it.
+    """What the page shows of a report.
 
     Args:
         report: With numbers.
         prefix: First part of each tag.
 
     Returns:
-        Title to chart, in the order of their tags, as scalars stand.
+        Title to chart.
     """
     found: Charts = {}
     for leaf in leaves_of(report):
         chart = leaf.chart
-        if chart is None:
+        if chart is None or not any(math.isfinite(value) for _, value in numbers(leaf)):
             continue
         title = chart.title.format_map(Names(leaf.holder, None))
         if isinstance(chart, Band):
@@ -36,7 +37,7 @@ def charts(report: Any, *, prefix: str) -> Charts:
             lines = found.setdefault(title, ["Multiline", []])
             tag = grouped(prefix, leaf.group, leaf.tags[0])
             lines[1].append(tag.replace(NUMBER, r"\d+") + "$")
-    return dict(sorted(found.items(), key=lambda item: item[1][1][0]))
+    return found
 
 
 def charted_ends(leaves: Iterable[Leaf]) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout
 from torch.utils.tensorboard.summary import custom_scalars
 
 from lightning_hessian.show.charts import Charts
@@ -28,8 +28,8 @@ def lay_out(experiment: Any, *, title: str, charts: Charts) -> None:
 
     Args:
         experiment: A TensorBoard writer, flushed, that has written into its folder.
-        title: Of the category; one of that title is replaced.
-        charts: In it.
+        title: Of the category.
+        charts: In it, beside those that it has from before.
     """
     files = _event_files(str(experiment.get_logdir()))
     if files is None:
@@ -37,12 +37,21 @@ def lay_out(experiment: Any, *, title: str, charts: Charts) -> None:
     present = _last_layout(files)
     summary = custom_scalars({title: charts})
     tensor = summary.value[0].tensor
-    page = Layout.FromString(tensor.string_val[0])
+    (page,) = Layout.FromString(tensor.string_val[0]).category
     others = [each for each in present.category if each.title != title]
-    merged = Layout(version=present.version, category=[*others, *page.category])
+    ours = [chart for each in present.category if each.title == title for chart in each.chart]
+    ours = [*page.chart, *(chart for chart in ours if chart.title not in charts)]
+    # charts with a margin are shown from the last to the first: so in the order of tags
+    page = Category(title=title, chart=sorted(ours, key=_first_tag, reverse=True))
+    merged = Layout(version=present.version, category=[*others, page])
     if merged != present:
         tensor.string_val[0] = merged.SerializeToString()
         experiment.file_writer.add_summary(summary)
+
+
+def _first_tag(chart: Chart) -> str:
+    tags = [*chart.multiline.tag, *(series.value for series in chart.margin.series)]
+    return str(tags[0])
 
 
 def _event_files(folder: str) -> list[Any] | None:

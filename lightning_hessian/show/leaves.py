@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from lightning_hessian.records import Band, Declared, Group, Lines, Shown, declared
 
 NUMBER = "\0"
@@ -59,6 +61,19 @@ class Leaf:
 def grouped(prefix: str, group: Group, tag: str) -> str:
     """A tag as it is logged."""
     return f"{prefix}_{group}/{tag}" if group else f"{prefix}/{tag}"
+
+
+def numbers(leaf: Leaf) -> Iterator[tuple[str, float]]:
+    """The tags of a leaf, each with its number; none of what was not measured."""
+    if leaf.value is None:
+        return
+    if isinstance(leaf.value, Tensor):
+        for place, number in enumerate(leaf.value.tolist(), start=1):
+            yield leaf.tags[0].replace(NUMBER, str(place)), float(number)
+    else:
+        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+        for tag, number in zip(leaf.tags, values, strict=True):
+            yield tag, float(number)
 
 
 def leaves_of(report: Any) -> Iterator[Leaf]:

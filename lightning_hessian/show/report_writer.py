@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.records import Report
-from lightning_hessian.show.charts import charts
+from lightning_hessian.show.charts import Charts, charts
 from lightning_hessian.show.layout import lay_out
 from lightning_hessian.show.leaves import leaves_of
 from lightning_hessian.show.scalars import Amount, tagged
@@ -30,7 +30,8 @@ class ReportWriter:
     Args:
         prefix: First part of each tag.
         amount: How many of the numbers are logged.
-        custom_scalars: Whether to lay out a Custom Scalars page, once for each log directory.
+        custom_scalars: Whether to lay out a Custom Scalars page in each log directory, again where
+            a report has more to show than those before.
 
     Raises:
         ValueError: If the amount is neither "few" nor "all".
@@ -45,7 +46,7 @@ class ReportWriter:
         self._prefix = prefix
         self._amount = amount
         self._custom_scalars = custom_scalars
-        self._laid_out: set[str] = set()
+        self._laid_out: dict[str, Charts] = {}
 
     @rank_zero_only
     def write(self, loggers: Sequence[Logger], report: Report) -> None:
@@ -102,8 +103,10 @@ class ReportWriter:
                 experiment.add_text(f"{self._prefix}/{leaf.tags[0]}", text, report.step)
 
     def _lay_out(self, experiment: Any, report: Report) -> None:
-        directory = str(experiment.get_logdir())
-        if self._custom_scalars and directory not in self._laid_out:
-            shown = charts(report, prefix=self._prefix)
-            lay_out(experiment, title=f"{self._prefix}: {report.title}", charts=shown)
-            self._laid_out.add(directory)
+        if not self._custom_scalars:
+            return
+        shown = charts(report, prefix=self._prefix)
+        known = self._laid_out.setdefault(str(experiment.get_logdir()), {})
+        if not shown.keys() <= known.keys():
+            known.update(shown)
+            lay_out(experiment, title=f"{self._prefix}: {report.title}", charts=known)

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from torch import Tensor
-
 from lightning_hessian.show.charts import charted_ends
-from lightning_hessian.show.leaves import NUMBER, Leaf, grouped, leaves_of
+from lightning_hessian.show.leaves import Leaf, grouped, leaves_of, numbers
 
 Amount = Literal["few", "all"]
 """``few``: what one looks at, with the intervals that are charted. ``all``: every number."""
@@ -57,18 +55,7 @@ def few(leaves: Iterable[Leaf]) -> list[Leaf]:
 
 def _finite(leaves: Iterable[Leaf]) -> Iterator[tuple[Leaf, str, float]]:
     for leaf in leaves:
-        if leaf.shown.kind == "scalars" and leaf.value is not None:
-            for tag, value in _numbers(leaf):
+        if leaf.shown.kind == "scalars":
+            for tag, value in numbers(leaf):
                 if math.isfinite(value):
                     yield leaf, tag, value
-
-
-def _numbers(leaf: Leaf) -> Iterator[tuple[str, float]]:
-    """The tags of a leaf with a value, each with its number."""
-    if isinstance(leaf.value, Tensor):
-        for place, number in enumerate(leaf.value.tolist(), start=1):
-            yield leaf.tags[0].replace(NUMBER, str(place)), float(number)
-    else:
-        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
-        for tag, number in zip(leaf.tags, values, strict=True):
-            yield tag, float(number)

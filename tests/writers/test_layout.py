@@ -70,10 +70,10 @@ def test_the_page_is_of_intervals_and_in_the_run_itself(
     assert found.runs == {"run"}
     (charts,) = found.custom_scalars.values()
     assert list(charts) == [
-        "largest eigenvalue and its 95 % interval",
-        "share of negative eigenvalues",
         "trace and its 95 % interval",
-    ]
+        "share of negative eigenvalues",
+        "largest eigenvalue and its 95 % interval",
+    ]  # charts with a margin are shown from the last to the first
     (series,) = charts["largest eigenvalue and its 95 % interval"]["margin"]["series"]
     assert series == {
         "value": "hessian/eig_1",
@@ -149,6 +149,32 @@ def test_a_page_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     write(logger, report_at(0))
     write(logger, report_at(1))  # a writer of its own, as after a resume
     assert len(Events(tmp_path / "run").layouts()) == 1
+
+
+def test_a_chart_comes_with_the_first_number_that_it_can_show(tmp_path: Path) -> None:
+    logger = logger_at(tmp_path)
+    reports = [report_at(0, trace=None, negative_mass=None), report_at(1, negative_mass=None)]
+    seen = []
+    for report in (*reports, report_at(2)):
+        # of processes of their own, as after a resume: what is there stays
+        write(logger, report)
+        seen.append({title.split()[0] for title in Board.read(tmp_path).custom_scalars[OURS]})
+    assert seen == [{"largest"}, {"largest", "trace"}, {"largest", "trace", "share"}]
+    write(logger, reports[0])
+    assert len(Events(tmp_path / "run").layouts()) == 3
+
+
+def test_a_chart_that_comes_later_leaves_a_layout_of_the_users_between(tmp_path: Path) -> None:
+    logger = logger_at(tmp_path)
+    writer = ReportWriter(prefix="hessian", amount="few", custom_scalars=True)
+    writer.write([logger], report_at(0, trace=None))
+    add_mine(logger)
+    writer.write([logger], report_at(1, trace=None))
+    assert list(Board.read(tmp_path).custom_scalars) == ["mine"]
+    writer.write([logger], report_at(2))
+    found = Board.read(tmp_path).custom_scalars
+    assert list(found) == ["mine", OURS]
+    assert len(found[OURS]) == 3
 
 
 def test_a_page_of_charts_waits_for_numbers(tmp_path: Path) -> None:
