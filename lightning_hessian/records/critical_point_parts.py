@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.records.no_numbers import no_numbers
-from lightning_hessian.records.output import Band, Lines, shown
+from lightning_hessian.records.output import Band, shown
 
-LEFT = Lines("gradient that is left within a share of the weights")
 INDEX = Band("share of negative eigenvalues by {name}")
 
 
@@ -38,7 +37,6 @@ class Nearness:
                 "least share of the gradient's norm that is left, to first order, within this "
                 "share of the weights' norm: 0 near a critical point, 1 far from any"
             ),
-            chart=LEFT,
         )
     )
     decrease: float = field(

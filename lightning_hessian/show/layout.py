@@ -50,14 +50,14 @@ def lay_out(experiment: Any, *, title: str, charts: Charts) -> None:
 
 
 def _first_tag(chart: Chart) -> str:
-    tags = [*chart.multiline.tag, *(series.value for series in chart.margin.series)]
-    return str(tags[0])
+    return next(iter((*chart.multiline.tag, *(series.value for series in chart.margin.series))), "")
 
 
 def _event_files(folder: str) -> list[Any] | None:
     """Those of a run, in the order in which TensorBoard reads them; None if they are too large."""
     disk, path = fsspec.core.url_to_fs(folder)
-    names = sorted(disk.glob(f"{path.rstrip('/')}/*tfevents*"))
+    # not by a pattern: a run's name may look like one
+    names = sorted(name for name in disk.ls(path, detail=False) if "tfevents" in name[len(path) :])
     if sum(disk.size(name) for name in names) > LARGEST:
         return None
     return [fsspec.core.OpenFile(disk, name) for name in names]

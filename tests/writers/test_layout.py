@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.data.server_ingester import NoDataServerError, get_server_binary
@@ -47,7 +48,7 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Board]
     return lambda: Board.read(tmp_path, fast=request.param)
 
 
-def logger_at(directory: Path, run: str = "run") -> TensorBoardLogger:
+def logger_at(directory: Path | str, run: str = "run") -> TensorBoardLogger:
     return TensorBoardLogger(directory, name=None, version=run)
 
 
@@ -201,6 +202,22 @@ def test_a_record_that_is_cut_off_ends_the_search(tmp_path: Path) -> None:
     (file,) = (tmp_path / "run").glob("*tfevents*")
     file.write_bytes(file.read_bytes()[:-3])
     write(logger_at(tmp_path), report_at())
+    assert list(Board.read(tmp_path).custom_scalars) == ["mine", OURS]
+
+
+def test_a_runs_name_may_look_like_a_pattern(tmp_path: Path) -> None:
+    logger = logger_at(tmp_path, "lr=[0.1]*")
+    add_mine(logger)
+    write(logger, report_at())
+    assert list(Board.read(tmp_path).custom_scalars) == ["mine", OURS]
+
+
+def test_a_folder_elsewhere_is_looked_through_too(tmp_path: Path) -> None:
+    logger = logger_at("memory://layouts")
+    add_mine(logger)
+    write(logger, report_at())
+    disk = fsspec.filesystem("memory")
+    disk.get("/layouts/run", str(tmp_path / "run"), recursive=True)
     assert list(Board.read(tmp_path).custom_scalars) == ["mine", OURS]
 
 
