@@ -30,6 +30,7 @@ class StabilityMargin:
         metadata=shown(
             "sharpness",
             doc="largest eigenvalue of the Hessian as scaled by the optimiser's step sizes",
+            group="details",
         )
     )
     bound: float = field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -276,6 +276,27 @@ def test_nothing_is_lost_among_all_and_few_are_some_of_them(report: Report) -> N
     assert few.items() < every.items()
     first = [tag for tag in every if tag.startswith("p/")]
     assert set(first) < few.keys()
+
+
+def test_what_one_looks_at_is_a_dozen_numbers_at_the_defaults() -> None:
+    report = replace(FULL_SPECTRUM, blocks=(), batch_sharpness=None)
+    first = [tag for tag in tagged(report, prefix="p") if tag.startswith("p/")]
+    assert sorted(first) == [
+        "p/edge_eig_1",
+        "p/edge_margin",
+        "p/eig_1",
+        "p/eig_2",
+        "p/eig_min_1",
+        "p/frobenius_norm",
+        "p/gradient_norm",
+        "p/loss",
+        "p/negative_fraction",
+        "p/trace",
+    ]
+    point = [tag for tag in tagged(point_at(), prefix="p") if tag.startswith("p/")]
+    assert len(point) == 11
+    difference = [tag for tag in tagged(difference_report(), prefix="p") if tag.startswith("p/")]
+    assert len(difference) == 5
 
 
 def test_the_table_of_tags_has_the_few_in_bold() -> None:
