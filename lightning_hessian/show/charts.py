@@ -37,7 +37,8 @@ def charts(report: Any, *, prefix: str) -> Charts:
             lines = found.setdefault(title, ["Multiline", []])
             tag = grouped(prefix, leaf.group, leaf.tags[0])
             lines[1].append(tag.replace(NUMBER, r"\d+") + "$")
-    return found
+    # a curve by itself has a chart among the scalars
+    return {title: chart for title, chart in found.items() if len(chart[1]) > 1}
 
 
 def charted_ends(leaves: Iterable[Leaf]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,8 @@ def test_the_course_has_the_largest_with_its_interval_and_the_edge() -> None:
     assert math.isnan(lines["edge"][1])
     assert list(lines["smallest"]) == [-1.0, -0.1]
     assert axes.figure.get_suptitle() == "Eigenvalues until step 7, the largest 3"
+    above = course(at_end(0.7, edge=replace(edge, largest_eigenvalue=190.0)), at_end(0.7))
+    assert "edge at 190" in [line.get_label() for line in above.lines]
 
 
 def differences(*reports: Any) -> Axes:

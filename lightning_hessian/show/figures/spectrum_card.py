@@ -117,7 +117,8 @@ def _places(density: SpectralDensity, axis: EigenvalueAxis) -> Tensor:
 
 
 def _draw_course(axes: Axes, *, reports: Sequence[SpectrumReport]) -> None:
-    eigenvalue_axis(reports, below=BELOW_COURSE).apply(axes, "y", linear=COURSE)
+    axis = eigenvalue_axis(reports, below=BELOW_COURSE)
+    axis.apply(axes, "y", linear=COURSE)
     steps = [report.step for report in reports]
     most = max(len(report.largest.values) for report in reports)
     for place in range(1, most):
@@ -128,8 +129,10 @@ def _draw_course(axes: Axes, *, reports: Sequence[SpectrumReport]) -> None:
     if any(map(math.isfinite, smallest)):
         axes.plot(steps, smallest, color=SMALLEST, marker=".", markersize=4, label="smallest")
     edges = [math.nan if r.edge is None else r.edge.largest_eigenvalue for r in reports]
-    if any(map(math.isfinite, edges)):
-        axes.plot(steps, edges, color=SECOND, linestyle="--", linewidth=1, label="edge")
+    known = [edge for edge in edges if math.isfinite(edge)]
+    if known:
+        label = "edge" if min(known) < axis.high else f"edge at {known[-1]:.3g}"
+        axes.plot(steps, edges, color=SECOND, linestyle="--", linewidth=1, label=label)
     axes.axhline(0, color=FAINT, linewidth=0.8)
 
 
