@@ -56,6 +56,7 @@ def _first_tag(chart: Chart) -> str:
 def _event_files(folder: str) -> list[Any] | None:
     """Those of a run, in the order in which TensorBoard reads them; None if they are too large."""
     disk, path = fsspec.core.url_to_fs(folder)
+    disk.invalidate_cache()
     # not by a pattern: a run's name may look like one
     names = sorted(name for name in disk.ls(path, detail=False) if "tfevents" in name[len(path) :])
     if sum(disk.size(name) for name in names) > LARGEST:
