@@ -10,8 +10,14 @@ from lightning_hessian.show import tag_table
 PAGE = Path(__file__).parent / "tags.md"
 HEAD = """# Tags
 
-Everything is logged at the step at which Lightning logs the loss of the same weights. The first
-part of a tag is the callback's `name=`.
+Everything is logged at the step at which Lightning logs the loss of the same weights. Tags begin
+with the callback's `name=` and stand in groups: under the name alone what one looks at, under
+`<name>_layers` the same of parts of the network, under `<name>_details` further numbers, under
+`<name>_errors` how far they can be trusted, and under `<name>_cost` what the measurement came to.
+
+**In bold** is what is logged at the defaults. `scalars="all"` logs every number. Reports, the files
+beside checkpoints, `reports_frame` and `monitor=True` have them all in any case.
+
 `<i>` counts from 1, `<name>` is the name of a block, `<threshold>` one of `thresholds`. *Its error*
 lists the tags logged beside it, if there are any. A quantity that was not asked for has no tags.
 [When it measures](tensorboard.md) says where they appear.

@@ -82,9 +82,9 @@ print(f"trace {report.trace.value:.2f}, between {lower:.2f} and {upper:.2f} with
 print([note.code for note in report.notes])
 
 # %%
-# The picture of TensorBoard's *Images* page is :func:`~lightning_hessian.show.spectrum_figure`.
-# On a logarithmic scale the bulk at zero and the few eigenvalues outside it are seen together:
-# one for each class but one, as a rule.
+# TensorBoard's *Images* page has a small picture of the density, the large one is
+# :func:`~lightning_hessian.show.spectrum_figure`. On a logarithmic scale the bulk at zero and the
+# few eigenvalues outside it are seen together: one for each class but one, as a rule.
 
 from lightning_hessian.show import spectrum_figure
 

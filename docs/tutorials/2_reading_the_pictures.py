@@ -4,7 +4,8 @@ How to read each picture
 
 Three trainings of one small network: a healthy one, one whose learning rate is too large, and one
 that is stuck. Each leaves a picture of its own. In TensorBoard these are ``hessian/spectrum`` (the
-density) and the scalars; here the package's own figures draw them.
+density) and ``hessian/history``, at the size of its cards; here the package's large figures draw
+them.
 """
 
 import textwrap

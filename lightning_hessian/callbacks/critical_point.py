@@ -15,7 +15,7 @@ from lightning_hessian.options import (
     refuse_auto_samples,
 )
 from lightning_hessian.records import CriticalPointReport, Mode
-from lightning_hessian.show import critical_point_figures
+from lightning_hessian.show import Amount, critical_point_figures
 from lightning_hessian.studies import CriticalPointStudy
 
 
@@ -56,7 +56,10 @@ class CriticalPoint(MeasuringCallback[CriticalPointReport]):
             eigenvalue is known.
         seed: Of the samples, the probe, and the random numbers inside the step.
         name: First part of all tags, and what tells two of these callbacks apart.
-        custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
+        scalars: How many numbers go to the loggers: "few" for what one looks at, with its
+            intervals, or "all", every error and cost too. Reports hold them all.
+        custom_scalars: Add charts to TensorBoard's Custom Scalars page, behind those that are
+            there.
         monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
             next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
         verbose: Tell the numbers of each report in a line on the terminal.
@@ -92,6 +95,7 @@ class CriticalPoint(MeasuringCallback[CriticalPointReport]):
         solver: Krylov = Krylov(max_hvps=100),  # noqa: B008
         seed: int = 0,
         name: str = "critical_point",
+        scalars: Amount = "few",
         custom_scalars: bool = True,
         monitor: bool = False,
         verbose: bool = False,
@@ -118,6 +122,7 @@ class CriticalPoint(MeasuringCallback[CriticalPointReport]):
         recorder = Recorder(
             CriticalPointReport,
             name=name,
+            scalars=scalars,
             custom_scalars=custom_scalars,
             draw=critical_point_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",

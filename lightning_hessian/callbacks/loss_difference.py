@@ -19,7 +19,7 @@ from lightning_hessian.options import (
     refuse_auto_samples,
 )
 from lightning_hessian.records import LossDifferenceReport
-from lightning_hessian.show import loss_difference_figures
+from lightning_hessian.show import Amount, loss_difference_figures
 from lightning_hessian.studies import LossDifferenceStudy
 
 
@@ -69,7 +69,10 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         solver: Of eigenvectors, and of each difference of Hessians; its max_hvps bounds each.
         seed: Of the samples, the probes and perturbations, and the random numbers inside the step.
         name: First part of all tags, and what tells two of these callbacks apart.
-        custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
+        scalars: How many numbers go to the loggers: "few" for what one looks at, with its
+            intervals, or "all", every error and cost too. Reports hold them all.
+        custom_scalars: Add charts to TensorBoard's Custom Scalars page, behind those that are
+            there.
         monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
             next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
         verbose: Tell the numbers of each report in a line on the terminal.
@@ -109,6 +112,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         solver: Krylov = Krylov(max_hvps=100),  # noqa: B008
         seed: int = 0,
         name: str = "loss_difference",
+        scalars: Amount = "few",
         custom_scalars: bool = True,
         monitor: bool = False,
         verbose: bool = False,
@@ -161,6 +165,7 @@ class LossDifference(MeasuringCallback[LossDifferenceReport]):
         recorder = Recorder(
             LossDifferenceReport,
             name=name,
+            scalars=scalars,
             custom_scalars=custom_scalars,
             draw=loss_difference_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",

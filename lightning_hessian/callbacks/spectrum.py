@@ -9,7 +9,7 @@ from lightning_hessian.callbacks.callback import MeasuringCallback, OnError
 from lightning_hessian.fit import Pace, Recorder, Schedule, settings_text
 from lightning_hessian.options import Krylov, Loss, LossSetup, Solver, SpectrumOptions
 from lightning_hessian.records import Mode, SpectrumReport
-from lightning_hessian.show import spectrum_figures
+from lightning_hessian.show import Amount, spectrum_figures
 from lightning_hessian.studies import SpectrumStudy
 
 
@@ -60,7 +60,10 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
             of PyHessian 0.1 itself.
         seed: Of the samples, the probes, and the random numbers inside the step.
         name: First part of all tags, and what tells two of these callbacks apart.
-        custom_scalars: Write a Custom Scalars page into a sub-run of the given name.
+        scalars: How many numbers go to the loggers: "few" for what one looks at, with its
+            intervals, or "all", every error and cost too. Reports hold them all.
+        custom_scalars: Add charts to TensorBoard's Custom Scalars page, behind those that are
+            there.
         monitor: Put the numbers into ``trainer.callback_metrics`` under their tags, each until the
             next is measured, for EarlyStopping, ModelCheckpoint and ReduceLROnPlateau.
         verbose: Tell the numbers of each report in a line on the terminal.
@@ -100,6 +103,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         solver: Solver = Krylov(),  # noqa: B008
         seed: int = 0,
         name: str = "hessian",
+        scalars: Amount = "few",
         custom_scalars: bool = True,
         monitor: bool = False,
         verbose: bool = False,
@@ -139,6 +143,7 @@ class HessianSpectrum(MeasuringCallback[SpectrumReport]):
         recorder = Recorder(
             SpectrumReport,
             name=name,
+            scalars=scalars,
             custom_scalars=custom_scalars,
             draw=spectrum_figures,
             settings=f"{settings_text(options)} of {settings_text(setup)}",

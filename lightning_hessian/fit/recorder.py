@@ -16,7 +16,16 @@ from lightning_hessian.fit.report_log import ReportLog
 from lightning_hessian.fit.room import Room
 from lightning_hessian.options import check_flag
 from lightning_hessian.records import Report
-from lightning_hessian.show import Figures, Gallery, Images, ReportWriter, line, scalars, table
+from lightning_hessian.show import (
+    Amount,
+    Figures,
+    Gallery,
+    Images,
+    ReportWriter,
+    line,
+    table,
+    tagged,
+)
 
 R = TypeVar("R", bound=Report)
 
@@ -25,8 +34,9 @@ class Recorder(Generic[R]):
     """Keeps the reports of one callback, writes them, and carries them through checkpoints.
 
     ``draw`` names the figures that go with the latest report, given all of them; ``settings`` are
-    all options that a report depends on, in words. With ``monitor`` other callbacks and schedulers
-    get the numbers to watch; with ``verbose`` each report is told in a line.
+    all options that a report depends on, in words. Loggers get as many numbers as ``scalars`` says;
+    with ``monitor`` other callbacks and schedulers get all of them to watch; with ``verbose`` each
+    report is told in a line.
     """
 
     def __init__(
@@ -34,6 +44,7 @@ class Recorder(Generic[R]):
         kind: type[R],
         *,
         name: str,
+        scalars: Amount,
         custom_scalars: bool,
         draw: Callable[[Sequence[R]], Figures],
         settings: str,
@@ -47,7 +58,7 @@ class Recorder(Generic[R]):
         self._gallery = Gallery(draw)
         self._monitor = monitor
         self._verbose = verbose
-        self._writer = ReportWriter(prefix=name, custom_scalars=custom_scalars)
+        self._writer = ReportWriter(prefix=name, amount=scalars, custom_scalars=custom_scalars)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
 
@@ -86,8 +97,8 @@ class Recorder(Generic[R]):
             if report.failure is None:
                 trainer.callback_metrics.update(
                     {
-                        f"{self.name}/{tag}": torch.tensor(value, dtype=torch.float64)
-                        for tag, value in scalars(report).items()
+                        tag: torch.tensor(value, dtype=torch.float64)
+                        for tag, value in tagged(report, prefix=self.name).items()
                     }
                 )
 

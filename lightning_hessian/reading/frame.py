@@ -11,7 +11,7 @@ from lightning_hessian.analysis import Paths
 from lightning_hessian.reading.run_reports import RunReports, as_runs
 from lightning_hessian.reading.sources import read_reports
 from lightning_hessian.records import Report
-from lightning_hessian.show import scalars
+from lightning_hessian.show import tagged
 
 if TYPE_CHECKING:
     import pandas
@@ -44,7 +44,7 @@ def reports_frame(reports: Paths | Reports) -> pandas.DataFrame:
             "global_step": report.global_step,
             "weights": report.weights,
             "ckpt_path": report.ckpt_path,
-            **{f"{each.name}/{tag}": value for tag, value in scalars(report).items()},
+            **tagged(report, prefix=each.name),
         }
         for each in runs_of(reports)
         for report in each.reports

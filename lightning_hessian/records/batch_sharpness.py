@@ -81,10 +81,16 @@ class BatchSharpness:
     )
     lines: MinibatchLines | None = field(default=None, metadata=shown(""))
     num_steps: int = field(
-        default=0, metadata=shown("_num_steps", doc="steps that it is a mean over", unit="steps")
+        default=0,
+        metadata=shown(
+            "_num_steps", doc="steps that it is a mean over", unit="steps", group="cost"
+        ),
     )
     step_size: int = field(
-        default=0, metadata=shown("_step_size", doc="how many such a step takes", unit="samples")
+        default=0,
+        metadata=shown(
+            "_step_size", doc="how many such a step takes", unit="samples", group="cost"
+        ),
     )
     cost: float = 0.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from lightning_hessian.records.critical_point_parts import Escape, IndexCount, LayerNorm, Nearness
-from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
+from lightning_hessian.records.output import LAST, Column, derived, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import NUM_HVPS, Report
 from lightning_hessian.records.spectrum_parts import (
@@ -80,7 +80,9 @@ class CriticalPointReport(Report):
     )
     parameter_norm: float = field(
         default=math.nan,
-        metadata=shown("parameter_norm", doc="norm of the weights", unit="parameter unit"),
+        metadata=shown(
+            "parameter_norm", doc="norm of the weights", unit="parameter unit", group="details"
+        ),
     )
     nearness: tuple[Nearness, ...] = field(default=(), metadata=shown(""))
     flatness: float = field(
@@ -90,7 +92,7 @@ class CriticalPointReport(Report):
             doc="`|H g| / (||H|| |g|)`: near zero where the gradient's norm is stationary",
         ),
     )
-    indices: tuple[IndexCount, ...] = field(default=(), metadata=shown(""))
+    indices: tuple[IndexCount, ...] = ()
     largest: Eigenvalues = field(
         default_factory=Eigenvalues,
         metadata=shown("eig", doc="the largest eigenvalue", unit=PER_SQUARED_PARAMETER),
@@ -101,7 +103,6 @@ class CriticalPointReport(Report):
             "eig_min",
             doc="the most negative eigenvalue",
             unit=PER_SQUARED_PARAMETER,
-            chart=Lines("most negative eigenvalue"),
             columns=(Column("smallest eigenvalue", 22),),
         ),
     )
@@ -111,12 +112,14 @@ class CriticalPointReport(Report):
             "trace",
             doc="sum of all eigenvalues",
             unit=PER_SQUARED_PARAMETER,
-            chart=Band("trace and its 95 % interval"),
+            group="details",
         ),
     )
     density: SpectralDensity | None = None
     escape: Escape | None = field(default=None, metadata=shown("escape_"))
-    layers: tuple[LayerNorm, ...] = field(default=(), metadata=shown("norm/{name}"))
+    layers: tuple[LayerNorm, ...] = field(
+        default=(), metadata=shown("norm/{name}", group="details")
+    )
     weight_decay: str = "none"
     products: ProductQuality = field(
         default=EXACT, metadata=shown("", when=lambda products: products.method != "exact")
@@ -134,10 +137,15 @@ class CriticalPointReport(Report):
         """Whether the weights are a critical point, or near one."""
         return self.gradient_norm < CRITICAL_NORM or self.gradient_left < NEAR
 
-    @property
+    @derived(shown(""))
     def index(self) -> IndexCount | None:
         """By the first threshold, which the kind follows from."""
         return self.indices[0] if self.indices else None
+
+    @derived(shown("", group="details"))
+    def further_indices(self) -> tuple[IndexCount, ...]:
+        """By the other thresholds."""
+        return self.indices[1:]
 
     @derived(shown(columns=(Column("kind", 13, "{}"),)))
     def kind(self) -> PointKind:
@@ -192,6 +200,7 @@ class CriticalPointReport(Report):
             doc=NUM_HVPS,
             unit="products",
             columns=(Column("HVPs", 5, "{}", place=LAST),),
+            group="cost",
         ),
     )
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.records.no_numbers import no_numbers
-from lightning_hessian.records.output import Band, Lines, shown
+from lightning_hessian.records.output import Band, shown
 
-LEFT = Lines("gradient that is left within a share of the weights")
 INDEX = Band("share of negative eigenvalues by {name}")
 
 
@@ -38,7 +37,6 @@ class Nearness:
                 "least share of the gradient's norm that is left, to first order, within this "
                 "share of the weights' norm: 0 near a critical point, 1 far from any"
             ),
-            chart=LEFT,
         )
     )
     decrease: float = field(
@@ -46,6 +44,7 @@ class Nearness:
             "possible_decrease_{key}",
             doc="largest fall of the loss, to second order, within this share of the weights' norm",
             unit="loss",
+            group="details",
         )
     )
 
@@ -84,7 +83,11 @@ class IndexCount:
         )
     )
     null: float = field(
-        metadata=shown("null_{name}", doc="share of eigenvalues within the threshold of zero")
+        metadata=shown(
+            "null_{name}",
+            doc="share of eigenvalues within the threshold of zero",
+            group="details",
+        )
     )
     null_bracket: tuple[float, float] = field(
         metadata=shown("null_{name}_lower", "null_{name}_upper", error_of="null", doc="bracket")
@@ -136,10 +139,16 @@ class Escape:
             "predicted_distance",
             doc="along the most negative direction, to where the loss to fourth order is least",
             unit="parameter unit",
+            group="details",
         )
     )
     predicted_decrease: float = field(
-        metadata=shown("predicted_decrease", doc="how far it falls until there", unit="loss")
+        metadata=shown(
+            "predicted_decrease",
+            doc="how far it falls until there",
+            unit="loss",
+            group="details",
+        )
     )
     distances: Tensor = field(default_factory=no_numbers)
     losses: Tensor = field(default_factory=no_numbers)
@@ -149,6 +158,7 @@ class Escape:
             "distance",
             doc="along it, to the least loss that was found on the way",
             unit="parameter unit",
+            group="details",
         ),
     )
     decrease: float = field(

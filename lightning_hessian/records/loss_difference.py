@@ -21,7 +21,7 @@ from lightning_hessian.records.loss_difference_parts import (
     NeighbourhoodVariance,
 )
 from lightning_hessian.records.no_numbers import no_numbers
-from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
+from lightning_hessian.records.output import LAST, Band, Column, derived, shown
 from lightning_hessian.records.report import LOSS_COLUMN, Report
 from lightning_hessian.records.required_sample_size import (
     FurtherLosses,
@@ -92,7 +92,6 @@ class LossDifferenceReport(Report):
         default_factory=LossSpread,
         metadata=shown(
             "",
-            chart=Lines("spread of the losses: S and MAD"),
             columns=(
                 Column("S", 19, of="deviation"),
                 Column("MAD", 19, of="mean_absolute_deviation"),

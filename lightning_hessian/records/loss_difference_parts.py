@@ -79,7 +79,9 @@ class DifferenceCurves:
             return None
         return _last(self.rms, self.rms_standard_error)
 
-    @derived(shown("difference_sample_size", doc="the largest `k`", unit="samples"))
+    @derived(
+        shown("difference_sample_size", doc="the largest `k`", unit="samples", group="details")
+    )
     def last_sample_size(self) -> float | None:
         """The largest ``k``."""
         return float(self.sample_sizes[-1]) if len(self.sample_sizes) else None
@@ -144,7 +146,9 @@ class HeldOutLosses:
             chart=LOSSES,
         )
     )
-    spread: LossSpread = field(metadata=shown("held_out_", doc="of samples not trained on"))
+    spread: LossSpread = field(
+        metadata=shown("held_out_", doc="of samples not trained on", group="details")
+    )
     gap: Estimate = field(
         metadata=shown("gap", doc="held-out minus training mean of the losses", unit="loss")
     )
@@ -229,7 +233,6 @@ class NeighbourhoodVariance:
     variance: float = field(
         metadata=shown(
             "",
-            chart=Lines("variance of the loss around the weights"),
             doc=(
                 "`V(sigma)`, the variance over samples at randomly perturbed weights; `<key>` is "
                 "sigma, and `_in_<d>` in a subspace of d dimensions"
@@ -241,15 +244,21 @@ class NeighbourhoodVariance:
     )
     num_perturbations: int
     value_part: float = field(
-        metadata=shown("_value_part", doc="part of the prediction: without perturbation")
+        metadata=shown(
+            "_value_part", doc="part of the prediction: without perturbation", group="details"
+        )
     )
     linear_part: float = field(
         default=math.nan,
-        metadata=shown("_linear_part", doc="part of the prediction: with `sigma^2`"),
+        metadata=shown(
+            "_linear_part", doc="part of the prediction: with `sigma^2`", group="details"
+        ),
     )
     quadratic_part: float = field(
         default=math.nan,
-        metadata=shown("_quadratic_part", doc="part of the prediction: with `sigma^4`"),
+        metadata=shown(
+            "_quadratic_part", doc="part of the prediction: with `sigma^4`", group="details"
+        ),
     )
     prediction_standard_error: float = field(
         default=math.nan,

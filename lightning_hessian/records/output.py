@@ -15,8 +15,13 @@ from typing_extensions import Self
 
 Value = TypeVar("Value")
 
-Kind = Literal["scalars", "histogram", "text"]
-"""``scalars`` go to every logger, ``histogram`` and ``text`` to TensorBoard."""
+Kind = Literal["scalars", "text"]
+"""``scalars`` go to every logger, ``text`` to TensorBoard."""
+
+Group = Literal["", "layers", "details", "errors", "cost"]
+"""Of tags: what one looks at, under the callback's name alone; by parts of the network; further
+numbers; errors and whatever else says how far a number can be trusted; what the measurement came
+to. The latter four stand under ``<name>_<group>/``."""
 
 LAST = 90
 """Place of columns that stand behind a report's own."""
@@ -35,7 +40,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A chart of one curve, between ``<tag>_lower`` and ``<tag>_upper``.
+    """A chart of one curve of the first group, between its ``<tag>_lower`` and ``<tag>_upper``.
 
     Attributes:
         title: Of the chart; with attributes of the record in braces.
@@ -79,6 +84,8 @@ class Shown:
     kind: Kind = "scalars"
     when: Callable[[Any], bool] | None = None
     in_failure: bool = False
+    group: Group | None = None
+    few: bool = False
 
 
 KEY = "shown"
@@ -94,6 +101,8 @@ def shown(
     kind: Kind = "scalars",
     when: Callable[[Any], bool] | None = None,
     in_failure: bool = False,
+    group: Group | None = None,
+    few: bool = False,
 ) -> dict[str, Shown]:
     """Declare how a field is shown: its ``metadata``.
 
@@ -107,11 +116,16 @@ def shown(
         doc: What it is, in a sentence.
         unit: Of the numbers.
         error_of: The field of the same record that this is an error of.
-        chart: On the Custom Scalars page, for this and for all below it but errors.
+        chart: On the Custom Scalars page, for this and for all below it but errors, details and
+            costs.
         columns: In the table of the terminal; of a report's own fields alone.
         kind: Where it goes.
         when: Of the value, whether it is shown.
         in_failure: Whether it is shown of a report without numbers too.
+        group: Of its tags, and of all below it that has none of its own; what has an ``error_of``
+            is in ``errors`` anyway.
+        few: Whether it is logged with ``scalars="few"`` too, though its group, or want of a chart,
+            would leave it out.
 
     Returns:
         To be given to ``dataclasses.field``.
@@ -138,6 +152,8 @@ def shown(
         kind=kind,
         when=when,
         in_failure=in_failure,
+        group=group,
+        few=few,
     )
     return {KEY: declaration}
 

@@ -34,6 +34,7 @@ class ProductQuality:
                 "bound and of the trace's interval"
             ),
             unit="loss per squared parameter unit",
+            group="errors",
         ),
     )
     trace_error: float = 0.0

@@ -72,17 +72,25 @@ class Report:
     num_parameters: int = field(
         default=0,
         metadata=shown(
-            "num_parameters", doc="selected parameters; complex ones count twice", when=bool
+            "num_parameters",
+            doc="selected parameters; complex ones count twice",
+            when=bool,
+            group="cost",
         ),
     )
     num_samples: int = field(
-        default=0, metadata=shown("num_samples", doc="samples that the loss averages", when=bool)
+        default=0,
+        metadata=shown(
+            "num_samples", doc="samples that the loss averages", when=bool, group="cost"
+        ),
     )
     data: str = ""
     mode: Mode = "eval"
     loss_name: str | None = None
     weights: Weights = "current"
-    num_hvps: int = field(default=0, metadata=shown("num_hvps", doc=NUM_HVPS, unit="products"))
+    num_hvps: int = field(
+        default=0, metadata=shown("num_hvps", doc=NUM_HVPS, unit="products", group="cost")
+    )
     seconds: float = field(
         default=math.nan,
         metadata=shown(
@@ -91,6 +99,8 @@ class Report:
             unit="s",
             columns=(Column("seconds", 8, "{:.2f}", place=LAST + 1),),
             in_failure=True,
+            group="cost",
+            few=True,
         ),
     )
     cost: float = field(
@@ -100,6 +110,7 @@ class Report:
             doc="what the measurement cost; training spends one for each sample that it takes",
             unit="sample gradients",
             when=lambda cost: cost > 0,
+            group="cost",
         ),
     )
     overhead: float = field(
@@ -108,12 +119,17 @@ class Report:
             "overhead",
             doc="what all measurements cost so far, over what the training did",
             in_failure=True,
+            group="cost",
+            few=True,
         ),
     )
     num_skipped: int = field(
         default=0,
         metadata=shown(
-            "num_skipped", doc="due moments left out since the last report", in_failure=True
+            "num_skipped",
+            doc="due moments left out since the last report",
+            in_failure=True,
+            group="cost",
         ),
     )
     epoch: int = 0
@@ -134,7 +150,15 @@ class Report:
         """Where it stands on the axis of the loggers."""
         return self.global_step if self.logged_step is None else self.logged_step
 
-    @derived(shown("failed", doc="1 where there are no numbers", in_failure=True))
+    @derived(
+        shown(
+            "failed",
+            doc="1 where there are no numbers",
+            in_failure=True,
+            group="errors",
+            few=True,
+        )
+    )
     def failed(self) -> bool:
         """Whether there are no numbers."""
         return self.failure is not None
@@ -144,7 +168,14 @@ class Report:
         """The notes without which a number would mislead."""
         return tuple(note for note in self.notes if note.qualifies)
 
-    @derived(shown("qualified", doc="1 where a note qualifies numbers: see the text `notes`"))
+    @derived(
+        shown(
+            "qualified",
+            doc="1 where a note qualifies numbers: see the text `notes`",
+            group="errors",
+            few=True,
+        )
+    )
     def qualified(self) -> bool:
         """Whether some number is not to be read without a note."""
         return bool(self.qualifications)

@@ -179,6 +179,7 @@ class NegativeMass:
             "threshold",
             doc="a thousandth of the largest magnitude; nearer to zero a sign is rounding",
             unit=PER_SQUARED_PARAMETER,
+            group="details",
         )
     )
 
@@ -222,11 +223,16 @@ class EigenvectorOverlap:
         metadata=shown(
             "overlap_{i}",
             doc="cosine of the i-th eigenvector with its partner in the report before",
+            group="details",
         )
     )
     partners: Tensor
     subspace: float = field(
-        metadata=shown("subspace_overlap", doc="share of the one span of eigenvectors in the other")
+        metadata=shown(
+            "subspace_overlap",
+            doc="share of the one span of eigenvectors in the other",
+            group="details",
+        )
     )
 
 

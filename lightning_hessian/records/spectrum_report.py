@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from lightning_hessian.records.batch_sharpness import BatchSharpness
 from lightning_hessian.records.estimate import BoundedEstimate, Estimate
-from lightning_hessian.records.output import LAST, Band, Column, Lines, derived, shown
+from lightning_hessian.records.output import LAST, Band, Column, derived, shown
 from lightning_hessian.records.product_quality import EXACT, ProductQuality
 from lightning_hessian.records.report import NUM_HVPS, Report
 from lightning_hessian.records.sampling_error import SamplingError
@@ -76,7 +76,6 @@ class SpectrumReport(Report):
             "eig",
             doc="largest eigenvalues (algebraically), `num_eigenvalues` of them",
             unit=PER_SQUARED_PARAMETER,
-            chart=Lines("largest eigenvalues"),
         ),
     )
     smallest: Eigenvalues = field(
@@ -85,7 +84,6 @@ class SpectrumReport(Report):
             "eig_min",
             doc="smallest, most negative eigenvalues, `num_smallest` of them",
             unit=PER_SQUARED_PARAMETER,
-            chart=Lines("most negative eigenvalues"),
             columns=(Column("smallest eigenvalue", 22),),
         ),
     )
@@ -105,22 +103,10 @@ class SpectrumReport(Report):
             "frobenius_norm",
             doc="root of the sum of all squared eigenvalues, on the frozen samples",
             unit=PER_SQUARED_PARAMETER,
-            chart=Lines("Frobenius norm"),
             columns=(Column("Frobenius norm", 17),),
         ),
     )
-    density: SpectralDensity | None = field(
-        default=None,
-        metadata=shown(
-            "density",
-            "density_symlog",
-            doc=(
-                "eigenvalues over training; the second over `sign(x) log10(1 + abs(x) / 0.001)`, "
-                "which opens the bulk"
-            ),
-            kind="histogram",
-        ),
-    )
+    density: SpectralDensity | None = None
     negative_mass: NegativeMass | None = field(
         default=None,
         metadata=shown(
@@ -140,9 +126,9 @@ class SpectrumReport(Report):
         default=EXACT, metadata=shown("", when=lambda products: products.method != "exact")
     )
     sampling: SamplingError | None = field(
-        default=None, metadata=shown("", when=lambda sampling: sampling.leaves_open)
+        default=None, metadata=shown("", when=lambda sampling: sampling.leaves_open, group="errors")
     )
-    blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown(""))
+    blocks: tuple[ParameterBlock, ...] = field(default=(), metadata=shown("", group="layers"))
     overlap: EigenvectorOverlap | None = field(default=None, metadata=shown(""))
     edge: StabilityMargin | None = field(default=None, metadata=shown("edge_"))
     batch_sharpness: BatchSharpness | None = field(default=None, metadata=shown("batch_sharpness"))
@@ -158,6 +144,7 @@ class SpectrumReport(Report):
             doc="95 % interval of the largest eigenvalue, as that of the full training set",
             unit=PER_SQUARED_PARAMETER,
             chart=Band("largest eigenvalue and its 95 % interval"),
+            group="errors",
         )
     )
     def largest_interval(self) -> tuple[float, float] | None:
@@ -188,5 +175,6 @@ class SpectrumReport(Report):
             doc=NUM_HVPS,
             unit="products",
             columns=(Column("HVPs", 5, "{}", place=LAST),),
+            group="cost",
         ),
     )

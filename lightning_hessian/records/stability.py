@@ -30,6 +30,7 @@ class StabilityMargin:
         metadata=shown(
             "sharpness",
             doc="largest eigenvalue of the Hessian as scaled by the optimiser's step sizes",
+            group="details",
         )
     )
     bound: float = field(
@@ -38,7 +39,9 @@ class StabilityMargin:
         )
     )
     threshold: float = field(
-        metadata=shown("threshold", doc="of it, above which the optimiser's steps grow")
+        metadata=shown(
+            "threshold", doc="of it, above which the optimiser's steps grow", group="details"
+        )
     )
     largest_eigenvalue: float = field(
         default=math.nan,

@@ -25,7 +25,7 @@ from lightning_hessian.show.report_figures import (
     spectrum_figures,
 )
 from lightning_hessian.show.report_writer import ReportWriter
-from lightning_hessian.show.scalars import scalars
+from lightning_hessian.show.scalars import Amount, scalars, tagged
 from lightning_hessian.show.sidecar import (
     as_json,
     read_sidecar,
@@ -38,6 +38,7 @@ from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
 from lightning_hessian.show.whole_files import remove_drafts, write_anywhere, write_whole
 
 __all__ = [
+    "Amount",
     "Figures",
     "Gallery",
     "Images",
@@ -70,6 +71,7 @@ __all__ = [
     "table",
     "tag_rows",
     "tag_table",
+    "tagged",
     "write_anywhere",
     "write_sidecar",
     "write_whole",

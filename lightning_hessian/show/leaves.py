@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_hessian.records import Band, Declared, Lines, Shown, declared
+from torch import Tensor
+
+from lightning_hessian.records import Band, Declared, Group, Lines, Shown, declared
 
 NUMBER = "\0"
 """In a tag: where the place of a tensor's element stands."""
@@ -37,11 +39,41 @@ class Leaf:
 
     @property
     def chart(self) -> Lines | Band | None:
-        """The chart that it is drawn in: its own, or one for all of a record but errors."""
-        if self.shown.error_of:
+        """The chart that it is drawn in: its own, or one for all of a record that is looked at."""
+        if self.shown.error_of or self.group in ("details", "cost"):
             return None
-        charts = [each.chart for each in (self.shown, *reversed(self.outer)) if each.chart]
+        charts = [each.chart for each in self._chain if each.chart]
         return charts[0] if charts else None
+
+    @property
+    def group(self) -> Group:
+        """The group of its tags: its own, or the nearest of what holds it."""
+        if self.shown.error_of:
+            return "errors"
+        return next((each.group for each in self._chain if each.group is not None), "")
+
+    @property
+    def _chain(self) -> tuple[Shown, ...]:
+        """Declarations from its own outwards."""
+        return (self.shown, *reversed(self.outer))
+
+
+def grouped(prefix: str, group: Group, tag: str) -> str:
+    """A tag as it is logged."""
+    return f"{prefix}_{group}/{tag}" if group else f"{prefix}/{tag}"
+
+
+def numbers(leaf: Leaf) -> Iterator[tuple[str, float]]:
+    """The tags of a leaf, each with its number; none of what was not measured."""
+    if leaf.value is None:
+        return
+    if isinstance(leaf.value, Tensor):
+        for place, number in enumerate(leaf.value.tolist(), start=1):
+            yield leaf.tags[0].replace(NUMBER, str(place)), float(number)
+    else:
+        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+        for tag, number in zip(leaf.tags, values, strict=True):
+            yield tag, float(number)
 
 
 def leaves_of(report: Any) -> Iterator[Leaf]:

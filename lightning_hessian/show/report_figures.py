@@ -7,17 +7,20 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from lightning_hessian.records import CriticalPointReport, LossDifferenceReport, SpectrumReport
-from lightning_hessian.show.figures.caveat import caveat
-from lightning_hessian.show.figures.critical_point import (
-    critical_point_history_figure,
-    escape_figure,
+from lightning_hessian.records import (
+    CriticalPointReport,
+    LossDifferenceReport,
+    Report,
+    SpectrumReport,
 )
-from lightning_hessian.show.figures.loss_difference import loss_difference_figure
-from lightning_hessian.show.figures.loss_difference_history import loss_difference_history_figure
-from lightning_hessian.show.figures.neighbourhood import neighbourhood_figure
-from lightning_hessian.show.figures.spectrum import spectrum_figure
-from lightning_hessian.show.figures.surface import surface_figure
+from lightning_hessian.show.figures.critical_point_card import escape_card, nearness_card
+from lightning_hessian.show.figures.loss_difference_card import (
+    difference_card,
+    difference_course_card,
+    neighbourhood_cards,
+    surface_card,
+)
+from lightning_hessian.show.figures.spectrum_card import eigenvalue_card, spectrum_card
 
 Figures = dict[str, Callable[[], Figure]]
 """Last part of the tag to what makes the figure."""
@@ -26,16 +29,23 @@ COURSES = frozenset({"history"})
 
 
 def spectrum_figures(reports: Sequence[SpectrumReport]) -> Figures:
-    """The density, where the latest report has one.
+    """The density, where the latest report has one, and the course of several reports.
 
     Args:
         reports: At least one, in order.
 
     Returns:
-        Last part of the tag to what makes the figure.
+        Last part of the tag to what makes the figure; none if the latest holds no numbers.
     """
     report = reports[-1]
-    return {} if report.density is None else {"spectrum": partial(spectrum_figure, report)}
+    if report.failure is not None:
+        return {}
+    figures: Figures = {}
+    if report.density is not None:
+        figures["spectrum"] = partial(spectrum_card, tuple(reports))
+    if _are_several(reports):
+        figures["history"] = partial(eigenvalue_card, tuple(reports))
+    return figures
 
 
 def critical_point_figures(reports: Sequence[CriticalPointReport]) -> Figures:
@@ -52,11 +62,11 @@ def critical_point_figures(reports: Sequence[CriticalPointReport]) -> Figures:
         return {}
     figures: Figures = {}
     if report.density is not None:
-        figures["spectrum"] = partial(spectrum_figure, report)
+        figures["spectrum"] = partial(spectrum_card, tuple(reports))
     if report.escape is not None:
-        figures["escape"] = partial(escape_figure, report)
-    if sum(each.failure is None for each in reports) > 1:
-        figures["history"] = partial(critical_point_history_figure, tuple(reports))
+        figures["escape"] = partial(escape_card, report, report.escape)
+    if _are_several(reports):
+        figures["history"] = partial(nearness_card, tuple(reports))
     return figures
 
 
@@ -72,11 +82,15 @@ def loss_difference_figures(reports: Sequence[LossDifferenceReport]) -> Figures:
     report = reports[-1]
     if report.failure is not None:
         return {}
-    figures: Figures = {"difference": partial(loss_difference_figure, report)}
-    if sum(each.failure is None for each in reports) > 1:
-        figures["history"] = partial(loss_difference_history_figure, tuple(reports))
-    if report.neighbourhood:
-        figures["neighbourhood"] = partial(neighbourhood_figure, report)
+    figures: Figures = {"difference": partial(difference_card, tuple(reports))}
+    if _are_several(reports):
+        figures["history"] = partial(difference_course_card, tuple(reports))
+    figures |= neighbourhood_cards(report)
     if report.surface is not None:
-        figures["surface"] = partial(surface_figure, report.surface, caveat=caveat([report]))
+        figures["surface"] = partial(surface_card, report, report.surface)
     return figures
+
+
+def _are_several(reports: Sequence[Report]) -> bool:
+    """Whether more than one holds numbers, so that there is a course."""
+    return sum(report.failure is None for report in reports) > 1

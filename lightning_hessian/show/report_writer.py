@@ -11,17 +11,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.records import Report
-from lightning_hessian.show.charts import charts
+from lightning_hessian.show.charts import Charts, charts
+from lightning_hessian.show.layout import lay_out
 from lightning_hessian.show.leaves import leaves_of
-from lightning_hessian.show.scalars import scalars
+from lightning_hessian.show.scalars import Amount, tagged
 from lightning_hessian.show.tab_entry import entry_bytes, tab_entry
-from lightning_hessian.show.tensorboard import (
-    added_whole,
-    tensorboard_loggers,
-    write_density,
-    write_entry,
-    write_layout,
-)
+from lightning_hessian.show.tensorboard import added_whole, tensorboard_loggers, write_entry
 
 
 def keeps_rows(logger: Logger) -> bool:
@@ -30,17 +25,28 @@ def keeps_rows(logger: Logger) -> bool:
 
 
 class ReportWriter:
-    """Scalars go to every logger; the tab's entries, figures and texts to TensorBoard.
+    """Scalars go to every logger; the tab's entries, figures, texts and charts to TensorBoard.
 
     Args:
-        prefix: First part of each tag, and the sub-run that holds the Custom Scalars page.
-        custom_scalars: Whether to lay out a Custom Scalars page, once for each log directory.
+        prefix: First part of each tag.
+        amount: How many of the numbers are logged.
+        custom_scalars: Whether to lay out a Custom Scalars page in each log directory, again where
+            a report has more to show than those before.
+
+    Raises:
+        ValueError: If the amount is neither "few" nor "all".
     """
 
-    def __init__(self, *, prefix: str, custom_scalars: bool) -> None:
+    def __init__(self, *, prefix: str, amount: Amount, custom_scalars: bool) -> None:
+        if amount not in ("few", "all"):
+            raise ValueError(
+                f"`scalars` must be 'few' or 'all', got {amount!r}. Take 'few' for what one looks "
+                "at and its intervals, 'all' for every number."
+            )
         self._prefix = prefix
+        self._amount = amount
         self._custom_scalars = custom_scalars
-        self._laid_out: set[str] = set()
+        self._laid_out: dict[str, Charts] = {}
 
     @rank_zero_only
     def write(self, loggers: Sequence[Logger], report: Report) -> None:
@@ -51,7 +57,7 @@ class ReportWriter:
             report: With numbers, or with a failure, whose reason is written as a text.
         """
         step = report.step
-        named = {f"{self._prefix}/{tag}": value for tag, value in scalars(report).items()}
+        named = tagged(report, prefix=self._prefix, amount=self._amount)
         boards = list(tensorboard_loggers(loggers))
         for logger in loggers:
             if logger not in boards:
@@ -64,9 +70,9 @@ class ReportWriter:
                 logger.log_metrics(named, step=step)
                 entry = entry_bytes(tab_entry(report, name=self._prefix))
                 write_entry(experiment, entry, tag=f"{self._prefix}/report", step=step)
-                self._write_more(experiment, report)
-            if report.failure is None:
-                self._lay_out(logger, report)
+                self._write_texts(experiment, report)
+                if report.failure is None:
+                    self._lay_out(experiment, report)
 
     @rank_zero_only
     def write_images(
@@ -88,28 +94,19 @@ class ReportWriter:
                 for name, image in images.items():
                     experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
 
-    def _write_more(self, experiment: Any, report: Report) -> None:
-        """What only TensorBoard can show."""
+    def _write_texts(self, experiment: Any, report: Report) -> None:
         for leaf in leaves_of(report):
-            if leaf.value is None:
-                continue
-            if leaf.shown.kind == "histogram":
-                write_density(
-                    experiment,
-                    leaf.value,
-                    tags=tuple(f"{self._prefix}/{tag}" for tag in leaf.tags),
-                    size=report.num_parameters,
-                    step=report.step,
-                )
-            elif leaf.shown.kind == "text":
+            if leaf.value is not None and leaf.shown.kind == "text":
                 paragraphs = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
                 # two line ends: the text is shown as Markdown
                 text = "\n\n".join(paragraphs)
                 experiment.add_text(f"{self._prefix}/{leaf.tags[0]}", text, report.step)
 
-    def _lay_out(self, logger: Logger, report: Report) -> None:
-        directory = logger.log_dir
-        if self._custom_scalars and directory and directory not in self._laid_out:
-            shown = charts(report, prefix=self._prefix)
-            write_layout(directory, prefix=self._prefix, title=report.title, charts=shown)
-            self._laid_out.add(directory)
+    def _lay_out(self, experiment: Any, report: Report) -> None:
+        if not self._custom_scalars:
+            return
+        shown = charts(report, prefix=self._prefix)
+        known = self._laid_out.setdefault(str(experiment.get_logdir()), {})
+        if not shown.keys() <= known.keys():
+            known.update(shown)
+            lay_out(experiment, title=f"{self._prefix}: {report.title}", charts=known)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-from torch import Tensor
+from lightning_hessian.show.charts import charted_ends
+from lightning_hessian.show.leaves import Leaf, grouped, leaves_of, numbers
 
-from lightning_hessian.show.leaves import NUMBER, Leaf, leaves_of
+Amount = Literal["few", "all"]
+"""``few``: what one looks at, with the intervals that are charted. ``all``: every number."""
 
 
 def scalars(report: Any) -> dict[str, float]:
@@ -18,22 +20,42 @@ def scalars(report: Any) -> dict[str, float]:
         report: To be logged.
 
     Returns:
-        Tag, without the prefix, to finite value; for a failed measurement only ``failed`` (1) and
-        what it took.
+        Tag, without prefix and group, to finite value; for a failed measurement only ``failed``
+        (1) and what it took.
     """
-    found: dict[str, float] = {}
-    for leaf in leaves_of(report):
-        if leaf.shown.kind == "scalars" and leaf.value is not None:
-            found.update(numbers(leaf))
-    return {tag: value for tag, value in found.items() if math.isfinite(value)}
+    return {tag: value for _, tag, value in _finite(leaves_of(report))}
 
 
-def numbers(leaf: Leaf) -> Iterator[tuple[str, float]]:
-    """The tags of a leaf with a value, each with its number."""
-    if isinstance(leaf.value, Tensor):
-        for place, number in enumerate(leaf.value.tolist(), start=1):
-            yield leaf.tags[0].replace(NUMBER, str(place)), float(number)
-    else:
-        values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
-        for tag, number in zip(leaf.tags, values, strict=True):
-            yield tag, float(number)
+def tagged(report: Any, *, prefix: str, amount: Amount = "all") -> dict[str, float]:
+    """The same under the tags that they are logged by.
+
+    Args:
+        report: To be logged.
+        prefix: First part of each tag: the callback's name.
+        amount: How many of them.
+
+    Returns:
+        Tag, such as ``hessian/eig_1`` and ``hessian_errors/eig_1_bound``, to finite value.
+    """
+    leaves = list(leaves_of(report))
+    chosen = leaves if amount == "all" else few(leaves)
+    return {grouped(prefix, leaf.group, tag): value for leaf, tag, value in _finite(chosen)}
+
+
+def few(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """Those that a person wants to see: values, what a chart needs, what declares itself."""
+    leaves = list(leaves)
+    ends = charted_ends(leaves)
+    return [
+        leaf
+        for leaf in leaves
+        if leaf.group in ("", "layers") or leaf.shown.few or ends.issuperset(leaf.tags)
+    ]
+
+
+def _finite(leaves: Iterable[Leaf]) -> Iterator[tuple[Leaf, str, float]]:
+    for leaf in leaves:
+        if leaf.shown.kind == "scalars":
+            for tag, value in numbers(leaf):
+                if math.isfinite(value):
+                    yield leaf, tag, value

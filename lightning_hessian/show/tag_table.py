@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lightning_hessian.records import Kind
-from lightning_hessian.show.leaves import NUMBER, Leaf, leaves_of_kind
+from lightning_hessian.records import Group, Kind
+from lightning_hessian.show.leaves import NUMBER, Leaf, grouped, leaves_of_kind
+from lightning_hessian.show.scalars import few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +16,13 @@ class TagRow:
     """One quantity of a report.
 
     Attributes:
-        tags: Without the prefix; ``<name>`` stands for what differs.
+        tags: Without prefix and group; ``<name>`` stands for what differs.
         errors: Tags of its error, and what kind of error they are, in words.
         doc: What it is.
         unit: Of its numbers; empty where there is none.
-        kind: Scalars, histogram or text.
+        kind: Scalars or text.
+        group: Of the tags; that of errors is their own.
+        few: Those of the tags, errors included, that are logged with ``scalars="few"`` too.
     """
 
     tags: tuple[str, ...]
@@ -26,9 +30,11 @@ class TagRow:
     doc: str
     unit: str
     kind: Kind
+    group: Group
+    few: frozenset[str]
 
     def names(self, tag: str) -> bool:
-        """Whether a logged tag, without the prefix, is one of this row's, errors included."""
+        """Whether a logged tag, without prefix and group, is one of this row's, errors included."""
         known = [*self.tags, *(each for tags, _ in self.errors for each in tags)]
         return any(re.fullmatch(_pattern(each), tag) for each in known)
 
@@ -43,6 +49,7 @@ def tag_rows(kind: type) -> list[TagRow]:
         A row for each quantity: its own first, then what all reports have.
     """
     leaves = list(leaves_of_kind(kind))
+    fewer = {(leaf.group, tag) for leaf in few(leaves) for tag in _tags(leaf)}
     rows = []
     for leaf in leaves:
         if leaf.shown.error_of:
@@ -54,6 +61,8 @@ def tag_rows(kind: type) -> list[TagRow]:
             and (other.stem, other.outer) == (leaf.stem, leaf.outer)
         )
         chain = (leaf.shown, *reversed(leaf.outer))
+        grouped_tags = [(leaf.group, tag) for tag in _tags(leaf)]
+        grouped_tags += [("errors", tag) for tags, _ in errors for tag in tags]
         rows.append(
             TagRow(
                 tags=_tags(leaf),
@@ -61,6 +70,8 @@ def tag_rows(kind: type) -> list[TagRow]:
                 doc="; ".join(each.doc for each in chain if each.doc),
                 unit=next((each.unit for each in chain if each.unit), ""),
                 kind=leaf.shown.kind,
+                group=leaf.group,
+                few=frozenset(tag for group, tag in grouped_tags if (group, tag) in fewer),
             )
         )
     return rows
@@ -74,17 +85,20 @@ def tag_table(kind: type, *, prefix: str) -> str:
         prefix: First part of each tag: the callback's name.
 
     Returns:
-        Lines joined by line ends.
+        Lines joined by line ends; in bold what is logged with ``scalars="few"`` too.
     """
     lines = ["| tag | what it is | its error | unit |", "|---|---|---|---|"]
     for row in tag_rows(kind):
-        tags = ", ".join(f"`{prefix}/{tag}`" for tag in row.tags)
+        tags = _cell(row, row.tags, row.group, prefix)
         what = row.doc if row.kind == "scalars" else f"{row.kind}: {row.doc}"
-        errors = "; ".join(
-            f"{', '.join(f'`{tag}`' for tag in tags)}: {doc}" for tags, doc in row.errors
-        )
+        errors = "; ".join(f"{_cell(row, t, 'errors', prefix)}: {doc}" for t, doc in row.errors)
         lines.append(f"| {tags} | {what} | {errors} | {row.unit} |")
     return "\n".join(lines)
+
+
+def _cell(row: TagRow, tags: Iterable[str], group: Group, prefix: str) -> str:
+    named = ((tag, f"`{grouped(prefix, group, tag)}`") for tag in tags)
+    return ", ".join(f"**{name}**" if tag in row.few else name for tag, name in named)
 
 
 def _pattern(tag: str) -> str:

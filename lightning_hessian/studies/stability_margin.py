@@ -75,11 +75,16 @@ class EdgeOfLoss:
     def asked(
         cls, loss: TrainingLoss | Conductor, option: bool | Literal["auto"]
     ) -> EdgeOfLoss | None:
-        """What an option asks for: "auto" for one that takes no product, and is no absence."""
-        if option is False:
+        """What an option asks for: "auto" for what is free and certain, and is no absence else."""
+        if option is False or (option == "auto" and cls._is_uncertain(loss)):
             return None
         found = cls.of(loss)
         return found if option is True or found.is_scaled else None
+
+    @staticmethod
+    def _is_uncertain(loss: TrainingLoss | Conductor) -> bool:
+        """Whether the optimiser's settings may be others than those behind the weights."""
+        return loss.trained is None or loss.trained.is_as_configured
 
     @property
     def num_products(self) -> int:

@@ -18,7 +18,13 @@ from lightning_hessian.show import read_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, analyzed, fitted, numbers
 from tests.helpers.fitting import Classifier, loader, trainer
 
-FULL: dict[str, Any] = {"num_samples": 12, "solver": Krylov(max_hvps=12), "on_error": "raise"}
+# the edge is of a running optimiser alone
+FULL: dict[str, Any] = {
+    "num_samples": 12,
+    "solver": Krylov(max_hvps=12),
+    "on_error": "raise",
+    "edge": False,
+}
 
 
 def normalised() -> nn.Module:

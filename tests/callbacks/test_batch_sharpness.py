@@ -589,21 +589,22 @@ def test_an_analysis_has_the_values_and_says_whose_lines_they_are(tmp_path: Path
 
 def test_tags_are_logged_and_the_verdict_is_a_text(tmp_path: Path) -> None:
     logger = pl.loggers.TensorBoardLogger(str(tmp_path), name="", version="")
-    _, report = last(fit={"logger": logger})
+    _, report = last(fit={"logger": logger}, scalars="all")
     events = Events(str(tmp_path))
     found = report.batch_sharpness
     assert found is not None
+    mean, ratio = found.mean_of_ratios, found.ratio_of_means
     tags = {
-        "batch_sharpness": found.mean_of_ratios.value,
-        "batch_sharpness_standard_error": found.mean_of_ratios.standard_error,
-        "batch_sharpness_ratio_of_means": found.ratio_of_means.value,
-        "batch_sharpness_ratio_of_means_standard_error": found.ratio_of_means.standard_error,
-        "batch_sharpness_small_batch_line": 200.0,
-        "batch_sharpness_large_batch_line": 200.0,
-        "batch_sharpness_num_steps": 4,
-        "batch_sharpness_step_size": 5,
+        "/batch_sharpness": mean.value,
+        "_errors/batch_sharpness_standard_error": mean.standard_error,
+        "/batch_sharpness_ratio_of_means": ratio.value,
+        "_errors/batch_sharpness_ratio_of_means_standard_error": ratio.standard_error,
+        "/batch_sharpness_small_batch_line": 200.0,
+        "/batch_sharpness_large_batch_line": 200.0,
+        "_cost/batch_sharpness_num_steps": 4,
+        "_cost/batch_sharpness_step_size": 5,
     }
     logged = events.scalars()
     for tag, value in tags.items():
-        assert logged[f"hessian/{tag}"][-1][1] == pytest.approx(value, rel=1e-6)
+        assert logged[f"hessian{tag}"][-1][1] == pytest.approx(value, rel=1e-6)
     assert "hessian/batch_sharpness_verdict/text_summary" in events.tags["tensors"]

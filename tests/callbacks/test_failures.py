@@ -191,8 +191,8 @@ def test_a_failure_reaches_the_event_file_and_later_numbers_too(tmp_path: Path) 
     with pytest.warns(UserWarning, match="got nan"):
         trainer(callback, max_epochs=2, logger=logger).fit(BadInTheFirstEpoch(lr=0.0), loader())
     events = Events(tmp_path / "run")
-    points = events.scalars("hessian/")
-    assert points["hessian/failed"] == [(0, 1.0), (4, 1.0), (8, 0.0)]
+    points = events.scalars("hessian")
+    assert points["hessian_errors/failed"] == [(0, 1.0), (4, 1.0), (8, 0.0)]
     assert [step for step, _ in points["hessian/eig_1"]] == [8]
     assert [step for step, _ in events.texts("hessian/failure")] == [0, 4]
     assert events.texts("hessian/failure")[0][1] == callback.reports[0].failure

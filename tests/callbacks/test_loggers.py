@@ -11,10 +11,10 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from lightning_hessian import HessianSpectrum, Krylov
-from lightning_hessian.records import Report
-from lightning_hessian.show import scalars
+from lightning_hessian import CriticalPoint, HessianSpectrum, Krylov, LossDifference
+from lightning_hessian.show import tagged
 from tests.helpers import hard_modules as hard
+from tests.helpers.board import Board
 from tests.helpers.events import Events
 from tests.helpers.fitting import loader, trainer
 
@@ -57,14 +57,10 @@ def board(directory: Path) -> TensorBoardLogger:
     return TensorBoardLogger(directory, name=None, version="run")
 
 
-def tagged(report: Report) -> dict[str, float]:
-    return {f"hessian/{tag}": value for tag, value in scalars(report).items()}
-
-
 def wanted(callback: HessianSpectrum) -> dict[str, list[tuple[int, float]]]:
     points: dict[str, list[tuple[int, float]]] = {}
     for report in callback.reports:
-        for tag, value in tagged(report).items():
+        for tag, value in tagged(report, prefix="hessian").items():
             points.setdefault(tag, []).append((report.global_step, value))
     return points
 
@@ -77,16 +73,11 @@ def assert_same_points(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def test_tensorboard_holds_every_number_at_the_optimisers_step(tmp_path: Path) -> None:
-    callback = fit(board(tmp_path))
+    callback = fit(board(tmp_path), scalars="all")
     events = Events(tmp_path / "run")
-    assert_same_points(events.scalars("hessian/"), wanted(callback))
-    assert [step for step, _ in events.histograms("hessian/density")] == [0, 4, 8]
+    assert_same_points(events.scalars("hessian"), wanted(callback))
     assert [step for step, _ in events.images("hessian/spectrum")] == [0, 4, 8]
     assert events.texts("hessian/failure") == []
-    for (_, histogram), report in zip(
-        events.histograms("hessian/density"), callback.reports, strict=True
-    ):
-        assert sum(histogram.bucket) == pytest.approx(report.num_parameters)
 
 
 def test_the_users_own_points_are_untouched(tmp_path: Path) -> None:
@@ -94,16 +85,17 @@ def test_the_users_own_points_are_untouched(tmp_path: Path) -> None:
     fit(board(tmp_path / "without"), with_callback=False)
     beside = Events(tmp_path / "with" / "run").scalars()
     alone = Events(tmp_path / "without" / "run").scalars()
-    own = {tag: points for tag, points in beside.items() if not tag.startswith("hessian/")}
+    own = {tag: points for tag, points in beside.items() if not tag.startswith("hessian")}
     assert own == alone
     assert own.keys() == {"train_loss", "epoch"}
 
 
 def test_two_boards_hold_the_same(tmp_path: Path) -> None:
-    callback = fit(board(tmp_path / "a"), board(tmp_path / "b"))
+    callback = fit(board(tmp_path / "a"), board(tmp_path / "b"), scalars="all")
     for name in ("a", "b"):
-        assert_same_points(Events(tmp_path / name / "run").scalars("hessian/"), wanted(callback))
-        assert Events(tmp_path / name / "run" / "hessian").layout().category
+        events = Events(tmp_path / name / "run")
+        assert_same_points(events.scalars("hessian"), wanted(callback))
+        assert len(events.layouts()) == 1
 
 
 def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
@@ -114,16 +106,19 @@ def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
         for step, metrics in logger.points
         if any(tag.startswith("hessian/") for tag in metrics)
     ]
-    assert ours == [(report.global_step, tagged(report)) for report in callback.reports]
+    assert ours == [
+        (report.global_step, tagged(report, prefix="hessian", amount="few"))
+        for report in callback.reports
+    ]
 
 
 def test_a_csv_file_gets_the_scalars_in_columns(tmp_path: Path) -> None:
-    callback = fit(CSVLogger(tmp_path, name=None, version="run"))
+    callback = fit(CSVLogger(tmp_path, name=None, version="run"), scalars="all")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["hessian/eig_1"]]
     assert [int(row["step"]) for row in rows] == [0, 4, 8]
     for row, report in zip(rows, callback.reports, strict=True):
-        for tag, value in tagged(report).items():
+        for tag, value in tagged(report, prefix="hessian").items():
             assert float(row[tag]) == value
 
 
@@ -133,4 +128,10 @@ def test_no_logger_means_reports_only() -> None:
 
 def test_custom_scalars_can_be_left_out(tmp_path: Path) -> None:
     fit(board(tmp_path), custom_scalars=False)
-    assert not (tmp_path / "run" / "hessian").exists()
+    assert Board.read(tmp_path).custom_scalars == {}
+
+
+@pytest.mark.parametrize("kind", [HessianSpectrum, CriticalPoint, LossDifference])
+def test_how_many_numbers_are_logged_is_one_of_two_words(kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"`scalars` must be 'few' or 'all', got 'none'. Take"):
+        kind(scalars="none")

@@ -49,7 +49,7 @@ def test_a_note_that_qualifies_is_told_once_a_fit_however_many_reports_it_is_tru
         assert "stopped-gradients" in {note.code for note in first.qualifications}
         # though three reports have each of them
         assert [line.partition(": ")[2] for line in lines] == wanted
-    flags = Events(tmp_path / "run").scalars()["hessian/qualified"]
+    flags = Events(tmp_path / "run").scalars()["hessian_errors/qualified"]
     assert [flag for _, flag in flags] == [1.0] * 6
     assert len(Events(tmp_path / "run").texts("hessian/notes")) == 6
 

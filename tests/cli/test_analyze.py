@@ -36,6 +36,7 @@ CHEAP: dict[str, Any] = {
     "solver": {"max_hvps": 8},
     "trace": False,
     "density": False,
+    "edge": False,  # of a running optimiser alone
     "max_overhead": None,
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -30,10 +29,6 @@ class Events:
             if tag.startswith(prefix)
         }
 
-    def histograms(self, tag: str) -> list[tuple[int, Any]]:
-        """Points of (step, histogram with bucket limits and counts)."""
-        return [(point.step, point.histogram_value) for point in self._events.Histograms(tag)]
-
     def images(self, tag: str) -> list[tuple[int, tuple[int, int]]]:
         """Points of (step, (height, width))."""
         return [(point.step, (point.height, point.width)) for point in self._events.Images(tag)]
@@ -48,9 +43,7 @@ class Events:
             for point in self._events.Tensors(tag)
         ]
 
-    def layout(self) -> Any:
-        """The Custom Scalars page as TensorBoard would parse it."""
-        from tensorboard.plugins.custom_scalar import layout_pb2
-
-        (point,) = self._events.Tensors("custom_scalars__config__")
-        return layout_pb2.Layout.FromString(point.tensor_proto.string_val[0])
+    def layouts(self) -> list[bytes]:
+        """All that were written of Custom Scalars pages."""
+        points = self._events.Tensors("custom_scalars__config__")
+        return [point.tensor_proto.string_val[0] for point in points]

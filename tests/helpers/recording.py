@@ -19,6 +19,7 @@ from tests.helpers.fitting import trainer
 from tests.helpers.hostile import HostileData, HostileModule
 
 OURS = ("HessianSpectrum", "LossDifference", "CriticalPoint")
+OURS_IN_FILES = ("hessian", "loss_difference", "critical_point", "custom_scalars__")
 
 
 class Recorder(pl.Callback):
@@ -172,7 +173,7 @@ def _points(directory: Path) -> dict[str, Any]:
         (kind, tag)
         for kind in ("scalars", "tensors", "images", "histograms")
         for tag in tags[kind]
-        if not tag.startswith(("hessian/", "loss_difference/", "critical_point/"))
+        if not tag.startswith(OURS_IN_FILES)
     ]
     reads = {"scalars": "Scalars", "tensors": "Tensors", "images": "Images"}
     return {

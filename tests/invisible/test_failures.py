@@ -171,7 +171,7 @@ def test_failure_is_visible_as_warning_scalar_and_text(tmp_path: Path) -> None:
         fit.fit(Faulty(broken), HostileData())
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    failed = {event.step: event.value for event in events.Scalars("hessian/failed")}
+    failed = {event.step: event.value for event in events.Scalars("hessian_errors/failed")}
     assert failed == {0: 1.0, 1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0}
     text = events.Tensors("hessian/failure/text_summary")
     assert [event.step for event in text] == [0]
@@ -262,7 +262,7 @@ class BrokenLogger(DummyLogger):
     """Its disk is full, for our numbers only."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if any(key.startswith("hessian/") for key in metrics):
+        if any(key.startswith("hessian") for key in metrics):
             raise OSError("no space left on device")
 
 

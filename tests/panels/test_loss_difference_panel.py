@@ -152,7 +152,7 @@ def test_equal_losses_are_said_to_have_no_difference(value: float) -> None:
     axes = axes_of(report)
     assert list(axes.lines) == []
     (text,) = axes.texts
-    assert text.get_text() == f"no difference: all 7 samples have the same loss {value:g}"
+    assert text.get_text() == f"no difference: all 7 samples\nhave the same loss {value:g}"
     assert rasterize(loss_difference_figure(report)).std() > 0
 
 

@@ -13,15 +13,19 @@ from matplotlib.figure import Figure
 
 from lightning_hessian.records import LossDifferenceReport, Note
 from lightning_hessian.show import (
+    critical_point_figures,
     history_figure,
     loss_difference_figure,
+    loss_difference_figures,
     loss_difference_history_figure,
     neighbourhood_figure,
     rasterize,
     spectrum_figure,
+    spectrum_figures,
     surface_figure,
 )
 from tests.helpers.artists import texts_with_places
+from tests.helpers.critical_points import point_at
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,
     HELD_OUT,
@@ -99,6 +103,15 @@ def spectra(scale: float) -> Figure:
     return history_figure(reports)
 
 
+SPECTRUM = report_at(
+    1_200_000,
+    largest=eigenvalues_at([3e5 / 1.2**i for i in range(20)], [0.1] * 20),
+    smallest=eigenvalues_at([-4e4], [0.1]),
+    density=density_at(-4e4, 0.0, 3e4, 3e5, bandwidth=3e3),
+    num_parameters=11_173_962,
+    notes=tuple(Note(name, "x") for name in ("stopped-gradients", "density-not-at-rest")),
+)
+ASKED = differences(thresholds=(1e-3, 1e-5), surface=bowl(loss=-bowl().loss.mul(5).exp()))
 FIGURES: dict[str, Callable[[], Figure]] = {
     "spectrum": spectrum,
     "spectrum, many eigenvalues": many_eigenvalues,
@@ -116,6 +129,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "neighbourhood": lambda: neighbourhood_figure(differences(neighbourhood=BALLS)),
     "neighbourhood, one": lambda: neighbourhood_figure(differences(neighbourhood=BALLS[:1])),
     "surface": lambda: surface_figure(bowl()),
+    "card of a spectrum": lambda: spectrum_figures([SPECTRUM])["spectrum"](),
+    "card of eigenvalues": lambda: spectrum_figures([report_at(0), SPECTRUM])["history"](),
+    "card of differences": lambda: loss_difference_figures([ASKED])["difference"](),
+    "card of sizes": lambda: loss_difference_figures([ASKED, ASKED])["history"](),
+    "card of a surface": lambda: loss_difference_figures([ASKED])["surface"](),
+    "card of the gradient": lambda: critical_point_figures([point_at(), point_at()])["history"](),
+    "card of a way down": lambda: critical_point_figures([point_at()])["escape"](),
     "surface, steep": lambda: surface_figure(bowl(loss=-bowl().loss.mul(5).exp())),
 }
 

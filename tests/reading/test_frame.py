@@ -12,7 +12,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_hessian import read_reports, reports_frame
-from lightning_hessian.show import scalars, write_sidecar
+from lightning_hessian.show import tagged, write_sidecar
 from tests.helpers.checkpoints import ByEpochAndStep, fitted
 from tests.helpers.events import Events
 from tests.helpers.loss_difference_reports import difference_report
@@ -30,10 +30,10 @@ def framed(reports: Any) -> Any:
 
 def test_the_frame_holds_the_points_of_tensorboard(tmp_path: Path) -> None:
     logger = TensorBoardLogger(str(tmp_path), name=None, version="version_0")
-    ours = spectrum(every_n_train_steps=2, custom_scalars=False)
+    ours = spectrum(every_n_train_steps=2, scalars="all", custom_scalars=False)
     fitted(tmp_path / "version_0" / "checkpoints", ByEpochAndStep(), ours, logger=logger)
     frame = framed(tmp_path)
-    points = Events(tmp_path / "version_0").scalars("hessian/")
+    points = Events(tmp_path / "version_0").scalars("hessian")
     assert list(frame.columns[:5]) == FIRST
     assert set(frame.columns[5:]) == set(points)
     assert set(frame["run"]) == {"version_0"}
@@ -57,14 +57,14 @@ def test_rows_of_several_runs_and_callbacks_stand_in_one_frame(tmp_path: Path) -
     ]
     assert frame["hessian/eig_1"].tolist()[:2] == [4.0, 4.0]
     assert math.isnan(frame["hessian/eig_1"].tolist()[2])
-    assert frame["mine/failed"].tolist()[2] == 1
+    assert frame["mine_errors/failed"].tolist()[2] == 1
 
 
 def test_reports_in_memory_and_those_that_were_read_give_the_same_columns(tmp_path: Path) -> None:
     reports = [report_at(3), difference_report()]
     frame = framed(reports)
-    wanted = {f"hessian/{tag}" for tag in scalars(reports[0])}
-    wanted |= {f"loss_difference/{tag}" for tag in scalars(reports[1])}
+    wanted = tagged(reports[0], prefix="hessian").keys()
+    wanted |= tagged(reports[1], prefix="loss_difference").keys()
     assert set(frame.columns[5:]) == wanted
     write_sidecar(reports[0], tmp_path / "x.ckpt", name="hessian")
     read = framed(read_reports(tmp_path))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -27,7 +28,7 @@ from lightning_hessian.records import (
     derived,
     shown,
 )
-from lightning_hessian.show import charts, scalars, table, tag_rows, tag_table
+from lightning_hessian.show import charts, scalars, table, tag_rows, tag_table, tagged
 from tests.helpers.critical_points import point_at
 from tests.helpers.loss_difference_reports import (
     DERIVATIVES,
@@ -64,7 +65,7 @@ class MyReport(Report):
             columns=(Column("size", 12), Column("half", 6, "{:.1f}", of="half.value")),
         ),
     )
-    layers: tuple[Layer, ...] = field(default=(), metadata=shown(""))
+    layers: tuple[Layer, ...] = field(default=(), metadata=shown("", group="layers"))
     bound: tuple[float, float] = field(
         default=(math.nan, math.nan),
         metadata=shown("bound_low", "bound_high", doc="ends", when=lambda ends: ends[0] > 0),
@@ -128,8 +129,7 @@ def test_what_is_missing_or_not_to_be_shown_is_left_out() -> None:
 
 def test_charts_are_of_values_alone_and_drawn_together_by_their_title() -> None:
     assert charts(_mine(), prefix="p") == {"sizes": ["Multiline", ["p/size$", "p/double$"]]}
-    # also of what a first report lacks: the page is laid out once
-    assert charts(MyReport(), prefix="p") == charts(_mine(), prefix="p")
+    assert charts(_mine(size=None), prefix="p") == {}
 
 
 def test_a_table_has_the_columns_declared_in_their_places() -> None:
@@ -148,8 +148,9 @@ def test_rows_say_tags_errors_sentence_and_unit() -> None:
     assert rows["bound_low", "bound_high"].doc == "ends"
     # its own before what every report has
     assert [row.tags[0] for row in tag_rows(MyReport)][:2] == ["size", "gain_<i>/<key>"]
-    assert "| `p/size` | how large | `size_standard_error`: standard error | m |" in tag_table(
-        MyReport, prefix="p"
+    assert (
+        "| **`p/size`** | how large | `p_errors/size_standard_error`: standard error | m |"
+        in tag_table(MyReport, prefix="p")
     )
 
 
@@ -235,8 +236,73 @@ def test_of_a_failure_everything_shown_is_declared_so() -> None:
 
 def test_a_band_has_both_its_ends_among_the_tags() -> None:
     for report in FULL:
-        tags = scalars(report)
+        tags = tagged(report, prefix="p", amount="few")
         bands = [tags_ for kind, tags_ in charts(report, prefix="p").values() if kind == "Margin"]
         assert bands
         for series in bands:
-            assert {tag.removeprefix("p/") for tag in series} <= tags.keys()
+            assert set(series) <= tags.keys()
+
+
+def test_groups_follow_from_what_holds_a_number_and_errors_are_by_themselves() -> None:
+    tags = tagged(_mine(cost=2.0), prefix="p").keys()
+    assert {"p/size", "p_errors/size_standard_error", "p_cost/cost", "p_errors/failed"} <= tags
+    assert {"p_layers/norm/a", "p_layers/gain_2/a", "p_errors/norm_standard_error/b"} <= tags
+    assert {tag.split("/", 1)[1] for tag in tags} == scalars(_mine(cost=2.0)).keys()
+
+
+def test_few_are_values_and_parts_what_is_charted_and_what_declares_itself() -> None:
+    few = tagged(_mine(cost=2.0, seconds=1.0), prefix="p", amount="few").keys()
+    assert few == {
+        "p/size",
+        "p/double",
+        "p/bound_low",
+        "p/bound_high",
+        "p_layers/norm/a",
+        "p_layers/norm/b",
+        "p_layers/gain_1/a",
+        "p_layers/gain_2/a",
+        "p_layers/gain_1/b",
+        "p_cost/seconds",
+        "p_errors/failed",
+        "p_errors/qualified",
+    }
+
+
+@pytest.mark.parametrize("report", FULL, ids=lambda report: type(report).__name__)
+def test_nothing_is_lost_among_all_and_few_are_some_of_them(report: Report) -> None:
+    every = tagged(report, prefix="p")
+    few = tagged(report, prefix="p", amount="few")
+    assert len(every) == len(scalars(report))
+    assert few.items() < every.items()
+    first = [tag for tag in every if tag.startswith("p/")]
+    assert set(first) < few.keys()
+
+
+def test_what_one_looks_at_is_a_dozen_numbers_at_the_defaults() -> None:
+    report = replace(FULL_SPECTRUM, blocks=(), batch_sharpness=None)
+    first = [tag for tag in tagged(report, prefix="p") if tag.startswith("p/")]
+    assert sorted(first) == [
+        "p/edge_eig_1",
+        "p/edge_margin",
+        "p/eig_1",
+        "p/eig_2",
+        "p/eig_min_1",
+        "p/frobenius_norm",
+        "p/gradient_norm",
+        "p/loss",
+        "p/negative_fraction",
+        "p/trace",
+    ]
+    point = [tag for tag in tagged(point_at(), prefix="p") if tag.startswith("p/")]
+    assert len(point) == 11
+    difference = [tag for tag in tagged(difference_report(), prefix="p") if tag.startswith("p/")]
+    assert len(difference) == 5
+
+
+def test_the_table_of_tags_has_the_few_in_bold() -> None:
+    bold = {
+        tag.replace("<i>", "1")
+        for tag in re.findall(r"\*\*`([^`]+)`\*\*", tag_table(SpectrumReport, prefix="p"))
+    }
+    full = tagged(report_at(), prefix="p", amount="few")
+    assert full.keys() - bold == {"p/eig_2"}

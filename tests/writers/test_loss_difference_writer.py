@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_hessian.show import ReportWriter, scalars
+from lightning_hessian.show import ReportWriter, tagged
+from tests.helpers.board import Board
 from tests.helpers.events import Events
 from tests.helpers.loss_difference_reports import (
     HELD_OUT,
@@ -28,7 +29,7 @@ FULL: dict[str, Any] = {
 
 def written(directory: Path, *reports: Any, custom_scalars: bool = False, **images: Any) -> Events:
     logger = TensorBoardLogger(directory, name=None, version="run")
-    writer = ReportWriter(prefix="difference", custom_scalars=custom_scalars)
+    writer = ReportWriter(prefix="difference", amount="all", custom_scalars=custom_scalars)
     for report in reports:
         writer.write([logger], report)
         writer.write_images([logger], report.global_step, images)
@@ -39,9 +40,7 @@ def written(directory: Path, *reports: Any, custom_scalars: bool = False, **imag
 def test_scalars_arrive_at_their_steps_with_their_values(tmp_path: Path) -> None:
     reports = [difference_report(step=step, loss=float(step), **FULL) for step in (3, 7)]
     points = written(tmp_path, *reports).scalars()
-    first, second = (
-        {f"difference/{tag}": value for tag, value in scalars(r).items()} for r in reports
-    )
+    first, second = (tagged(report, prefix="difference") for report in reports)
     assert points.keys() == first.keys()
     for tag, pairs in points.items():
         # TensorBoard keeps float32
@@ -68,50 +67,31 @@ def test_a_failure_is_a_text_and_a_point(tmp_path: Path) -> None:
     assert events.texts("difference/failure") == [(5, "ValueError: no")]
     assert events.texts("difference/summary") == []
     assert events.scalars() == {
-        "difference/failed": [(5, 1.0)],
-        "difference/seconds": [(5, pytest.approx(0.1))],
-        "difference/num_skipped": [(5, 0.0)],
+        "difference_errors/failed": [(5, 1.0)],
+        "difference_cost/seconds": [(5, pytest.approx(0.1))],
+        "difference_cost/num_skipped": [(5, 0.0)],
     }
-    # a page of charts waits for numbers, which say what it is to show
-    assert not (tmp_path / "run" / "difference").exists()
+    # which waits for numbers, as these say what it is to show
+    assert Board.read(tmp_path).custom_scalars == {}
 
 
-def test_every_chart_of_the_layout_finds_its_tags(tmp_path: Path) -> None:
+def test_every_chart_of_the_page_finds_its_tags(tmp_path: Path) -> None:
     reports = [failed_difference(), difference_report(**FULL), difference_report(step=1, **FULL)]
-    main = written(tmp_path, *reports, custom_scalars=True)
-    tags = main.tags["scalars"]
-    assert "custom_scalars__config__" not in main.tags["tensors"]
-    (category,) = Events(tmp_path / "run" / "difference").layout().category
-    assert category.title == "difference: loss difference"
-    charts = {chart.title: chart for chart in category.chart}
-    margins = {s.value for chart in charts.values() for s in chart.margin.series}
-    assert margins == {
+    tags = written(tmp_path, *reports, custom_scalars=True).tags["scalars"]
+    charts = Board.read(tmp_path).custom_scalars["difference: loss difference"]
+    margins = [chart["margin"]["series"][0] for chart in charts.values() if "margin" in chart]
+    assert {series["value"] for series in margins} == {
         "difference/mean_abs_difference",
         "difference/required_samples_0.1",
         "difference/required_samples_1e-05",
     }
-    for chart in charts.values():
-        for series in chart.margin.series:
-            assert {series.value, series.lower, series.upper} <= tags
-    lines = {
-        title: {tag for tag in tags for pattern in chart.multiline.tag if re.match(pattern, tag)}
-        for title, chart in charts.items()
-        if chart.multiline.tag
-    }
-    assert lines == {
-        "spread of the losses: S and MAD": {
-            "difference/deviation",
-            "difference/mean_absolute_deviation",
-        },
-        "loss of training and held-out samples": {"difference/loss", "difference/held_out_loss"},
-        "variance of the loss around the weights": {
-            "difference/neighbourhood_variance_0.1",
-            "difference/neighbourhood_variance_1e-05_in_3",
-        },
-    }
+    assert {tag for series in margins for tag in series.values()} <= tags
+    (lines,) = (chart["multiline"]["tag"] for chart in charts.values() if "multiline" in chart)
+    found = {tag for tag in tags for pattern in lines if re.match(pattern, tag)}
+    assert found == {"difference/loss", "difference/held_out_loss"}
 
 
 def test_charts_are_of_what_was_asked_for(tmp_path: Path) -> None:
     written(tmp_path, difference_report(), custom_scalars=True)
-    (category,) = Events(tmp_path / "run" / "difference").layout().category
-    assert len(category.chart) == 3
+    (charts,) = Board.read(tmp_path).custom_scalars.values()
+    assert list(charts) == ["mean absolute difference, the last sample's"]

@@ -7,27 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_hessian.records import SpectralDensity, SpectrumReport
-from lightning_hessian.show import ReportWriter, rasterize, scalars, spectrum_figure
-from lightning_hessian.show.tensorboard import NUM_BUCKETS, tensorboard_loggers
+from lightning_hessian.records import SpectrumReport
+from lightning_hessian.show import ReportWriter, rasterize, spectrum_figure, tagged
+from lightning_hessian.show.tensorboard import tensorboard_loggers
 from tests.helpers.events import Events
-from tests.helpers.reports import density_at, failed_at, report_at, trace_at
+from tests.helpers.reports import failed_at, report_at, trace_at
 
 
 def _tags(report: SpectrumReport) -> dict[str, float]:
-    return {f"hessian/{tag}": value for tag, value in scalars(report).items()}
+    return tagged(report, prefix="hessian")
 
 
 def written(
     directory: Path, *reports: Any, custom_scalars: bool = False, figures: bool = False
 ) -> Events:
     logger = TensorBoardLogger(directory, name=None, version="run")
-    writer = ReportWriter(prefix="hessian", custom_scalars=custom_scalars)
+    writer = ReportWriter(prefix="hessian", amount="all", custom_scalars=custom_scalars)
     for report in reports:
         writer.write([logger], report)
         if figures and report.density is not None:
@@ -56,7 +55,7 @@ def test_scalars_arrive_at_their_steps_with_their_values(tmp_path: Path) -> None
 
 def test_every_kind_of_record_has_exactly_its_tags(tmp_path: Path) -> None:
     tags = written(tmp_path, report_at(3), failed_at(5), figures=True).tags
-    assert tags["histograms"] == {"hessian/density", "hessian/density_symlog"}
+    assert tags["histograms"] == set()
     assert tags["images"] == {"hessian/spectrum"}
     assert tags["tensors"] == {"hessian/failure/text_summary", "hessian/report"}
     assert len(tags["scalars"]) == 26
@@ -71,110 +70,12 @@ def test_a_failure_is_a_text_and_a_point(tmp_path: Path) -> None:
     events = written(tmp_path, failed_at(5))
     assert events.texts("hessian/failure") == [(5, "ValueError: no")]
     assert events.scalars().keys() == {
-        "hessian/failed",
-        "hessian/seconds",
-        "hessian/num_skipped",
+        "hessian_errors/failed",
+        "hessian_cost/seconds",
+        "hessian_cost/num_skipped",
     }
-    assert events.scalars()["hessian/failed"] == [(5, 1.0)]
-    assert events.tags["histograms"] == events.tags["images"] == set()
-
-
-DENSITIES = {
-    "spread": density_at(-1.0, 0.0, 0.5, 4.0, shares=[0.1, 0.6, 0.2, 0.1]),
-    "outlier": density_at(-1e-6, 0.0, 1e-6, 1e3, shares=[0.3, 0.399, 0.3, 0.001]),
-    "one value": density_at(5.0),
-    "zero": density_at(0.0),
-    "one small value": density_at(1e-9),
-    "as good as one": density_at(1e6, 1e6 + 1e-9),
-    "one large negative value": density_at(-1e12),
-}
-
-
-@pytest.mark.parametrize("name", DENSITIES)
-@pytest.mark.parametrize("tag", ["density", "density_symlog"])
-def test_histograms_hold_all_eigenvalues_inside_their_buckets(
-    tmp_path: Path, name: str, tag: str
-) -> None:
-    density: SpectralDensity = DENSITIES[name]
-    events = written(tmp_path, report_at(3, density=density))
-    ((step, histogram),) = events.histograms(f"hessian/{tag}")
-    limits, counts = np.array(histogram.bucket_limit), np.array(histogram.bucket)
-    assert step == 3
-    assert len(limits) == len(counts) == NUM_BUCKETS
-    assert np.all(np.diff(limits) > 0)
-    assert np.all(counts >= 0)
-    assert counts.sum() == pytest.approx(1000, rel=1e-9)
-    assert histogram.num == 1000
-    nodes = density.nodes.numpy()
-    if tag == "density_symlog":
-        nodes = np.sign(nodes) * np.log10(1 + np.abs(nodes) / 1e-3)
-    width = limits[1] - limits[0]
-    assert histogram.min == pytest.approx(limits[0] - width)
-    assert histogram.max == pytest.approx(limits[-1])
-    assert histogram.min < nodes.min() <= nodes.max() < histogram.max
-    # spread symmetrically over about a bucket: the mean stays to a bucket's hundredths
-    mean = float(density.weights.numpy() @ nodes)
-    assert histogram.sum / 1000 == pytest.approx(mean, abs=0.05 * width)
-
-
-def test_a_nodes_mass_lies_around_it(tmp_path: Path) -> None:
-    events = written(tmp_path, report_at(density=DENSITIES["spread"]))
-    ((_, histogram),) = events.histograms("hessian/density")
-    limits, counts = np.array(histogram.bucket_limit), np.array(histogram.bucket)
-    width = limits[1] - limits[0]
-    near = np.abs(limits - 0.5 * width) < 2.5 * width  # buckets within 2.5 widths of zero
-    assert counts[near].sum() == pytest.approx(600, rel=1e-3)
-
-
-def test_the_layout_stands_in_a_run_of_its_own_once(tmp_path: Path) -> None:
-    main = written(tmp_path, report_at(0), report_at(1), custom_scalars=True)
-    assert "custom_scalars__config__" not in main.tags["tensors"]
-    (category,) = Events(tmp_path / "run" / "hessian").layout().category
-    assert category.title == "hessian: Hessian of the training loss"
-    charts = {chart.title: chart for chart in category.chart}
-    assert list(charts["largest eigenvalues"].multiline.tag) == [r"hessian/eig_\d+$"]
-    (band,) = charts["largest eigenvalue and its 95 % interval"].margin.series
-    assert (band.value, band.lower, band.upper) == (
-        "hessian/eig_1",
-        "hessian/eig_1_lower",
-        "hessian/eig_1_upper",
-    )
-    (margin,) = charts["trace and its 95 % interval"].margin.series
-    assert (margin.value, margin.lower, margin.upper) == (
-        "hessian/trace",
-        "hessian/trace_lower",
-        "hessian/trace_upper",
-    )
-    named = {s.value for chart in category.chart for s in chart.margin.series}
-    assert named <= main.tags["scalars"]
-    assert len(charts) == 6
-
-
-def test_no_layout_without_custom_scalars(tmp_path: Path) -> None:
-    written(tmp_path, report_at(0), custom_scalars=False)
-    assert not (tmp_path / "run" / "hessian").exists()
-
-
-def test_a_layout_of_the_users_stays(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    logger.experiment.add_custom_scalars({"mine": {"a": ["Multiline", ["train_loss"]]}})
-    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at())
-    logger.experiment.flush()
-    assert Events(tmp_path / "run").layout().category[0].title == "mine"
-    assert Events(tmp_path / "run" / "hessian").layout().category[0].title.startswith("hessian")
-
-
-def test_two_names_have_two_pages_of_charts(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    for name in ("hessian", "top"):
-        ReportWriter(prefix=name, custom_scalars=True).write([logger], report_at())
-    logger.experiment.flush()
-    titles = [
-        Events(tmp_path / "run" / name).layout().category[0].title for name in ("hessian", "top")
-    ]
-    # TensorBoard merges categories of one title into one
-    assert titles == [f"{name}: Hessian of the training loss" for name in ("hessian", "top")]
-    assert {"hessian/eig_1", "top/eig_1"} <= Events(tmp_path / "run").scalars().keys()
+    assert events.scalars()["hessian_errors/failed"] == [(5, 1.0)]
+    assert events.tags["images"] == set()
 
 
 def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
@@ -189,7 +90,9 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
     seen: list[Any] = []
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    ReportWriter(prefix="hessian", custom_scalars=True).write([Recording(), csv], report)
+    ReportWriter(prefix="hessian", amount="all", custom_scalars=True).write(
+        [Recording(), csv], report
+    )
     assert seen == [(_tags(report), 3)]
     assert list(tensorboard_loggers([Recording(), csv])) == []
 
@@ -197,15 +100,5 @@ def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    ReportWriter(prefix="hessian", custom_scalars=True).write([logger], report_at())
+    ReportWriter(prefix="hessian", amount="all", custom_scalars=True).write([logger], report_at())
     assert not (tmp_path / "run").exists()
-
-
-def test_the_density_does_not_depend_on_the_default_type(tmp_path: Path) -> None:
-    wanted = written(tmp_path / "a", report_at()).histograms("hessian/density")
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        events = written(tmp_path / "b", report_at())
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert events.histograms("hessian/density") == wanted

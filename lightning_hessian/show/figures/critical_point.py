@@ -47,7 +47,7 @@ def critical_point_history_figure(reports: Reports) -> Figure:
     good = without_failures(reports)
     title = f"{good[-1].verdict} ({describe(good[-1])})"
     frame = Frame(widths=(2.65,) * 3, height=2.4, top=0.5)
-    panels = [_draw_left, _draw_norm, _draw_index]
+    panels = [_panel_of_left, _draw_norm, _draw_index]
     return course_figure(good, panels, frame=frame, title=title, size=9)
 
 
@@ -71,7 +71,7 @@ def escape_figure(report: CriticalPointReport) -> Figure:
         )
     figure = new_figure(layout=None)
     axes = figure.subplots(1, 1)
-    _draw_escape(axes, escape, report.loss)
+    draw_escape(axes, escape, report.loss)
     axes.set_xlabel("distance along the most negative direction, in parameter units")
     axes.set_ylabel("loss on the frozen samples")
     axes.grid(color=FAINT, alpha=0.2)
@@ -82,7 +82,13 @@ def escape_figure(report: CriticalPointReport) -> Figure:
     return figure
 
 
-def _draw_left(axes: Axes, reports: Reports) -> None:
+def draw_left(axes: Axes, reports: Reports) -> None:
+    """Draw what is left of the gradient within three shares of the weights' length.
+
+    Args:
+        axes: The panel.
+        reports: With numbers, in order.
+    """
     steps = [report.step for report in reports]
     for row, colour in enumerate(COLOURS):
         found = [report.nearness[row : row + 1] for report in reports]
@@ -92,6 +98,10 @@ def _draw_left(axes: Axes, reports: Reports) -> None:
             label = f"within {100 * share:g} % of |w|"
             axes.plot(steps, values, color=colour, marker=".", label=label)
     axes.set_ylim(-0.03, 1.03)
+
+
+def _panel_of_left(axes: Axes, reports: Reports) -> None:
+    draw_left(axes, reports)
     axes.legend(frameon=False, fontsize=7)
     set_title(axes, "gradient left, to first order", pad=ABOVE_POWER)
 
@@ -119,7 +129,14 @@ def _draw_index(axes: Axes, reports: Reports) -> None:
     set_title(axes, "share of negative eigenvalues, bracket", pad=ABOVE_POWER)
 
 
-def _draw_escape(axes: Axes, escape: Escape, loss: float) -> None:
+def draw_escape(axes: Axes, escape: Escape, loss: float) -> None:
+    """Draw the loss to both sides of the weights, as it is and to fourth order.
+
+    Args:
+        axes: The panel.
+        escape: What was measured on the way.
+        loss: Of the weights.
+    """
     distances, losses = escape.distances, escape.losses
     low, high = float(distances[0]), float(distances[-1])
     depth = max(loss - float(losses.nan_to_num(nan=loss).min()), 1e-3 * abs(loss), 1e-12)

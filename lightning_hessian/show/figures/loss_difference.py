@@ -82,7 +82,7 @@ def loss_difference_figure(report: LossDifferenceReport) -> Figure:
         panels.append(figure.add_axes((0, 0, 1, 1)))
         draw_distances(panels[1], report)
     if report.spread.range == 0:
-        _say_no_difference(axes, report)
+        say_no_difference(axes, report)
     else:
         _draw_differences(axes, report)
     axes.set_xlabel("number of samples k")
@@ -143,9 +143,15 @@ def _legend_width(labels: Sequence[str], columns: int) -> float:
     return KEY * columns + sum(longest) * SMALL / LETTERS_PER_INCH
 
 
-def _say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
-    """A logarithmic axis has no place for zeros, and what rounding leaves is no measurement."""
-    text = f"no difference: all {report.num_samples:,} samples have the same loss {report.loss:.6g}"
+def say_no_difference(axes: Axes, report: LossDifferenceReport) -> None:
+    """Say what a logarithmic axis has no place for: zeros, and what rounding leaves of them.
+
+    Args:
+        axes: The panel.
+        report: Whose losses are equal.
+    """
+    count, loss = f"{report.num_samples:,}", f"{report.loss:.6g}"
+    text = f"no difference: all {count} samples\nhave the same loss {loss}"
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
     axes.set_xscale("log")
     axes.set_xlim(1, report.num_samples)
@@ -170,10 +176,7 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
         linewidth=0.8,
         label="its closed-form bounds",
     )
-    error = ERRORS * report.differences.mean_abs_standard_error.numpy()
-    if np.isfinite(error).all():
-        low, label = np.maximum(mean - error, FLOOR * mean), "its ± 2 standard errors"
-        axes.fill_between(k, low, mean + error, color=BAND, alpha=0.5, label=label)
+    draw_band(axes, report, label="its ± 2 standard errors")
     asymptote, worst = (
         report.spread.mean_absolute_deviation.value / (k + 1),
         report.spread.range / (k + 1),
@@ -208,9 +211,9 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
         label="along one order",
     )
     _draw_orders(axes, report)
-    _mark_all(axes, report.num_samples)
-    beyond = _draw_extrapolation(axes, report, right)
-    _draw_thresholds(axes, needed, right)
+    mark_all(axes, report.num_samples)
+    beyond = draw_extrapolation(axes, report, right)
+    draw_thresholds(axes, needed, right)
     lowest = min(
         float(report.differences.mean_abs_lower.min()), float(mean.min()), *beyond.tolist()
     )
@@ -219,7 +222,28 @@ def _draw_differences(axes: Axes, report: LossDifferenceReport) -> None:
     axes.grid(color=FAINT, alpha=0.2)
 
 
-def _mark_all(axes: Axes, num_samples: int) -> None:
+def draw_band(axes: Axes, report: LossDifferenceReport, *, label: str) -> None:
+    """Draw two standard errors around the mean absolute difference, where they are known.
+
+    Args:
+        axes: The panel.
+        report: With differences.
+        label: In the legend.
+    """
+    k, mean = report.differences.sample_sizes.numpy(), report.differences.mean_abs.numpy()
+    error = ERRORS * report.differences.mean_abs_standard_error.numpy()
+    if np.isfinite(error).all():
+        low = np.maximum(mean - error, FLOOR * mean)
+        axes.fill_between(k, low, mean + error, color=BAND, alpha=0.5, label=label)
+
+
+def mark_all(axes: Axes, num_samples: int) -> None:
+    """Mark where the samples that were measured end.
+
+    Args:
+        axes: The panel.
+        num_samples: ``N``.
+    """
     axes.axvline(num_samples, color=FAINT, linewidth=0.8)
     axes.annotate(
         f"N = {num_samples:,}",
@@ -251,8 +275,17 @@ def _draw_orders(axes: Axes, report: LossDifferenceReport) -> None:
         )
 
 
-def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Array:
-    """The law past ``N``; returns its heights."""
+def draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) -> Array:
+    """Draw the law past ``N``.
+
+    Args:
+        axes: The panel.
+        report: With differences.
+        right: Where the axis ends.
+
+    Returns:
+        Its heights.
+    """
     further = report.further
     start, end = math.log10(report.num_samples), math.log10(right)
     k = np.logspace(start, end, 50)
@@ -263,7 +296,14 @@ def _draw_extrapolation(axes: Axes, report: LossDifferenceReport, right: float) 
     return heights[heights > 0]
 
 
-def _draw_thresholds(axes: Axes, needed: Sequence[RequiredSampleSize], right: float) -> None:
+def draw_thresholds(axes: Axes, needed: Sequence[RequiredSampleSize], right: float) -> None:
+    """Draw thresholds, each with the sample size that it needs.
+
+    Args:
+        axes: The panel.
+        needed: A size for each.
+        right: Where the axis ends.
+    """
     for size in needed:
         place = "" if size.size <= right else ", off the axis"
         axes.axhline(size.threshold, color=FAINT, linewidth=0.8, linestyle=(0, (5, 3)))

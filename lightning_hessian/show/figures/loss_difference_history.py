@@ -45,9 +45,9 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
         ValueError: If no report holds numbers.
     """
     good = without_failures(reports)
-    panels: list[Callable[[Axes, Reports], None]] = [_draw_difference, _draw_spread]
+    panels: list[Callable[[Axes, Reports], None]] = [_panel_of_difference, _draw_spread]
     if any(report.thresholds for report in good):
-        panels.append(_draw_sizes)
+        panels.append(_panel_of_sizes)
     if any(report.neighbourhood for report in good):
         panels.append(_draw_neighbourhood)
     panels.append(_draw_losses)
@@ -57,7 +57,13 @@ def loss_difference_history_figure(reports: Reports) -> Figure:
     return course_figure(good, [_scaled(draw) for draw in panels], frame=frame, title=title)
 
 
-def _draw_difference(axes: Axes, reports: Reports) -> None:
+def draw_difference(axes: Axes, reports: Reports) -> None:
+    """Draw the mean absolute difference that the last sample makes, with its band.
+
+    Args:
+        axes: The panel.
+        reports: With numbers, in order.
+    """
     last = [(report.step, report.differences.last_mean_abs) for report in reports]
     measured = [(step, estimate) for step, estimate in last if estimate is not None]
     steps = [step for step, _ in measured]
@@ -65,6 +71,10 @@ def _draw_difference(axes: Axes, reports: Reports) -> None:
     errors = ERRORS * np.array([estimate.standard_error for _, estimate in measured])
     axes.plot(steps, values, color=CURVE, marker=".")
     axes.fill_between(steps, values - errors, values + errors, color=BAND, alpha=0.5)
+
+
+def _panel_of_difference(axes: Axes, reports: Reports) -> None:
+    draw_difference(axes, reports)
     set_title(axes, "mean |difference| by the last sample", pad=ABOVE_POWER)
 
 
@@ -77,7 +87,13 @@ def _draw_spread(axes: Axes, reports: Reports) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_sizes(axes: Axes, reports: Reports) -> None:
+def draw_sizes(axes: Axes, reports: Reports) -> None:
+    """Draw the sample sizes that the thresholds need, with their intervals.
+
+    Args:
+        axes: The panel.
+        reports: With numbers, in order.
+    """
     thresholds = dict.fromkeys(tau for report in reports for tau in report.thresholds)
     for index, threshold in enumerate(thresholds):
         asked = [report for report in reports if threshold in report.thresholds]
@@ -98,6 +114,10 @@ def _draw_sizes(axes: Axes, reports: Reports) -> None:
     samples = [report.num_samples for report in reports]
     steps = [report.step for report in reports]
     axes.plot(steps, samples, color=FAINT, linestyle="--", linewidth=0.8, label="N")
+
+
+def _panel_of_sizes(axes: Axes, reports: Reports) -> None:
+    draw_sizes(axes, reports)
     set_title(axes, "samples needed", pad=ABOVE_POWER)
     axes.legend(frameon=False, fontsize=8)
 

@@ -45,7 +45,12 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
     figure = new_figure(layout=None)
     panels = [figure.add_axes((0, 0, 1, 1)) for _ in spaces]
     for axes, dimensions in zip(panels, spaces, strict=True):
-        _draw(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
+        draw_variances(axes, [v for v in report.neighbourhood if v.dimensions == dimensions])
+        axes.set_xlabel("sigma, standard deviation of each coordinate's perturbation", fontsize=9)
+        axes.set_ylabel("variance over samples")
+        axes.grid(color=FAINT, alpha=0.2)
+        axes.legend(frameon=False, fontsize=8)
+        choose_ticks(axes)
         where = "all parameters" if dimensions is None else f"{dimensions:,} dimensions"
         set_title(axes, f"perturbed: {where}")
     title = f"Variance of the loss around the weights at step {report.step:,}"
@@ -54,7 +59,13 @@ def neighbourhood_figure(report: LossDifferenceReport) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, variances: Sequence[NeighbourhoodVariance]) -> None:
+def draw_variances(axes: Axes, variances: Sequence[NeighbourhoodVariance]) -> None:
+    """Draw ``V(sigma)`` as measured, and its prediction with the parts.
+
+    Args:
+        axes: The panel.
+        variances: Of one space.
+    """
     variances = sorted(variances, key=lambda variance: variance.sigma)
     sigma = np.array([variance.sigma for variance in variances])
     axes.errorbar(
@@ -90,8 +101,3 @@ def _draw(axes: Axes, variances: Sequence[NeighbourhoodVariance]) -> None:
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("sigma, standard deviation of each coordinate's perturbation", fontsize=9)
-    axes.set_ylabel("variance over samples")
-    axes.grid(color=FAINT, alpha=0.2)
-    axes.legend(frameon=False, fontsize=8)
-    choose_ticks(axes)

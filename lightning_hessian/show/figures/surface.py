@@ -59,7 +59,7 @@ def surface_figure(surface: LossSurface, *, caveat: str = "") -> Figure:
         (panels[1], surface.difference, True, f"L(k + 1) - L(k) of one order, k = {k:,}"),
         (panels[2], surface.rms_difference, False, f"root mean square over orders, k = {k:,}"),
     ):
-        _draw_contours(figure, axes, surface, values, is_signed=is_signed)
+        draw_contours(axes, surface, values, is_signed=is_signed)
         set_title(axes, title)
         axes.set_xlabel("along u")
     panels[0].set_ylabel("along v")
@@ -67,9 +67,15 @@ def surface_figure(surface: LossSurface, *, caveat: str = "") -> Figure:
     return figure
 
 
-def _draw_contours(
-    figure: Figure, axes: Axes, surface: LossSurface, values: Tensor, *, is_signed: bool
-) -> None:
+def draw_contours(axes: Axes, surface: LossSurface, values: Tensor, *, is_signed: bool) -> None:
+    """Draw one of a surface's heights over the plane, with a bar of colours beside it.
+
+    Args:
+        axes: A panel that has its place, and room to its right.
+        surface: The plane.
+        values: The heights.
+        is_signed: Whether they are differences.
+    """
     heights = np.ma.masked_invalid(values.numpy())
     x, y = surface.x.numpy(), surface.y.numpy()
     axes.set_facecolor(HOLE)
@@ -85,6 +91,8 @@ def _draw_contours(
             axes.text(0.5, 0.7, text, transform=axes.transAxes, ha="center", color="black")
         else:
             ticks = _ticks(levels, is_signed=is_signed).tolist()
+            figure = axes.get_figure(root=True)
+            assert figure is not None
             bar = figure.colorbar(colours, cax=_place_of_bar(figure, axes))
             bar.set_ticks(ticks, labels=[f"{level:.2g}" for level in ticks], fontsize=8)
             bar.minorticks_off()

@@ -20,6 +20,8 @@ NUM_STEPS = {"x": 5, "y": 6}
 """Fewer along x, where labels stand side by side."""
 STEPS = (1, 2, 2.5, 5, 10)
 FEW_DECADES = 2
+LONG = (1e-3, 1e4)
+"""Below and above them, or at them, a power of ten is shorter as such."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -64,11 +66,18 @@ def _choose_to_both_sides(axis: Axis) -> None:
             break
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_plain))
+    axis.set_major_formatter(FuncFormatter(_plain if len(subs) > 1 else _short))
 
 
 def _plain(value: float, _position: int | None) -> str:
     return f"{value:g}"
+
+
+def _short(value: float, position: int | None) -> str:
+    """Zero and powers of ten of either sign, none longer than a few letters."""
+    if value == 0 or LONG[0] < abs(value) < LONG[1]:
+        return _plain(value, position)
+    return f"{'-' if value < 0 else ''}{_power(abs(value), position)}"
 
 
 def _power(value: float, _position: int | None) -> str:
