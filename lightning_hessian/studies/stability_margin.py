@@ -79,7 +79,12 @@ class EdgeOfLoss:
         if option is False or (option == "auto" and cls._is_uncertain(loss)):
             return None
         found = cls.of(loss)
-        return found if option is True or found.is_scaled else None
+        return found if option is True or found._is_free else None
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether there is one, finite, without a product."""
+        return self.edge is not None and self.is_scaled and float(self.edge.steps[0]) > 0
 
     @staticmethod
     def _is_uncertain(loss: TrainingLoss | Conductor) -> bool:
