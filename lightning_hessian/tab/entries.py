@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator
 from typing import Any
 
 PLUGIN_NAME = "hessian"
@@ -38,7 +39,7 @@ def parse_entry(content: bytes) -> dict[str, Any]:
             "report."
         )
     try:
-        entry = json.loads(content)
+        entry = json.loads(content, parse_float=_finite, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UnreadableEntryError(f"an entry is no JSON: {error}.") from error
     if not isinstance(entry, dict) or "format" not in entry:
@@ -54,7 +55,7 @@ def parse_entry(content: bytes) -> dict[str, Any]:
     return entry
 
 
-def list_series(provider: Any, ctx: Any, experiment: str) -> dict[str, dict[str, float]]:
+def list_series(provider: Any, ctx: Any, experiment: str) -> dict[str, dict[str, float | None]]:
     """When each series of entries was last added to.
 
     Args:
@@ -67,7 +68,7 @@ def list_series(provider: Any, ctx: Any, experiment: str) -> dict[str, dict[str,
     """
     listed = provider.list_tensors(ctx, experiment_id=experiment, plugin_name=PLUGIN_NAME)
     return {
-        run: {tag: series.max_wall_time for tag, series in tags.items()}
+        run: {tag: _or_none(series.max_wall_time) for tag, series in tags.items()}
         for run, tags in sorted(listed.items())
     }
 
@@ -112,7 +113,8 @@ def read_losses(provider: Any, ctx: Any, experiment: str, run: str) -> dict[str,
         run: Its name.
 
     Returns:
-        Tag to pairs of step and value, for tags that have "loss" in their name.
+        Tag to pairs of step and value, for tags that have "loss" in their name; the value is None
+        where it is no finite number, as in a training that diverged.
     """
     known = list_series(provider, ctx, experiment).get(run, {})
     listed = provider.list_scalars(
@@ -131,12 +133,26 @@ def read_losses(provider: Any, ctx: Any, experiment: str, run: str) -> dict[str,
         run_tag_filter=_only(run, tags),
     )
     return {
-        tag: [[datum.step, datum.value] for datum in series]
+        tag: [[datum.step, _or_none(datum.value)] for datum in series]
         for tag, series in read.get(run, {}).items()
     }
 
 
-def _is_ours(tag: str, known: Mapping[str, float]) -> bool:
+def _or_none(value: float) -> float | None:
+    """A number, as far as JSON has one for it: a browser reads no other."""
+    return value if math.isfinite(value) else None
+
+
+def _finite(digits: str) -> float | None:
+    """Of a number that is larger than any other."""
+    return _or_none(float(digits))
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of it")
+
+
+def _is_ours(tag: str, known: Collection[str]) -> bool:
     """Whether a scalar was logged by a callback that has entries here, in whichever group."""
     names = [each.rpartition("/")[0] for each in known]
     return any(tag.startswith((f"{name}/", f"{name}_")) for name in names)

@@ -107,8 +107,7 @@ class HessianTabLoader(base_plugin.TBLoader):  # type: ignore[misc]
 def _answer(environ: Any, start: Any, read: Callable[..., Any]) -> Any:
     """Send as JSON what is read for a request."""
     answer = read(plugin_util.context(environ), plugin_util.experiment_id(environ))
-    # as text: a number that JSON has no name for would otherwise be written as one
-    content = json.dumps(answer)
+    content = json.dumps(answer, allow_nan=False)
     request = wrappers.Request(environ)
     return http_util.Respond(request, content, "application/json")(environ, start)
 

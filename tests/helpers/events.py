@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -42,6 +43,10 @@ class Events:
             (point.step, point.tensor_proto.string_val[0].decode())
             for point in self._events.Tensors(tag)
         ]
+
+    def metadata(self, tag: str) -> Any:
+        """Of which plugin a tag is, and what kind of data."""
+        return self._events.SummaryMetadata(tag)
 
     def layouts(self) -> list[bytes]:
         """All that were written of Custom Scalars pages."""

@@ -289,9 +289,14 @@ function follow(chart: SVGSVGElement, store: Store, width: number): void {
     return first + Math.min(Math.max(share, 0), 1) * (last - first);
   };
   let from: number | null = null;
-  chart.addEventListener("pointerdown", (event) => {
-    from = stepAt(event);
-  });
+  // before the tip's own, which keeps the event to itself where a point is near
+  chart.addEventListener(
+    "pointerdown",
+    (event) => {
+      from = stepAt(event);
+    },
+    { capture: true },
+  );
   chart.addEventListener("pointerup", (event) => {
     const [first, last] = domain(store);
     const to = stepAt(event);

@@ -47,7 +47,12 @@ export class Page {
     });
     host.onTheme(() => this.applyTheme());
     host.onReload(() => void this.reload());
-    new ResizeObserver(() => this.redraw()).observe(this.main);
+    let width = 0;
+    new ResizeObserver(() => {
+      // of another height it is whenever a chart is: drawing anew would take it from under the pointer
+      if (this.main.clientWidth !== width) this.redraw();
+      width = this.main.clientWidth;
+    }).observe(this.main);
   }
 
   async reload(): Promise<void> {

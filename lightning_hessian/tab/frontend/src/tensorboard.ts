@@ -8,11 +8,12 @@ type Series = Record<string, Record<string, number>>;
 /** What TensorBoard says to a plugin's frame. */
 function listen(onReload: () => void): void {
   const channel = new MessageChannel();
-  channel.port1.onmessage = (event: MessageEvent<{ type?: string; id?: number; isReply?: boolean }>) => {
-    const { type, id, isReply } = event.data;
+  // each message is JSON, and is waited for until it is answered
+  channel.port1.onmessage = (event: MessageEvent<string>) => {
+    const { type, id, isReply } = JSON.parse(event.data) as { type?: string; id?: number; isReply?: boolean };
     if (isReply || !type) return;
     if (type === "experimental.DataReloaded" || type === "experimental.RunsChanged") onReload();
-    channel.port1.postMessage({ type, id, payload: null, error: null, isReply: true });
+    channel.port1.postMessage(JSON.stringify({ type, id, payload: null, error: null, isReply: true }));
   };
   window.parent.postMessage("experimental.bootstrap", "*", [channel.port2]);
 }
