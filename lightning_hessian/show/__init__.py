@@ -33,9 +33,9 @@ from lightning_hessian.show.sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from lightning_hessian.show.tab_entry import tab_run
 from lightning_hessian.show.table import line, table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
-from lightning_hessian.show.whole_files import remove_drafts, write_anywhere, write_whole
 
 __all__ = [
     "Amount",
@@ -59,7 +59,6 @@ __all__ = [
     "random_matrix_figure",
     "rasterize",
     "read_sidecar",
-    "remove_drafts",
     "scalars",
     "sidecar_ending",
     "sidecar_path",
@@ -68,11 +67,10 @@ __all__ = [
     "spin_glass_figure",
     "spin_glass_fit_figure",
     "surface_figure",
+    "tab_run",
     "table",
     "tag_rows",
     "tag_table",
     "tagged",
-    "write_anywhere",
     "write_sidecar",
-    "write_whole",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -134,6 +135,29 @@ def read_losses(provider: Any, ctx: Any, experiment: str, run: str) -> dict[str,
         tag: [[datum.step, datum.value] for datum in series]
         for tag, series in read.get(run, {}).items()
     }
+
+
+def as_json(value: Any) -> str:
+    """What was read, for the page.
+
+    Args:
+        value: Primitives.
+
+    Returns:
+        JSON, with null for what it has no number for: the loss of a training that diverged is nan.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_ours(tag: str, known: Mapping[str, float]) -> bool:
