@@ -18,6 +18,7 @@ from lightning_hessian.show.figures.spin_glass import spin_glass_figure, spin_gl
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
 from lightning_hessian.show.gallery import Gallery, Images
+from lightning_hessian.show.media import PictureWriter, give_page
 from lightning_hessian.show.report_figures import (
     Figures,
     critical_point_figures,
@@ -42,6 +43,7 @@ __all__ = [
     "Figures",
     "Gallery",
     "Images",
+    "PictureWriter",
     "ReportWriter",
     "TagRow",
     "as_json",
@@ -49,6 +51,7 @@ __all__ = [
     "critical_point_figures",
     "critical_point_history_figure",
     "escape_figure",
+    "give_page",
     "history_figure",
     "line",
     "loss_difference_figure",
