@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_hessian import __main__
 from lightning_hessian.viewing import view
 from tests.helpers.pages import page_in, write_events
 from tests.helpers.reports import report_at
@@ -98,18 +99,32 @@ def test_the_help_has_examples_and_the_codes(capsys: pytest.CaptureFixture[str])
     assert "ends with 0 if all was read, 3 if some" in shown
 
 
-def test_event_files_are_read_without_torch_and_lightning() -> None:
+def test_the_program_views_event_files_without_torch_and_lightning() -> None:
     write_events(Path("runs"), [report_at(5)])
     program = (
-        "import sys; from lightning_hessian.viewing import view; view(['runs'], program='p'); "
+        "import sys; from lightning_hessian.__main__ import main; main(); "
         "print({'torch', 'lightning', 'matplotlib'} & set(sys.modules))"
     )
     root = Path(__file__).parents[2]
     made = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, "view", "runs"],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
+    assert made.stdout.startswith("hessian.html: 1 run with 1 report of hessian")
     assert made.stdout.endswith("set()\n")
+
+
+def test_the_programs_help_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lightning-hessian", "--help"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "`lightning-hessian view PATH` shows what was measured" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["lightning-hessian", "view", "--help"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "usage: lightning-hessian view" in capsys.readouterr().out
