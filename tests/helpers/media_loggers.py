@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,31 +37,34 @@ class Recording(Logger):
 
 
 class Client:
-    """Keeps the calls of some methods, ``(name, arguments)``."""
+    """Keeps the calls of its methods, ``(name, arguments, options)``."""
 
-    def __init__(self, *names: str, fails: bool = False) -> None:
+    fails = False
+
+    def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.fails = fails
-        for name in names:
-            setattr(self, name, self._method(name))
 
-    def _method(self, name: str) -> Any:
-        def call(*arguments: Any, **options: Any) -> None:
-            if self.fails:
-                raise ConnectionError(f"{name}: no route to host")
-            self.calls.append((name, arguments, options))
+    def keep(self, name: str, /, *arguments: Any, **options: Any) -> None:
+        if self.fails:
+            raise ConnectionError(f"{name}: no route to host")
+        self.calls.append((name, arguments, options))
 
-        return call
+
+def client(*names: str, fails: bool = False) -> Client:
+    """Of a class that has these methods."""
+    methods = {name: partialmethod(Client.keep, name) for name in names}
+    kind: type[Client] = type("Client", (Client,), {**methods, "fails": fails})
+    return kind()
 
 
 def wandb_logger() -> Recording:
     """As of W&B, whose run has no part in what goes through the logger."""
-    return Recording(Client("define_metric", "log"))
+    return Recording(client("define_metric", "log"))
 
 
 def mlflow_logger(**options: Any) -> Recording:
     """As of MLflow, whose client is told the run each time."""
-    logger = Recording(Client("log_batch", "log_image", "log_text", **options))
+    logger = Recording(client("log_batch", "log_image", "log_text", **options))
     logger.run_id = "run 7"  # type: ignore[attr-defined]
     return logger
 
@@ -68,7 +72,7 @@ def mlflow_logger(**options: Any) -> Recording:
 def comet_logger(**options: Any) -> Recording:
     """As of Comet."""
     names = ("log_histogram_3d", "log_image", "log_asset_data", "log_text")
-    return Recording(Client(*names, **options))
+    return Recording(client(*names, **options))
 
 
 def wandb_module() -> SimpleNamespace:

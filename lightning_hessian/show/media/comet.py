@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from lightning_hessian.show.media.taker import Image
+from lightning_hessian.show.media.taker import Image, has_method
 
 
 class CometTaker:
@@ -18,7 +18,7 @@ class CometTaker:
     @staticmethod
     def is_of(logger: Logger) -> bool:
         """Whether it logs to Comet."""
-        return hasattr(getattr(logger, "experiment", None), "log_histogram_3d")
+        return has_method(logger, "log_histogram_3d")
 
     def take_image(self, image: Image, *, name: str, step: int) -> None:
         """Under its name, at its step."""

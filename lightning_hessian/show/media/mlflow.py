@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from lightning_hessian.show.media.taker import Image
+from lightning_hessian.show.media.taker import Image, has_method
 
 
 class MlflowTaker:
@@ -18,8 +18,7 @@ class MlflowTaker:
     @staticmethod
     def is_of(logger: Logger) -> bool:
         """Whether it logs to MLflow, whose client is of no run."""
-        client = getattr(logger, "experiment", None)
-        return hasattr(client, "log_batch") and hasattr(logger, "run_id")
+        return has_method(logger, "log_batch") and hasattr(logger, "run_id")
 
     def take_image(self, image: Image, *, name: str, step: int) -> None:
         """As a PNG file of its own."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.loggers import Logger
 
 Image = npt.NDArray[np.uint8]
 """``(height, width, 3)``."""
@@ -19,3 +20,11 @@ class Taker(Protocol):
 
     def take_page(self, page: str, *, name: str, step: int) -> None:
         """Keep an HTML document, made at a step."""
+
+
+def has_method(logger: Logger, name: str) -> bool:
+    """Whether what a logger logs to is of a class with such a method.
+
+    The class is asked: of a dummy, as in a ``fast_dev_run``, every attribute is there.
+    """
+    return hasattr(type(getattr(logger, "experiment", None)), name)

@@ -10,7 +10,6 @@ from lightning_hessian.show.media.comet import CometTaker
 from lightning_hessian.show.media.mlflow import MlflowTaker
 from lightning_hessian.show.media.taker import Taker
 from lightning_hessian.show.media.weights_and_biases import WandbTaker
-from lightning_hessian.show.tensorboard import tensorboard_loggers
 
 KINDS: tuple[type[WandbTaker] | type[MlflowTaker] | type[CometTaker], ...] = (
     WandbTaker,
@@ -20,14 +19,10 @@ KINDS: tuple[type[WandbTaker] | type[MlflowTaker] | type[CometTaker], ...] = (
 
 
 def takers(loggers: Sequence[Logger]) -> Iterator[tuple[Logger, Taker]]:
-    """Loggers that take more than numbers, told by what their experiments can do.
-
-    A dummy, which can do all, passes for TensorBoard's.
-    """
-    boards = list(tensorboard_loggers(loggers))
+    """Loggers that take more than numbers, of whichever namespace, told by what they log to."""
     for logger in loggers:
         for kind in KINDS:
-            if logger not in boards and kind.is_of(logger):
+            if kind.is_of(logger):
                 yield logger, kind(logger)
 
 

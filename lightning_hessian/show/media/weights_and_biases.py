@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger
 
 from lightning_hessian.records import Report, SpectralDensity
-from lightning_hessian.show.media.taker import Image
+from lightning_hessian.show.media.taker import Image, has_method
 
 NUM_BUCKETS = 128
 """At most 512 are taken."""
@@ -28,7 +28,7 @@ class WandbTaker:
     @staticmethod
     def is_of(logger: Logger) -> bool:
         """Whether it logs to Weights & Biases."""
-        return hasattr(getattr(logger, "experiment", None), "define_metric")
+        return has_method(logger, "define_metric")
 
     def take_image(self, image: Image, *, name: str, step: int) -> None:
         """Under its name, with a slider over steps."""
