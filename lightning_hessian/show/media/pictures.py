@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from weakref import WeakSet
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -23,7 +22,8 @@ class PictureWriter:
 
     def __init__(self, *, prefix: str) -> None:
         self._prefix = prefix
-        self._failed: WeakSet[Logger] = WeakSet()
+        # of loggers only this, as a callback is pickled for processes that are spawned
+        self._failed: set[int] = set()
 
     @rank_zero_only
     def write(self, loggers: Sequence[Logger], step: int, images: Mapping[str, Image]) -> None:
@@ -39,7 +39,7 @@ class PictureWriter:
             for name, image in images.items():
                 taker.take_image(image, name=f"{self._prefix}/{name}", step=step)
 
-        asked = [logger for logger in loggers if logger not in self._failed]
+        asked = [logger for logger in loggers if id(logger) not in self._failed]
         failed = give_each(asked, give)
-        self._failed.update(failed)
+        self._failed.update(map(id, failed))
         raise_first(failed, "took no picture of it, and is given none any more")
