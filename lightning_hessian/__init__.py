@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SpectralDensity,
         SpectrumReport,
     )
+    from lightning_hessian.viewing import write_page
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _ROOM_OF = {
     "reports_frame": "reading",
     "search": "analysis",
     "spectra_figure": "reading",
+    "write_page": "viewing",
 }
 _ROOMS = ("cli", "linalg", "records", "show", "studies", "theory")
 """Those that have parts for users, found without an import of their own."""
@@ -75,6 +77,7 @@ __all__ = [
     "reports_frame",
     "search",
     "spectra_figure",
+    "write_page",
 ]
 
 

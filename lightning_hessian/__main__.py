@@ -1,9 +1,10 @@
-"""``lightning-hessian``, or ``python -m lightning_hessian``: what can be done with checkpoints.
+"""``lightning-hessian``, or ``python -m lightning_hessian``: what can be done with runs on a disk.
 
-``analyze`` measures them, ``search`` goes on from one to a critical point of its loss.
+``analyze`` measures checkpoints, ``search`` goes on from one to a critical point of its loss, and
+``view`` shows what was measured.
 
-For modules that are given by ``class_path``; a program that fixes the class of its module gets the
-same by ``lightning_hessian.cli.HessianCLI(MyModel, MyData)``.
+The former two are for modules that are given by ``class_path``; a program that fixes the class of
+its module gets the same by ``lightning_hessian.cli.HessianCLI(MyModel, MyData)``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 from itertools import pairwise
 
-from lightning_hessian.cli import cli_of
+from lightning_hessian.viewing import view
 
 MODULE = "python -m lightning_hessian"
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -51,6 +52,12 @@ def program_name() -> str:
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] == ["view"]:
+        view(sys.argv[2:], program=f"{program_name()} view")
+        return
+    # not before: it takes seconds to import torch and Lightning, which a view needs not
+    from lightning_hessian.cli import cli_of
+
     base = cli_of(package_of(sys.argv[1:]))
     only = {name: base.subcommands()[name] for name in ("analyze", "search")}
     program = type("Program", (base,), {"subcommands": staticmethod(lambda: only)})
@@ -58,6 +65,8 @@ def main() -> None:
         parser_kwargs={
             "prog": program_name(),
             "description": "Curvature of the training loss of PyTorch Lightning modules.",
+            "epilog": f"`{program_name()} view PATH` shows what was measured: it writes the charts "
+            "of runs into one HTML file. See `view --help`.",
         },
     )
 

@@ -15,6 +15,7 @@ import lightning_hessian
 PACKAGE = Path(__file__).parent.parent / "lightning_hessian"
 RANKS = {
     "errors": 0,
+    "whole_files": 0,
     "statistics": 0,
     "tab": 0,
     "theory": 0,
@@ -35,6 +36,7 @@ RANKS = {
     "analysis": 13,
     "configurations": 14,
     "reading": 14,
+    "viewing": 15,
     "cli": 15,
     "__main__": 16,
 }
@@ -56,7 +58,7 @@ ONLY_IN = {
     # only users import it, which takes a while
     "pytorch_lightning": set(),
     "matplotlib": {"show"},
-    "tensorboard": {"show", "tab"},
+    "tensorboard": {"show", "tab", "viewing"},
     "torch.utils.tensorboard": {"show"},
 }
 FILES = sorted(

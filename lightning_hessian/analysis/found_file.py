@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lightning_hessian.errors import UnreadableCheckpointError
 from lightning_hessian.fit import BESIDE
-from lightning_hessian.show import as_json, write_anywhere
+from lightning_hessian.show import as_json
 from lightning_hessian.studies import FoundPoint, SearchState
+from lightning_hessian.whole_files import write_anywhere
 
 SEARCH = "lightning_hessian_search"
 """Entry of a checkpoint that a search wrote."""

@@ -231,6 +231,7 @@ class MeasuringCallback(HostCallback, Generic[R]):
             self._consider("end", trainer)
             if self._session is not None:
                 self._write(self._session, partial(self._recorder.publish_rest, trainer))
+                self._publish_page(self._session, trainer)
         is_told = self._session is not None and not self._session.has_given_up
         if is_told and self._pace.plan is not None:
             self._tell(self._summary(), trainer)
@@ -371,6 +372,14 @@ class MeasuringCallback(HostCallback, Generic[R]):
     def _publish(self, trainer: Trainer) -> None:
         self._study.settle()
         self._recorder.publish(trainer, draws_all=self._pace.plan is None)
+
+    def _publish_page(self, session: Session, trainer: Trainer) -> None:
+        """The page of all callbacks, by the last of them, after whose report no other comes."""
+        in_fit = [each for each in trainer.callbacks if isinstance(each, MeasuringCallback)]  # type: ignore[attr-defined]
+        in_fit = [each for each in in_fit if not each.is_disabled and each._session is not None]
+        if in_fit[-1:] == [self]:
+            reports = {each.name: each.reports for each in in_fit if each.reports}
+            self._write(session, partial(self._recorder.publish_page, trainer, reports))
 
     def _write(self, session: Session, write: Callable[[], None]) -> None:
         """On all processes or none, without a trace in the run."""

@@ -14,13 +14,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.fit.room import Room
 from lightning_hessian.records import Report
-from lightning_hessian.show import (
-    remove_drafts,
-    sidecar_ending,
-    sidecar_path,
-    write_sidecar,
-    write_whole,
-)
+from lightning_hessian.show import sidecar_ending, sidecar_path, write_sidecar
+from lightning_hessian.whole_files import remove_drafts, write_whole
 
 TEMPORARY = (".lr_find_", ".scale_batch_size_", "hpc_ckpt_")
 """How tuners and the requeueing of a cluster name their files; the latter in a signal handler."""

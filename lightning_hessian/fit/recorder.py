@@ -21,7 +21,9 @@ from lightning_hessian.show import (
     Figures,
     Gallery,
     Images,
+    PictureWriter,
     ReportWriter,
+    give_page,
     line,
     table,
     tagged,
@@ -59,6 +61,7 @@ class Recorder(Generic[R]):
         self._monitor = monitor
         self._verbose = verbose
         self._writer = ReportWriter(prefix=name, amount=scalars, custom_scalars=custom_scalars)
+        self._pictures = PictureWriter(prefix=name)
         self._checkpoints: CheckpointReports | None = None
         self.room = Room()
 
@@ -118,6 +121,12 @@ class Recorder(Generic[R]):
         if made:
             self._log(trainer, partial(self._log_images, trainer, made[-1], self._gallery.last))
 
+    @rank_zero_only
+    def publish_page(self, trainer: Trainer, reports: Mapping[str, Sequence[Report]]) -> None:
+        """Give the page of callbacks' reports to the loggers that take one, as no others come."""
+        if reports:
+            self._log(trainer, partial(give_page, trainer.loggers, reports))
+
     def _log(self, trainer: Trainer, write: Callable[[], None]) -> None:
         if trainer.loggers:
             self.room.write(write, [logger.save_dir for logger in trainer.loggers])
@@ -126,6 +135,7 @@ class Recorder(Generic[R]):
         images = draw()
         if images:
             self._writer.write_images(trainer.loggers, report.step, images)
+            self._pictures.write(trainer.loggers, report.step, images)
 
     def state(self, measured_at: Fingerprint | None, study: Mapping[str, Any]) -> dict[str, Any]:
         """The history as it travels in a checkpoint, if that has room for it.

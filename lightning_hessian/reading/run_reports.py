@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lightning_hessian.records import LossDifferenceReport, Report, SpectrumReport
+from lightning_hessian.records import (
+    CriticalPointReport,
+    LossDifferenceReport,
+    Report,
+    SpectrumReport,
+)
 
 KINDS: dict[str, type[Report]] = {
     "HessianSpectrum": SpectrumReport,
     "LossDifference": LossDifferenceReport,
+    "CriticalPoint": CriticalPointReport,
 }
 """Callbacks, by their class, to what they report."""
 USUAL_NAMES: dict[type[Report], str] = {
     SpectrumReport: "hessian",
     LossDifferenceReport: "loss_difference",
+    CriticalPointReport: "critical_point",
 }
 
 

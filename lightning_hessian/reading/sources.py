@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -54,14 +54,9 @@ def read_reports(where: Paths) -> list[RunReports]:
         ('hessian', [0.5])
     """
     given = [where] if isinstance(where, str | os.PathLike) else list(where)
-    paths = [os.path.abspath(os.fspath(each)) for each in given]
-    files = dict.fromkeys(file for path in paths for file in _files(path))
-    found: dict[tuple[str, str], dict[str, Report]] = {}
-    for file in files:
-        read = _beside if SIDECAR.fullmatch(file) else _inside
-        for name, report in _guarded(read, file):
-            copies = found.setdefault((_run_of(file), name), {})
-            _keep_fullest(copies, report)
+    found, left_out = find_reports(given)
+    for file, reason in left_out.items():
+        rank_zero_warn(f"The reports of {file} are left out: {reason}.")
     if not found:
         names = ", ".join(os.fspath(each) for each in given)
         raise ValueError(
@@ -71,11 +66,38 @@ def read_reports(where: Paths) -> list[RunReports]:
     folders = {folder for folder, _ in found}
     top = os.path.commonpath(folders) if len(folders) > 1 else os.path.dirname(*folders)
     return [
-        RunReports(
-            run=os.path.relpath(folder, top), name=name, reports=tuple(in_order(copies.values()))
-        )
-        for (folder, name), copies in sorted(found.items())
+        RunReports(run=os.path.relpath(folder, top), name=name, reports=reports)
+        for (folder, name), reports in sorted(found.items())
     ]
+
+
+def find_reports(
+    where: Sequence[str | os.PathLike[str]],
+) -> tuple[dict[tuple[str, str], tuple[Report, ...]], dict[str, str]]:
+    """Look for all reports at some paths.
+
+    Args:
+        where: As for :func:`read_reports`.
+
+    Returns:
+        The reports of each callback of each run, by the run's folder and the callback's name; and
+        the files that cannot be read, each with its reason.
+    """
+    paths = [os.path.abspath(os.fspath(each)) for each in where]
+    files = dict.fromkeys(file for path in paths for file in _files(path))
+    found: dict[tuple[str, str], dict[str, Report]] = {}
+    left_out: dict[str, str] = {}
+    for file in files:
+        try:
+            check_file(file)
+            read = _beside if SIDECAR.fullmatch(file) else _inside
+            reports = [(name, _checked(report)) for name, report in read(file)]
+        except Exception as error:  # one that cannot be read is none of the others' concern
+            left_out[file] = (str(error) or type(error).__name__).rstrip(".")
+            continue
+        for name, report in reports:
+            _keep_fullest(found.setdefault((_run_of(file), name), {}), report)
+    return {key: tuple(in_order(copies.values())) for key, copies in found.items()}, left_out
 
 
 def _files(path: str) -> Iterator[str]:
@@ -96,17 +118,6 @@ def _run_of(file: str) -> str:
     folder = os.path.dirname(file)
     is_inner = os.path.basename(folder) == CHECKPOINTS
     return os.path.dirname(folder) if is_inner else folder
-
-
-def _guarded(read: Callable[[str], Sequence[Named]], file: str) -> Sequence[Named]:
-    """What a file holds; one that cannot be read is none of the others' concern."""
-    try:
-        check_file(file)
-        return [(name, _checked(report)) for name, report in read(file)]
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        rank_zero_warn(f"The reports of {file} are left out: {reason.rstrip('.')}.")
-        return ()
 
 
 def _checked(report: Report) -> Report:

@@ -18,6 +18,7 @@ from lightning_hessian.show.figures.spin_glass import spin_glass_figure, spin_gl
 from lightning_hessian.show.figures.style import rasterize
 from lightning_hessian.show.figures.surface import surface_figure
 from lightning_hessian.show.gallery import Gallery, Images
+from lightning_hessian.show.media import PictureWriter, give_page
 from lightning_hessian.show.report_figures import (
     Figures,
     critical_point_figures,
@@ -33,15 +34,16 @@ from lightning_hessian.show.sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from lightning_hessian.show.tab_entry import tab_run
 from lightning_hessian.show.table import line, table
 from lightning_hessian.show.tag_table import TagRow, tag_rows, tag_table
-from lightning_hessian.show.whole_files import remove_drafts, write_anywhere, write_whole
 
 __all__ = [
     "Amount",
     "Figures",
     "Gallery",
     "Images",
+    "PictureWriter",
     "ReportWriter",
     "TagRow",
     "as_json",
@@ -49,6 +51,7 @@ __all__ = [
     "critical_point_figures",
     "critical_point_history_figure",
     "escape_figure",
+    "give_page",
     "history_figure",
     "line",
     "loss_difference_figure",
@@ -59,7 +62,6 @@ __all__ = [
     "random_matrix_figure",
     "rasterize",
     "read_sidecar",
-    "remove_drafts",
     "scalars",
     "sidecar_ending",
     "sidecar_path",
@@ -68,11 +70,10 @@ __all__ = [
     "spin_glass_figure",
     "spin_glass_fit_figure",
     "surface_figure",
+    "tab_run",
     "table",
     "tag_rows",
     "tag_table",
     "tagged",
-    "write_anywhere",
     "write_sidecar",
-    "write_whole",
 ]

@@ -14,6 +14,7 @@ from lightning_hessian.records import Report
 from lightning_hessian.show.charts import Charts, charts
 from lightning_hessian.show.layout import lay_out
 from lightning_hessian.show.leaves import leaves_of
+from lightning_hessian.show.media import histograms
 from lightning_hessian.show.scalars import Amount, tagged
 from lightning_hessian.show.tab_entry import entry_bytes, tab_entry
 from lightning_hessian.show.tensorboard import added_whole, tensorboard_loggers, write_entry
@@ -63,7 +64,8 @@ class ReportWriter:
             if logger not in boards:
                 # as Lightning's own rows do; elsewhere it would be a point in a curve of the user's
                 row = {**named, "epoch": report.epoch} if keeps_rows(logger) else named
-                logger.log_metrics(row, step=step)
+                drawn = histograms(logger, report, prefix=self._prefix)
+                logger.log_metrics({**row, **drawn}, step=step)
         for logger in boards:
             experiment = logger.experiment  # type: ignore[attr-defined]
             with added_whole(experiment):

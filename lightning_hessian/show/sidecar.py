@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 
 from lightning_hessian.records import Report
-from lightning_hessian.show.whole_files import write_anywhere
+from lightning_hessian.whole_files import write_anywhere
 
 FORMAT_VERSION = 2
 """Reports are nested, and notes have codes, from version 2 on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -61,6 +61,20 @@ def tab_entry(report: Report, *, name: str) -> dict[str, Any]:
     if report.failure is None:
         entry |= _curves(report)
     return entry
+
+
+def tab_run(name: str, reports: Mapping[str, Iterable[Report]]) -> dict[str, Any]:
+    """Gather what the page shows of one training, where there is no event file to read it from.
+
+    Args:
+        name: Of the training.
+        reports: By the names of callbacks.
+
+    Returns:
+        As the page takes it; without curves of the user's.
+    """
+    entries = [tab_entry(report, name=each) for each in reports for report in reports[each]]
+    return {"name": name, "entries": entries, "problems": [], "losses": {}}
 
 
 def entry_bytes(entry: dict[str, Any]) -> bytes:

@@ -138,6 +138,18 @@ def read_losses(provider: Any, ctx: Any, experiment: str, run: str) -> dict[str,
     }
 
 
+def as_json(value: Any) -> str:
+    """What was read, for the page.
+
+    Args:
+        value: Primitives, numbers finite.
+
+    Returns:
+        JSON.
+    """
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
 def _or_none(value: float) -> float | None:
     """A number, as far as JSON has one for it: a browser reads no other."""
     return value if math.isfinite(value) else None

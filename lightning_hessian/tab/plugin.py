@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from werkzeug import wrappers
 from lightning_hessian.tab.entries import (
     MOST_ENTRIES,
     PLUGIN_NAME,
+    as_json,
     list_series,
     read_entries,
     read_losses,
@@ -107,7 +107,7 @@ class HessianTabLoader(base_plugin.TBLoader):  # type: ignore[misc]
 def _answer(environ: Any, start: Any, read: Callable[..., Any]) -> Any:
     """Send as JSON what is read for a request."""
     answer = read(plugin_util.context(environ), plugin_util.experiment_id(environ))
-    content = json.dumps(answer, allow_nan=False)
+    content = as_json(answer)
     request = wrappers.Request(environ)
     return http_util.Respond(request, content, "application/json")(environ, start)
 

@@ -79,6 +79,7 @@ def test_two_processes_measure_the_same_bits_as_one_and_change_nothing() -> None
     ]
     for report, at in ((reports[0], None), (reports[-1], state)):
         wanted = measured_by_one(module, at, every_n_epochs=1)
+        del wanted["edge"]  # of shards each process has a part of the optimiser's state only
         assert {key: report[key] for key in wanted} == wanted
 
 
