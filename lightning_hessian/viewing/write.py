@@ -43,10 +43,10 @@ def write_page(
         ValueError: If there is no report, nothing at a path, or another file at ``output``.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> from lightning_hessian import SpectrumReport, write_page
         >>> path = write_page([SpectrumReport(loss=0.5)], f"{tempfile.mkdtemp()}/hessian.html")
-        >>> '"loss":0.5' in open(path).read()
+        >>> '"loss":0.5' in pathlib.Path(path).read_text(encoding="utf8")
         True
     """
     given: list[Any] = [reports] if isinstance(reports, str | os.PathLike) else list(reports)

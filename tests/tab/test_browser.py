@@ -146,6 +146,7 @@ def test_dark_and_light_are_tensorboards(visit: Visit) -> None:
     assert swatches(visit) == light
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_runs_have_the_colours_that_they_have_in_other_tabs(
     chromium: Any, board: Board, theme: str

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from examples.board import served
@@ -18,6 +19,8 @@ from tests.helpers.critical_points import point_at
 from tests.helpers.loss_difference_reports import difference_report
 from tests.helpers.reports import eigenvalues_at, failed_at, report_at
 from tests.helpers.tab import write_bytes, write_reports
+
+pytestmark = pytest.mark.slow
 
 HARM = "<img src=x onerror=alert(1)>"
 NAMES = (
