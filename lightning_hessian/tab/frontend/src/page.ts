@@ -158,6 +158,7 @@ export class Page {
     slider.oninput = () => this.store.set({ step: steps[Number(slider.value)] ?? 0 });
     slider.max = String(Math.max(0, steps.length - 1));
     slider.value = String(place);
+    slider.setAttribute("aria-valuetext", `step ${steps[place] ?? step}`);
     (this.controls.querySelector("output") as HTMLOutputElement).value = String(steps[place] ?? step);
     (this.controls.querySelector("select") as HTMLSelectElement).value = scale;
     (this.controls.querySelector(".reset") as HTMLButtonElement).disabled = zoom === null;
