@@ -16,6 +16,8 @@ export interface Lines {
   width?: number;
   /** Whether the interval is drawn. */
   hasError?: boolean;
+  /** Whether points stand alone: a line between them would be read as a course. */
+  isLoose?: boolean;
   symbol?: (point: Point) => string;
 }
 
@@ -67,7 +69,7 @@ export function lineChart(store: Store, width: number, families: Lines[], option
       marks.push(errorBars(points, place, opacity));
       marks.push(boundBars(points, place, opacity));
     }
-    marks.push(
+    if (!family.isLoose || isCrowded) marks.push(
       Plot.line(points, {
         x: "step",
         y: (p: Point) => place(p.value),

@@ -66,6 +66,18 @@ export function points(runs: Run[], tag: string, label = "", kinds = SPECTRA_FIR
   });
 }
 
+/** On how many samples, and by which callbacks, a quantity was measured. */
+export function samplesOf(runs: Run[], tag: string): string {
+  const found = new Set<string>();
+  for (const point of points(runs, tag)) {
+    const run = runs.find((each) => each.name === point.run);
+    const entry = run?.entries.find((each) => each.step === point.step && each.callback === point.callback);
+    found.add(`${entry?.scalars.get("num_samples") ?? "?"} samples (${point.callback})`);
+  }
+  const all = [...found];
+  return all.length <= 3 ? all.join(", ") : `${all.slice(0, 3).join(", ")} and others`;
+}
+
 /** Tags of a family such as `trace/<name>`: the names, in the order in which they first appear. */
 export function members(runs: Run[], family: string): string[] {
   const names = new Set<string>();

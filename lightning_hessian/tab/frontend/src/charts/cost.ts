@@ -37,13 +37,26 @@ export const cost: Chart = {
         ),
       ),
     );
+    const sums = store.shownRuns.map((run) => `${run.name}: ${together(run)}`).join("; ");
+    const total = element("p", { className: "verdict", textContent: `All callbacks together, of the training's own work: ${sums}.` });
     const words = groups.flatMap(({ run, callback, entries }) => remarks(run, callback, entries));
-    return { content: [table, ...words], rows };
+    return { content: [table, total, ...words], rows };
   },
 };
 
 function shown(value: string | number | undefined): string {
   return typeof value === "number" ? shortNumber(value) : (value ?? "");
+}
+
+/** The last share of each callback, added up. */
+function together(run: Run): string {
+  const last = new Map<string, number>();
+  for (const entry of run.entries) {
+    const share = entry.scalars.get("overhead");
+    if (share !== undefined) last.set(entry.callback, share);
+  }
+  if (last.size === 0) return "–";
+  return `${shortNumber(100 * [...last.values()].reduce((a, b) => a + b, 0))} %`;
 }
 
 function summary(run: Run, callback: string, entries: Entry[]): Row {

@@ -37,7 +37,8 @@ export const density: Chart = {
   title: "Spectral density over training",
   reading:
     "Where the eigenvalues lie, on one axis for all runs and steps: most are a bulk at zero, the few on the right are the " +
-    "directions that matter. Heights are logarithmic; below, the step under the pointer with its error band.",
+    "directions that matter. Heights are logarithmic; below, the step under the pointer, with an error band where several " +
+    "probes tell of one. What lies within the resolution of zero is one bulk, however wide it looks.",
   isWide: true,
   follows: ["step", "focus"],
   draw(store, width) {
@@ -57,12 +58,22 @@ export const density: Chart = {
     const steps = [...new Set(curves.map((p) => p.step))].join(", ");
     const content = [
       grid,
-      caption(`at step ${steps}: number of eigenvalues around each value, as finely as it was resolved; triangles are eigenvalues with a bound`),
+      caption(`at step ${steps}: number of eigenvalues around each value; triangles are eigenvalues with a bound. ${resolutions(runs, store.state.step)}`),
       detail(curves, runs, axis, width, store.state.step),
     ];
     return { content, rows: nodesAt(runs, store) };
   },
 };
+
+/** On what, and how finely, the densities at a step are known. */
+function resolutions(runs: Run[], step: number): string {
+  const words = runs.slice(0, 4).flatMap((run) => {
+    const entry = measuredAt(run, step);
+    const samples = entry?.scalars.get("num_samples");
+    return entry?.density ? [`${run.name}: ± ${shortNumber(entry.density.bandwidth)}, on ${samples ?? "?"} samples (${entry.callback})`] : [];
+  });
+  return `Resolved to: ${words.join("; ")}${runs.length > 4 ? " …" : ""}.`;
+}
 
 function has(entry: Entry): boolean {
   return entry.density !== null;

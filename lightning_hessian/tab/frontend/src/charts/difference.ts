@@ -11,6 +11,8 @@ import { FONT, type Lines, lineChart, lineRows } from "../lines";
 import { reportAt } from "../quantities";
 import type { Store } from "../state";
 
+const MOST_SENTENCES = 6;
+
 interface CurvePoint {
   run: string;
   colour: string;
@@ -37,15 +39,17 @@ export const difference: Chart = {
     }
     const content: Node[] = [];
     const run = store.focusRun;
-    const entry = run ? reportAt(run, store.state.step, has) : null;
-    if (run && entry) {
-      for (const words of entry.texts.get("summary") ?? []) content.push(element("p", { className: "verdict", textContent: `${run.name}, step ${entry.step}: ${words}.` }));
+    for (const each of store.shownRuns.slice(0, MOST_SENTENCES)) {
+      const entry = reportAt(each, store.state.step, has);
+      for (const words of entry?.texts.get("summary") ?? []) {
+        content.push(element("p", { className: "verdict", textContent: `${each.name}, step ${entry?.step}: ${words}.` }));
+      }
     }
     content.push(caption("mean absolute difference against the number of samples; dotted, the root mean square"), curveChart(curves, thresholds(store), width));
     const rows: Row[] = curves.map(({ colour: _, ...row }) => row);
     const required = families(store.shownRuns);
     if (required.some((family) => family.points.length > 0)) {
-      content.push(caption("samples needed to stay below the threshold, with its 95 % interval"), lineChart(store, width, required, { label: "k*", scale: "log", height: 180, hasNames: required.length > 1 }));
+      content.push(caption("samples needed to stay below the threshold, with its 95 % interval"), lineChart(store, width, required, { label: "k*", scale: "log", height: 190, hasNames: required.length > 1, rules: sizes(store.shownRuns) }));
       rows.push(...lineRows(required, "samples needed"));
     }
     const at = run ? reportAt(run, store.state.step, (each) => each.surface !== null) : null;
@@ -105,6 +109,14 @@ function curveChart(curves: CurvePoint[], rules: number[], width: number): SVGSV
   }) as SVGSVGElement;
   chart.classList.add("plot");
   return chart;
+}
+
+/** How many samples there are, where all runs have as many. */
+function sizes(runs: Run[]): { y: number; words: string }[] {
+  const entries = runs.flatMap((run) => run.entries.filter(has));
+  const counts = new Set(entries.map((entry) => entry.scalars.get("num_samples") ?? Number.NaN));
+  const [count] = counts;
+  return counts.size === 1 && count ? [{ y: count, words: `${shortNumber(count)} samples measured: below this line they are enough` }] : [];
 }
 
 /** k* of each threshold over training. */

@@ -1,9 +1,9 @@
 // The largest eigenvalue with its companions, the optimiser's edge, and the loss beneath.
 
 import { type Chart, caption, nothing } from "../chart";
-import type { Run } from "../entries";
+import type { Entry, Run } from "../entries";
 import { type Lines, lineChart, lineRows } from "../lines";
-import { type Point, points } from "../quantities";
+import { type Point, interval, points, samplesOf } from "../quantities";
 
 const COMPANIONS = 8;
 /** Runs above which the companions would hide the largest ones. */
@@ -36,13 +36,26 @@ export const largest: Chart = {
     const losses = lossCurves(runs);
     const content: Node[] = [lineChart(store, width, families, { label: "eigenvalue", scale: store.state.scale, height: 300, hasSteps: false })];
     const rows = lineRows(families, "");
+    content.push(caption(`measured on ${samplesOf(runs, "eig_1")}`));
     if (margins.length > 0) {
       const share: Lines[] = [{ points: margins, hasError: true, width: 2 }];
+      const isWide = margins.some((p) => p.value > 10);
       content.push(
-        caption("share of the edge: sharpness over what the optimiser can stand"),
-        lineChart(store, width, share, { label: "share", height: 130, hasSteps: false, rules: [{ y: 1, words: "edge: steps grow above" }] }),
+        caption(
+          "share of the edge: sharpness over what the optimiser can stand. Bars: of one step size (SGD) the interval for the " +
+            "whole training set, of others the numerical error alone, on the samples measured",
+        ),
+        lineChart(store, width, share, {
+          label: "share",
+          scale: isWide ? "symlog" : "linear",
+          height: 140,
+          hasSteps: false,
+          rules: [{ y: 1, words: "edge: steps grow above" }],
+        }),
       );
       rows.push(...lineRows(share, "share of the edge"));
+    } else {
+      content.push(caption("No edge of the optimiser: of SGD with one learning rate it is there by itself, of Adam and others with HessianSpectrum(edge=True)."));
     }
     const loss: Lines[] = [{ points: losses }];
     content.push(
@@ -63,11 +76,24 @@ function edgeShares(runs: Run[]): Point[] {
       ?.entries.find((each) => each.step === sharpness.step && each.callback === sharpness.callback);
     const threshold = entry?.scalars.get("edge_threshold");
     if (threshold === undefined || threshold === 0) continue;
-    const label = "share of the edge";
-    const { value, low, high } = sharpness;
-    found.push({ ...sharpness, label, value: value / threshold, low: low / threshold, high: high / threshold, bound: 0 });
+    const share = sharpness.value / threshold;
+    const ends = [sharpness.low / threshold, sharpness.high / threshold] as const;
+    const [low, high] = (entry && wholeSetEnds(entry, share)) ?? ends;
+    found.push({ ...sharpness, label: "share of the edge", value: share, low, high, bound: 0 });
   }
   return found;
+}
+
+/**
+ * The interval of the largest eigenvalue in shares of the edge, where one step size scales both.
+ * With a decay w the share is (lambda + w) / (edge + w), so that one of eigenvalue is this much of it.
+ */
+function wholeSetEnds(entry: Entry, share: number): [number, number] | null {
+  const [value, edge] = [entry.scalars.get("eig_1"), entry.scalars.get("edge_eig_1")];
+  if (value === undefined || edge === undefined || edge <= 0 || !entry.scalars.has("eig_1_upper")) return null;
+  const slope = Math.abs(edge - value) > 1e-6 * edge ? (1 - share) / (edge - value) : 1 / edge;
+  const [low, high] = interval(entry, "eig_1");
+  return [share + slope * (low - value), share + slope * (high - value)];
 }
 
 /** What the user logged, in its own tag with most points, or else the loss of the reports. */

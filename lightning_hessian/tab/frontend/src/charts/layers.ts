@@ -13,9 +13,13 @@ import type { Store } from "../state";
 const FAMILIES = [
   { prefix: "trace/", words: "trace of the layer's block" },
   { prefix: "eig_1/", words: "largest eigenvalue of the layer's block" },
-  { prefix: "norm/", words: "norm of the layer's weights" },
+  { prefix: "norm/", words: "norm of the layer's weights (no curvature)" },
 ];
 const MOST_BARS = 40;
+const NO_BLOCKS =
+  'No curvature by layer: HessianSpectrum(parameter_blocks="modules") splits the trace by module at no further product, in ' +
+  "reports whose products are enough for a sweep, as with max_overhead=None or in longer trainings; with " +
+  "eigenvalues_per_block=1 each block's largest eigenvalue is there too.";
 
 interface Bar {
   run: string;
@@ -32,25 +36,23 @@ export const layers: Chart = {
   title: "By layer",
   reading:
     "Each bar is one layer at the step under the pointer, in the colours of the runs; below, the same over steps for one " +
-    "run. The longest bar is the layer that most of the curvature sits in.",
+    "run. The longest bar of a trace is the layer that most of the curvature sits in.",
   follows: ["zoom", "step", "focus"],
   draw(store, width) {
     const family = FAMILIES.find(({ prefix }) => members(store.shownRuns, prefix).length > 0);
-    if (!family) {
-      return nothing(
-        'No layers yet: HessianSpectrum(parameter_blocks="modules") splits the trace by module at no further product; with ' +
-          "eigenvalues_per_block=1 each block's largest eigenvalue is there too.",
-      );
-    }
+    if (!family) return nothing(NO_BLOCKS);
     const shown = FAMILIES.filter(({ prefix }) => members(store.shownRuns, prefix).length > 0);
     const content: Node[] = [];
     const rows: Row[] = [];
+    if (family.prefix === "norm/") content.push(element("p", { className: "verdict", textContent: NO_BLOCKS }));
     for (const { prefix, words } of shown) {
       const bars = barsAt(store, prefix);
-      content.push(caption(`${words}, at step ${store.state.step}`), barChart(bars, width));
+      const steps = [...new Set(bars.map((bar) => bar.step))].join(", ");
+      content.push(caption(`${words}, at step ${steps}`), barChart(bars, width));
       rows.push(...bars.map(({ colour: _, ...bar }) => ({ quantity: prefix.slice(0, -1), ...bar })));
     }
-    const run = store.focusRun;
+    const having = store.shownRuns.filter((each) => members([each], family.prefix).length > 0);
+    const run = having.find((each) => each.name === store.focusRun?.name) ?? having[0];
     if (run) {
       const names = members([run], family.prefix);
       const families = names.slice(0, MOST_BARS).map((name, place) => ({

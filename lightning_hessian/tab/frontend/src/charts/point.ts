@@ -42,10 +42,10 @@ export const point: Chart = {
     }
     const own = points(runs, SHARE, "share of negative eigenvalues");
     const share: Lines[] = [
-      { points: own.length ? own : points(runs, "negative_fraction", "share of negative eigenvalues"), hasError: true },
+      { points: own.length ? own : points(runs, "negative_fraction", "share of negative eigenvalues"), hasError: true, isLoose: true },
     ];
     if (share[0]?.points.length) {
-      content.push(caption("share of negative eigenvalues, with its bracket"), lineChart(store, width, share, { label: "share", height: 150, ends: [0, 1] }));
+      content.push(caption("share of negative eigenvalues: it lies somewhere in its bracket, the dot is no more than an estimate"), lineChart(store, width, share, { label: "share", height: 150, ends: [0, 1] }));
       rows.push(...lineRows(share, ""));
     }
     const run = store.focusRun;
