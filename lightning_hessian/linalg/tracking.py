@@ -338,7 +338,7 @@ class _Builder:
         self.basis.append(rows)
         self.images.append(images)
         if self._told is not None:
-            self._told(len(self.basis))
+            self._told(len(rows))
 
     def outside(self, weights: Tensor) -> Tensor:
         """Direction of ``A Q w`` off the basis, ``(1, n)``; ``(0, n)`` if that is rounding."""

@@ -11,6 +11,7 @@ INFORMING = frozenset(
         "batch-sharpness-without-clipping",
         "batch-sharpness-without-error",
         "block-not-trained",
+        "blocks-not-measured",
         "complex-parameters",
         "derivatives-not-measured",
         "derivatives-without-error",

@@ -56,25 +56,21 @@ class ReportWriter:
         Args:
             loggers: The Trainer's.
             report: With numbers, or with a failure, whose reason is written as a text.
+
+        Raises:
+            Exception: What the first of the loggers that failed raised; the others have the report.
         """
-        step = report.step
         named = tagged(report, prefix=self._prefix, amount=self._amount)
         boards = list(tensorboard_loggers(loggers))
-        for logger in loggers:
-            if logger not in boards:
-                # as Lightning's own rows do; elsewhere it would be a point in a curve of the user's
-                row = {**named, "epoch": report.epoch} if keeps_rows(logger) else named
-                drawn = histograms(logger, report, prefix=self._prefix)
-                logger.log_metrics({**row, **drawn}, step=step)
-        for logger in boards:
-            experiment = logger.experiment  # type: ignore[attr-defined]
-            with added_whole(experiment):
-                logger.log_metrics(named, step=step)
-                entry = entry_bytes(tab_entry(report, name=self._prefix))
-                write_entry(experiment, entry, tag=f"{self._prefix}/report", step=step)
-                self._write_texts(experiment, report)
-                if report.failure is None:
-                    self._lay_out(experiment, report)
+        errors = []
+        for logger in [*(each for each in loggers if each not in boards), *boards]:
+            write = self._write_board if logger in boards else self._write_row
+            try:
+                write(logger, report, named)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     @rank_zero_only
     def write_images(
@@ -95,6 +91,24 @@ class ReportWriter:
             with added_whole(experiment):
                 for name, image in images.items():
                     experiment.add_image(f"{self._prefix}/{name}", image, step, dataformats="HWC")
+
+    def _write_row(self, logger: Logger, report: Report, named: Mapping[str, float]) -> None:
+        """The numbers, for a logger of any kind."""
+        # as Lightning's own rows do; elsewhere it would be a point in a curve of the user's
+        row = {**named, "epoch": report.epoch} if keeps_rows(logger) else dict(named)
+        drawn = histograms(logger, report, prefix=self._prefix)
+        logger.log_metrics({**row, **drawn}, step=report.step)
+
+    def _write_board(self, logger: Logger, report: Report, named: Mapping[str, float]) -> None:
+        """The numbers, the tab's entry, texts and charts, for TensorBoard."""
+        experiment = logger.experiment  # type: ignore[attr-defined]
+        with added_whole(experiment):
+            logger.log_metrics(dict(named), step=report.step)
+            entry = entry_bytes(tab_entry(report, name=self._prefix))
+            write_entry(experiment, entry, tag=f"{self._prefix}/report", step=report.step)
+            self._write_texts(experiment, report)
+            if report.failure is None:
+                self._lay_out(experiment, report)
 
     def _write_texts(self, experiment: Any, report: Report) -> None:
         for leaf in leaves_of(report):

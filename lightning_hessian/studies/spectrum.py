@@ -313,7 +313,11 @@ class SpectrumStudy:
             overlap=overlap,
             num_hvps=found.num_hvps,
             graph_bytes=loss.products.graph_bytes,
-            notes=(*found.notes, *quality.notes),
+            notes=(
+                *found.notes,
+                *quality.notes,
+                *([_NO_BLOCKS] if options.parameter_blocks else []),
+            ),
         )
 
     def _remember(
@@ -523,6 +527,11 @@ def _nothing_trained(pattern: str) -> Note:
     )
 
 
+_NO_BLOCKS = Note(
+    "blocks-not-measured",
+    "The blocks of `parameter_blocks` have no numbers here: these are split from the products of a "
+    "sweep, and `max_overhead` pays for fewer. Raise it, give max_overhead=None, or train longer.",
+)
 _STAYS = Note(
     "sample-does-not-grow",
     "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "

@@ -27,10 +27,14 @@ export function unitBelow(largest: number, decades: number): number {
 // made once: to make one takes longer than a chart may
 const FORMAT = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 4 });
 
+const WHOLE = new Intl.NumberFormat("en-GB");
+
 /** A number as short as a reader needs it. */
 export function shortNumber(value: number): string {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
+  // steps and counts are told to the last digit
+  if (Number.isInteger(value) && size < 1e9) return WHOLE.format(value);
   if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(size === 10 ** Math.round(Math.log10(size)) ? 0 : 2);
   return FORMAT.format(value);
 }

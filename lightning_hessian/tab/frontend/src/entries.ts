@@ -176,15 +176,20 @@ function entry(raw: Raw): Entry {
   };
 }
 
-/** Entries in the order of their steps; of two at a step the later one stands, as after a resume. */
+/**
+ * Entries in the order of their steps. They come as they were written: one at a step that was passed
+ * before is of a training that began anew, and what the one before it had from there on is over.
+ */
 function ordered(raw: unknown[]): Entry[] {
-  const found = new Map<string, Entry>();
+  const found = new Map<string, Entry[]>();
   for (const each of raw) {
     if (!isRecord(each)) continue;
     const read = entry(each);
-    if (!Number.isNaN(read.step)) found.set(JSON.stringify([read.callback, read.step]), read);
+    if (Number.isNaN(read.step)) continue;
+    const before = (found.get(read.callback) ?? []).filter((one) => one.step < read.step);
+    found.set(read.callback, [...before, read]);
   }
-  return [...found.values()].sort((a, b) => a.step - b.step);
+  return [...found.values()].flat().sort((a, b) => a.step - b.step);
 }
 
 export function readRun(raw: RawRun, colour: string): Run {

@@ -16,6 +16,8 @@ export interface Lines {
   width?: number;
   /** Whether the interval is drawn. */
   hasError?: boolean;
+  /** Whether it is a line to compare with, which does not make the axis much longer. */
+  isGuide?: boolean;
   /** Whether points stand alone: a line between them would be read as a course. */
   isLoose?: boolean;
   symbol?: (point: Point) => string;
@@ -41,6 +43,8 @@ export interface LineOptions {
 }
 
 export const FONT = { fontSize: "11px" };
+/** How much longer than its curves a line to compare with may make an axis. */
+const FAR = 30;
 const MARGIN = { left: 58, right: 14 };
 
 /** One chart of several families of curves. */
@@ -48,13 +52,17 @@ export function lineChart(store: Store, width: number, families: Lines[], option
   const all = families.flatMap((family) => family.points);
   const scale = options.scale ?? "linear";
   const span = domain(store);
-  const isInside = (p: Point): boolean => p.step >= span[0] && p.step <= span[1] && (scale !== "log" || p.value > 0);
+  const isShown = (p: Point): boolean => scale !== "log" || p.value > 0;
+  const isInside = (p: Point): boolean => p.step >= span[0] && p.step <= span[1] && isShown(p);
   const visible = all.filter(isInside);
-  const ends = options.ends ?? range(visible, scale, options.rules ?? []);
+  const near = (isGuide: boolean): Point[] =>
+    families.filter((family) => (family.isGuide ?? false) === isGuide).flatMap((family) => neighbours(family.points, span).filter(isShown));
+  const ends = options.ends ?? range(near(false), near(true), scale, options.rules ?? []);
   const y = axisOf(scale, ends);
   const isCrowded = store.shownRuns.length > CROWD;
-  const place = (value: number): number => y.place(Math.min(Math.max(value, y.low), y.high));
-  const kept = (points: Point[]): Point[] => points.filter((p) => scale !== "log" || p.value > 0);
+  // what has no logarithm interrupts a curve, and an interval that reaches below zero has no lower end
+  const place = (value: number): number => (scale === "log" && value <= 0 ? Number.NaN : y.place(value));
+  const placeEnd = (value: number): number => y.place(Math.min(Math.max(value, y.low), y.high));
   const marks: Plot.Markish[] = [];
   for (const rule of options.rules ?? []) {
     marks.push(Plot.ruleY([place(rule.y)], { strokeDasharray: "5,4", strokeOpacity: 0.8 }));
@@ -63,11 +71,11 @@ export function lineChart(store: Store, width: number, families: Lines[], option
     marks.push(Plot.text([rule.words], { y: place(rule.y), frameAnchor: "left", dx: 4, dy: isHigh ? 8 : -7, textAnchor: "start", fillOpacity: 0.75 }));
   }
   for (const family of families) {
-    const points = kept(family.points);
+    const points = family.points;
     const opacity = family.opacity ?? 1;
     if (family.hasError && !isCrowded) {
-      marks.push(errorBars(points, place, opacity));
-      marks.push(boundBars(points, place, opacity));
+      marks.push(errorBars(points.filter(isShown), placeEnd, opacity));
+      marks.push(boundBars(points.filter(isShown), placeEnd, opacity));
     }
     if (!family.isLoose || isCrowded) marks.push(
       Plot.line(points, {
@@ -80,9 +88,11 @@ export function lineChart(store: Store, width: number, families: Lines[], option
         strokeDasharray: family.dash ?? "none",
       }),
     );
-    if (!isCrowded && !family.dash) {
+    const alone = single(points);
+    const dotted = isCrowded || family.dash ? alone : points;
+    if (dotted.length > 0) {
       marks.push(
-        Plot.dot(points, {
+        Plot.dot(dotted.filter(isShown), {
           x: "step",
           y: (p: Point) => place(p.value),
           fill: "colour",
@@ -133,8 +143,9 @@ export function lineRows(families: Lines[], name: string): Row[] {
       quantity: p.label || name,
       step: p.step,
       value: p.value,
-      low: p.low,
-      high: p.high,
+      // nothing where nothing is known
+      low: p.low < p.high ? p.low : Number.NaN,
+      high: p.low < p.high ? p.high : Number.NaN,
     })),
   );
 }
@@ -142,9 +153,30 @@ export function lineRows(families: Lines[], name: string): Row[] {
 /** All steps that there are, or the part that is looked at. */
 export function domain(store: Store): [number, number] {
   if (store.state.zoom) return store.state.zoom;
-  const [first, last] = extent(store.shownRuns.flatMap((run) => run.entries.map((entry) => entry.step)));
+  const steps = store.shownRuns.flatMap((run) => [
+    ...run.entries.map((entry) => entry.step),
+    ...[...run.losses.values()].flatMap((curve) => curve.slice(-1).map((point) => point.step)),
+  ]);
+  const [first, last] = extent(steps);
   const end = Math.max(1, last);
   return [Math.min(0, first) - 0.01 * end, 1.01 * end];
+}
+
+/** Points within a part of the steps, and those next to it, to which lines lead out of it. */
+function neighbours(points: Point[], [first, last]: [number, number]): Point[] {
+  const series = Map.groupBy(points, (p) => JSON.stringify([p.run, p.callback, p.label]));
+  return [...series.values()].flatMap((each) => {
+    const before = each.filter((p) => p.step < first).at(-1);
+    const after = each.find((p) => p.step > last);
+    const inside = each.filter((p) => p.step >= first && p.step <= last);
+    return inside.length > 0 ? inside : [before, after].filter((p) => p !== undefined);
+  });
+}
+
+/** Those that no line leads to. */
+function single(points: Point[]): Point[] {
+  const series = Map.groupBy(points, (p) => JSON.stringify([p.run, p.callback, p.label]));
+  return [...series.values()].filter((each) => each.length === 1).flat();
 }
 
 function errorBars(points: Point[], place: (value: number) => number, opacity: number): Plot.Markish {
@@ -207,7 +239,8 @@ function axisOf(scale: "symlog" | "log" | "linear", [low, high]: [number, number
   }
   const unit = scale === "log" ? low : unitBelow(Math.max(Math.abs(low), Math.abs(high)), 2);
   const place = scale === "log" ? (v: number) => Math.log10(v) : (v: number) => symlog(v, unit);
-  const ticks = scale === "log" ? logTicks(low, high) : symlogTicks(low, high, unit);
+  const powers = (scale === "log" ? logTicks(low, high) : symlogTicks(low, high, unit)).filter((tick) => tick >= low && tick <= high);
+  const ticks = powers.length > 2 ? powers : [...new Set([...powers, ...niceTicks(low, high).filter((tick) => scale !== "log" || tick > 0)])];
   const words = new Map(ticks.map((tick) => [place(tick), shortNumber(tick)]));
   return { low, high, place, ticks, words: (placed) => words.get(placed) ?? "" };
 }
@@ -244,15 +277,17 @@ function extent(values: number[]): [number, number] {
 }
 
 /** Values with their intervals, of which a wild one does not hide the values. */
-function range(points: Point[], scale: string, rules: { y: number }[]): [number, number] {
-  const values = [...points.map((p) => p.value), ...rules.map((rule) => rule.y)];
+function range(points: Point[], guides: Point[], scale: string, rules: { y: number }[]): [number, number] {
+  const own = points.map((p) => p.value);
+  const reached = FAR * Math.max(...extent(own).map(Math.abs));
+  const values = [...own, ...guides.map((p) => p.value).filter((value) => Math.abs(value) <= reached), ...rules.map((rule) => rule.y)];
   if (values.length === 0) return scale === "log" ? [0.1, 1] : [0, 1];
   const [low, high] = extent(values);
   const reach = Math.max(high - low, 0.1 * Math.abs(high), 1e-12);
   const bottom = Math.max(extent([low, ...points.map((p) => p.low)])[0], low - reach);
   const top = Math.min(extent([high, ...points.map((p) => p.high)])[1], high + reach);
   if (scale === "log") return [Math.max(Math.min(bottom, low), 0.3 * low) * 0.9 || 0.3 * low, top * 1.15];
-  const room = 0.06 * (top - bottom || 1);
+  const room = 0.06 * (top - bottom || Math.abs(top) || 1);
   return [bottom - room, top + room];
 }
 

@@ -21,8 +21,10 @@ const STANDARD_ERRORS = 2;
 /** Intervals before standard errors before bounds. */
 export function interval(entry: Entry, tag: string): [number, number] {
   const value = entry.scalars.get(tag) ?? Number.NaN;
-  const low = entry.scalars.get(`${tag}_lower`);
-  const high = entry.scalars.get(`${tag}_upper`);
+  // a layer may be called as an end of another's interval would be
+  const isOfLayer = tag.includes("/");
+  const low = isOfLayer ? undefined : entry.scalars.get(`${tag}_lower`);
+  const high = isOfLayer ? undefined : entry.scalars.get(`${tag}_upper`);
   if (low !== undefined && high !== undefined) return [low, high];
   const error = entry.scalars.get(errorTag(tag, "standard_error"));
   if (error !== undefined) return [value - STANDARD_ERRORS * error, value + STANDARD_ERRORS * error];
@@ -96,7 +98,7 @@ export function allTags(runs: Run[]): string[] {
   const tags = new Set<string>();
   for (const run of runs) for (const entry of run.entries) for (const tag of entry.scalars.keys()) tags.add(tag);
   const isError = (tag: string) => /(_lower|_upper|_standard_error|_bound)($|\/)/.test(tag);
-  return [...tags].filter((tag) => !isError(tag)).sort();
+  return [...tags].filter((tag) => !isError(tag) && tag !== "failed").sort();
 }
 
 /** The report at a step, or the last one before it, or else the first. */

@@ -41,6 +41,11 @@ export class Store {
     return this.state.runs.filter((run) => this.state.shown.has(run.name) && run.entries.length > 0);
   }
 
+  /** Also those of which no report could be read. */
+  get chosenRuns(): Run[] {
+    return this.state.runs.filter((run) => this.state.shown.has(run.name));
+  }
+
   get focusRun(): Run | undefined {
     const runs = this.shownRuns;
     return runs.find((run) => run.name === this.state.focus) ?? runs[0];

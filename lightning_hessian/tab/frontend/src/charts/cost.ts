@@ -22,7 +22,10 @@ export const cost: Chart = {
         callback,
       })),
     );
-    if (groups.length === 0) return nothing("Nothing was measured yet.");
+    const unread = store.chosenRuns.filter((run) => run.problems.length > 0).map((run) =>
+      element("ul", {}, ...run.problems.map((problem) => element("li", { className: "warning" }, `${run.name}, not read: ${problem}`))),
+    );
+    if (groups.length === 0) return unread.length > 0 ? { content: unread, rows: [] } : nothing("Nothing was measured yet.");
     const rows = groups.map(({ run, callback, entries }) => summary(run, callback, entries));
     const columns = Object.keys(rows[0] ?? {});
     const table = element(
@@ -40,7 +43,7 @@ export const cost: Chart = {
     const sums = store.shownRuns.map((run) => `${run.name}: ${together(run)}`).join("; ");
     const total = element("p", { className: "verdict", textContent: `All callbacks together, of the training's own work: ${sums}.` });
     const words = groups.flatMap(({ run, callback, entries }) => remarks(run, callback, entries));
-    return { content: [table, total, ...words], rows };
+    return { content: [table, total, ...unread, ...words], rows };
   },
 };
 
@@ -92,7 +95,6 @@ function remarks(run: Run, callback: string, entries: Entry[]): Node[] {
   const parts = [...said].map(([words, { steps, kind }]) =>
     element("li", { className: kind === "note" ? "" : "warning" }, `${kind}, ${when(steps)}: ${words}`),
   );
-  for (const problem of run.problems) parts.push(element("li", { className: "warning" }, `not read: ${problem}`));
   return parts.length === 0 ? [] : [element("h3", { textContent: `${run.name}, ${callback}` }), element("ul", {}, ...parts)];
 }
 

@@ -20,11 +20,11 @@ export const largest: Chart = {
   draw(store, width) {
     const runs = store.shownRuns;
     const first = points(runs, "eig_1", "largest eigenvalue");
-    if (first.length === 0) return nothing(missing(runs));
+    if (first.length === 0) return nothing(missing(store.chosenRuns));
     const edges = points(runs, "edge_eig_1", "edge of the optimiser");
     const margins = edgeShares(runs);
     const families: Lines[] = [
-      { points: edges, dash: "6,4", width: 1.4 },
+      { points: edges, dash: "6,4", width: 1.4, isGuide: true },
       { points: first, hasError: true, width: 2.2 },
     ];
     if (runs.length <= FEW) {
@@ -59,7 +59,7 @@ export const largest: Chart = {
     }
     const loss: Lines[] = [{ points: losses }];
     content.push(
-      caption(losses.some((p) => p.callback === "") ? "training loss, as you logged it" : "training loss on the samples measured"),
+      caption(losses.some((p) => p.callback === "") ? `training loss, as you logged it: ${named(losses)}` : "training loss on the samples measured"),
       lineChart(store, width, loss, { label: "loss", height: 140 }),
     );
     rows.push(...lineRows(loss, "loss"));
@@ -107,13 +107,25 @@ function lossCurves(runs: Run[]): Point[] {
   });
 }
 
-/** Losses of the training before those of other data. */
+/** The training's own loss before parts of it, and these before those of other data. */
 function preference(tag: string): number {
-  if (/train/i.test(tag)) return 2;
-  return /val|test/i.test(tag) ? 0 : 1;
+  const words = tag.toLowerCase().split(/[^a-z]+/).filter((word) => word !== "");
+  if (words.some((word) => OTHER_DATA.has(word))) return 0;
+  const isOfTraining = words.some((word) => word === "train" || word === "training");
+  return (isOfTraining ? 2 : 1) + (words.every((word) => OWN.has(word)) ? 2 : 0);
+}
+
+const OTHER_DATA = new Set(["val", "valid", "validation", "test", "eval", "dev"]);
+const OWN = new Set(["train", "training", "loss", "step", "epoch"]);
+
+/** The tags that are drawn. */
+function named(losses: Point[]): string {
+  return [...new Set(losses.filter((p) => p.callback === "").map((p) => p.label))].join(", ");
 }
 
 function missing(runs: Run[]): string {
+  const problem = runs.flatMap((run) => run.problems)[0];
+  if (problem && runs.every((run) => run.entries.length === 0)) return `No report could be read: ${problem}`;
   const failed = runs.flatMap((run) => run.entries).find((entry) => entry.failure);
   if (failed?.failure) return `No eigenvalue was measured: ${failed.failure}`;
   return "No eigenvalue yet. Add HessianSpectrum() to the Trainer's callbacks: the first report comes before the first step.";

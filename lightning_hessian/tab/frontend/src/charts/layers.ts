@@ -16,6 +16,7 @@ const FAMILIES = [
   { prefix: "norm/", words: "norm of the layer's weights (no curvature)" },
 ];
 const MOST_BARS = 40;
+const MOST_LINES = 12;
 const NO_BLOCKS =
   'No curvature by layer: HessianSpectrum(parameter_blocks="modules") splits the trace by module at no further product, in ' +
   "reports whose products are enough for a sweep, as with max_overhead=None or in longer trainings; with " +
@@ -48,18 +49,20 @@ export const layers: Chart = {
     for (const { prefix, words } of shown) {
       const bars = barsAt(store, prefix);
       const steps = [...new Set(bars.map((bar) => bar.step))].join(", ");
-      content.push(caption(`${words}, at step ${steps}`), barChart(bars, width));
+      const most = largestFew(bars, MOST_BARS);
+      const part = most.length < bars.length ? `; the ${MOST_BARS} largest of ${new Set(bars.map((bar) => bar.layer)).size} layers, all in the CSV` : "";
+      content.push(caption(`${words}, at step ${steps}${part}`), barChart(most, width));
       rows.push(...bars.map(({ colour: _, ...bar }) => ({ quantity: prefix.slice(0, -1), ...bar })));
     }
     const having = store.shownRuns.filter((each) => members([each], family.prefix).length > 0);
     const run = having.find((each) => each.name === store.focusRun?.name) ?? having[0];
     if (run) {
-      const names = members([run], family.prefix);
-      const families = names.slice(0, MOST_BARS).map((name, place) => ({
+      const names = largestFew(barsAt(store, family.prefix).filter((bar) => bar.run === run.name), MOST_LINES).map((bar) => bar.layer);
+      const families = names.map((name, place) => ({
         points: points([run], family.prefix + name, name).map((p) => ({ ...p, colour: shade(place, names.length) })),
         hasError: names.length <= 6,
       }));
-      const colours = names.slice(0, MOST_BARS).map((name, place) => [name, shade(place, names.length)] as const);
+      const colours = names.map((name, place) => [name, shade(place, names.length)] as const);
       content.push(caption(`${family.words} over steps, of run ${run.name}`), lineChart(store, width, families, { label: family.prefix.slice(0, -1), height: 220 }), legend(colours));
       rows.push(...lineRows(families, family.prefix));
     }
@@ -68,7 +71,7 @@ export const layers: Chart = {
 };
 
 function barsAt(store: Store, prefix: string): Bar[] {
-  const names = members(store.shownRuns, prefix).slice(0, MOST_BARS);
+  const names = members(store.shownRuns, prefix);
   const of = (run: Run): Bar[] => {
     const entry = reportAt(run, store.state.step, (each) => names.some((name) => each.scalars.has(prefix + name)));
     if (!entry) return [];
@@ -80,6 +83,14 @@ function barsAt(store: Store, prefix: string): Bar[] {
     });
   };
   return store.shownRuns.flatMap(of);
+}
+
+/** The bars of those layers that have the largest, in the order of the layers. */
+function largestFew(bars: Bar[], most: number): Bar[] {
+  const sizes = new Map<string, number>();
+  for (const bar of bars) sizes.set(bar.layer, Math.max(sizes.get(bar.layer) ?? 0, Math.abs(bar.value)));
+  const kept = new Set([...sizes].sort(([, a], [, b]) => b - a).slice(0, most).map(([layer]) => layer));
+  return bars.filter((bar) => kept.has(bar.layer));
 }
 
 /** One row of bars for each layer, in it one bar for each run. */

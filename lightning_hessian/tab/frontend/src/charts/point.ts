@@ -40,10 +40,11 @@ export const point: Chart = {
       );
       rows.push(...lineRows(left, ""));
     }
-    const own = points(runs, SHARE, "share of negative eigenvalues");
-    const share: Lines[] = [
-      { points: own.length ? own : points(runs, "negative_fraction", "share of negative eigenvalues"), hasError: true, isLoose: true },
-    ];
+    const shares = runs.flatMap((run) => {
+      const own = points([run], SHARE, "share of negative eigenvalues");
+      return own.length > 0 ? own : points([run], "negative_fraction", "share of negative eigenvalues");
+    });
+    const share: Lines[] = [{ points: shares, hasError: true, isLoose: true }];
     if (share[0]?.points.length) {
       content.push(caption("share of negative eigenvalues: it lies somewhere in its bracket, the dot is no more than an estimate"), lineChart(store, width, share, { label: "share", height: 150, ends: [0, 1] }));
       rows.push(...lineRows(share, ""));
