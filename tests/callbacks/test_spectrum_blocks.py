@@ -238,3 +238,14 @@ def test_overlaps_without_a_partner_come_back() -> None:
     # and the one without is no scalar
     found = scalars(again)
     assert {tag for tag in found if "overlap" in tag} == {"overlap_1", "subspace_overlap"}
+
+
+def test_reports_of_too_few_products_say_that_blocks_are_missing(module: Supervised) -> None:
+    callback = HessianSpectrum(parameter_blocks="modules", on_error="raise")
+    trainer(callback, max_epochs=2).fit(copy.deepcopy(module), loader())
+    report = callback.reports[-1]
+    assert report.density is None
+    assert report.blocks == ()
+    (note,) = (note for note in report.notes if note.code == "blocks-not-measured")
+    assert "give max_overhead=None, or train longer" in note
+    assert not note.qualifies

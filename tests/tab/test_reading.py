@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,3 +175,18 @@ def test_an_entry_stands_in_the_event_file_as_a_tensor_of_our_plugin(
         metadata = accumulator.metadata(f"{name}/report")
         assert metadata.plugin_data.plugin_name == "hessian"
         assert metadata.data_class == DATA_CLASS_TENSOR
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_entries_come_in_the_order_in_which_they_were_written(reader: str, tmp_path: Path) -> None:
+    """Of a training that began anew in its folder the page drops what stands behind the new one."""
+    logs = tmp_path / "logs"
+    for step in (30, 10, 20):
+        content = entry_bytes(tab_entry(report_at(step), name="hessian"))
+        write_bytes(logs / "run", content, step=step)
+        time.sleep(1.1)  # the files are told apart, and put in order, by seconds
+    # the data server drops by itself what a smaller step has made void
+    wanted = [30, 10, 20] if reader == "multiplexer" else [10, 20]
+    with reading(reader, logs, tmp_path) as get:
+        found = get("entries", run="run")["entries"]
+        assert [entry["step"] for entry in found] == wanted

@@ -102,3 +102,20 @@ def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.Monke
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     ReportWriter(prefix="hessian", amount="all", custom_scalars=True).write([logger], report_at())
     assert not (tmp_path / "run").exists()
+
+
+class Broken(CSVLogger):
+    """A logger of the user's that fails."""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        raise OSError("no such server")
+
+
+def test_a_logger_that_fails_leaves_the_others_their_report(tmp_path: Path) -> None:
+    board = TensorBoardLogger(tmp_path, name=None, version="run")
+    writer = ReportWriter(prefix="hessian", amount="few", custom_scalars=False)
+    with pytest.raises(OSError, match="no such server"):
+        writer.write([Broken(tmp_path / "rows"), board], report_at(3))
+    board.experiment.close()
+    (written,) = Path(board.log_dir).glob("events.*")
+    assert b"hessian/report" in written.read_bytes()
