@@ -81,6 +81,8 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
     """Those of an event file that are whole."""
     while len(head := file.read(HEAD)) == HEAD:
         length = int.from_bytes(head[:8], "little")
+        if length > LARGEST:
+            return  # what a disk that was full left of a record
         record = file.read(length + TAIL)
         if len(record) < length + TAIL:
             return

@@ -86,10 +86,10 @@ for order in sys.argv[1:]:
         for name in order.split(","):
             importlib.util.find_spec(name)  # who asks, as many do, imports nothing
             importlib.import_module(name)
-        import lightning_hessian
+        from lightning_hessian import HessianSpectrum
         from lightning_utilities.core import rank_zero
         other = sys.modules.get("pytorch_lightning")
-        joined = other and issubclass(lightning_hessian.HessianSpectrum, other.Callback)
+        joined = other and issubclass(HessianSpectrum, other.Callback)
         print(order, rank_zero.log.name.partition(".utilities")[0], joined, flush=True)
         os._exit(0)
     assert os.wait()[1] == 0, order
@@ -103,8 +103,11 @@ def test_the_other_name_is_served_in_every_order_of_imports_and_never_imported()
         "lightning.pytorch": ("lightning.pytorch", None),
         "pytorch_lightning": ("pytorch_lightning", True),
         "pytorch_lightning,lightning.pytorch": ("pytorch_lightning", True),
+        # which imports neither before it is asked for what is in it
         "lightning_hessian": ("lightning.pytorch", None),
+        "lightning_hessian.callbacks": ("lightning.pytorch", None),
         "lightning_hessian,pytorch_lightning": ("pytorch_lightning", True),
+        "lightning_hessian.callbacks,pytorch_lightning": ("pytorch_lightning", True),
     }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IMPORTS_IN_FORKS, *expected],

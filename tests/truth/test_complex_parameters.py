@@ -200,6 +200,7 @@ def test_checkpoints_of_it_are_analysed_to_the_same_numbers(tmp_path: Path) -> N
         "num_samples": 12,
         "trace": False,
         "density": False,
+        "edge": False,  # of a running optimiser alone
         "solver": Krylov(max_hvps=8),
         "on_error": "raise",
     }
