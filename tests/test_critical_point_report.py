@@ -117,3 +117,20 @@ def test_a_margin_is_said_in_words(sharpness: float, words: str) -> None:
     margin = StabilityMargin(sharpness=sharpness, bound=0.1, threshold=2.0, optimizer="SGD")
     assert margin.verdict == words
     assert margin.margin == (2 / sharpness if sharpness > 0 else math.inf)
+
+
+@pytest.mark.parametrize(
+    ("interval", "open_words"),
+    [
+        ((0.9, 1.4), ""),
+        ((0.4, 1.8), " Open for the whole training set, where it is 0.4 to 1.8."),
+        ((0.4, 2.7), " Open for the whole training set, where it is 0.4 to 2.7."),
+    ],
+)
+def test_a_margin_that_the_samples_leave_open_says_so(
+    interval: tuple[float, float], open_words: str
+) -> None:
+    margin = StabilityMargin(
+        sharpness=1.0, bound=0.1, threshold=2.0, interval=interval, optimizer="SGD"
+    )
+    assert margin.verdict == f"Stable: 1 of 2, a margin of 2x, for SGD.{open_words}"

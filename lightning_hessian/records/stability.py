@@ -19,6 +19,8 @@ class StabilityMargin:
         sharpness: ``lambda_max(D^(1/2) (H + W) D^(1/2))``, with the step sizes ``D`` and the weight
             decay ``W`` of the next step; no unit.
         bound: An eigenvalue lies within this distance of it.
+        interval: 95 % interval of the sharpness, as that of the full training set; None where it is
+            not known, as with step sizes that differ.
         threshold: ``c``, above which a small step away from a minimum grows.
         largest_eigenvalue: The eigenvalue of ``H`` that would be at the threshold, where all
             parameters have one step size and one decay; else ``nan``.
@@ -51,6 +53,15 @@ class StabilityMargin:
             unit="loss per squared parameter unit",
         ),
     )
+    interval: tuple[float, float] | None = field(
+        default=None,
+        metadata=shown(
+            "sharpness_lower",
+            "sharpness_upper",
+            error_of="sharpness",
+            doc="95 % interval, as that of the full training set, where all step sizes are one",
+        ),
+    )
     optimizer: str = ""
     num_hvps: int = 0
 
@@ -65,8 +76,15 @@ class StabilityMargin:
         if math.isinf(self.margin):
             return f"Stable: no curvature stands against the steps of {self.optimizer}."
         times = f"{self.sharpness:.3g} of {self.threshold:.3g}, a margin of {self.margin:.2g}x"
-        if self.margin > STABLE:
-            return f"Stable: {times}, for {self.optimizer}."
-        if self.margin >= BEYOND:
-            return f"At the edge of stability: {times}, for {self.optimizer}."
-        return f"Beyond the edge of stability, by the linear model: {times}, for {self.optimizer}."
+        words = f"{self._kind_of(self.sharpness)}: {times}, for {self.optimizer}."
+        if self.interval is None or len({self._kind_of(end) for end in self.interval}) == 1:
+            return words
+        low, high = self.interval
+        return f"{words} Open for the whole training set, where it is {low:.3g} to {high:.3g}."
+
+    def _kind_of(self, sharpness: float) -> str:
+        if sharpness < self.threshold / STABLE:
+            return "Stable"
+        if sharpness <= self.threshold / BEYOND:
+            return "At the edge of stability"
+        return "Beyond the edge of stability, by the linear model"

@@ -245,7 +245,7 @@ class SpectrumStudy:
     ) -> SpectrumReport:
         """The report with the optimiser's margin, by a short sweep where that takes one."""
         notes = (*report.notes, *edge.notes)
-        margin = edge.from_largest(report.largest)
+        margin = edge.from_largest(report.largest, report.largest_interval)
         if margin is None and edge.edge is not None:
             earlier, solver = self._earlier, self._options.solver
             is_known = earlier is not None and earlier.fits(loss.parameters.names, loss.size)

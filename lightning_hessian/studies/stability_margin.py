@@ -101,16 +101,22 @@ class EdgeOfLoss:
         """Whether it is the Hessian's own largest eigenvalue, but for a factor and a shift."""
         return self.edge is not None and self.edge.is_uniform and self.edge.sign == 1
 
-    def from_largest(self, largest: Eigenvalues) -> StabilityMargin | None:
-        """Without a product, from the Hessian's own largest eigenvalue."""
+    def from_largest(
+        self, largest: Eigenvalues, interval: tuple[float, float] | None
+    ) -> StabilityMargin | None:
+        """Without a product, from the Hessian's own largest eigenvalue and its interval."""
         if self.edge is None or not self.is_scaled or not len(largest.values):
             return None
         step, decay = float(self.edge.steps[0]), float(self.edge.decay[0])
+        ends = None
+        if interval is not None:
+            ends = step * (interval[0] + decay), step * (interval[1] + decay)
         return StabilityMargin(
             sharpness=step * (float(largest.values[0]) + decay),
             bound=step * float(largest.residual_bounds[0]),
             threshold=self.edge.threshold,
             largest_eigenvalue=self.edge.threshold / step - decay if step else torch.inf,
+            interval=ends,
             optimizer=self.edge.optimizer,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tensorboard import plugin_util
@@ -20,8 +19,8 @@ from lightning_hessian.tab.entries import (
     read_entries,
     read_losses,
 )
+from lightning_hessian.tab.page import STATIC
 
-STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("index.js", "surface.js")
 ANSWERS: Mapping[str, Callable[..., Any]] = {"/entries": read_entries, "/losses": read_losses}
 """Of one run."""

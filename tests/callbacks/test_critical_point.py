@@ -155,6 +155,9 @@ def test_the_edge_of_plain_sgd_is_its_largest_eigenvalue_and_costs_nothing() -> 
     largest = float(report.largest.values[0])
     assert report.edge.sharpness == pytest.approx(0.5 * (largest + 0.1), rel=1e-12)
     assert (report.edge.threshold, report.edge.num_hvps) == (2.0, 0)
+    assert report.largest_interval is not None
+    ends = [0.5 * (end + 0.1) for end in report.largest_interval]
+    assert report.edge.interval == pytest.approx(ends, rel=1e-12)
     assert report.edge.largest_eigenvalue == pytest.approx(2 / 0.5 - 0.1)
     assert report.num_hvps == without.reports[-1].num_hvps
 

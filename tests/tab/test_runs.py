@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from examples.board import served
 from examples.browser import CARDS, Visit, visiting
 from lightning_hessian import Note
-from lightning_hessian.records import Estimate, ParameterBlock, SamplingError, StabilityMargin
+from lightning_hessian.records import Estimate, ParameterBlock, StabilityMargin
 from tests.helpers.critical_points import point_at
 from tests.helpers.loss_difference_reports import difference_report
 from tests.helpers.reports import eigenvalues_at, failed_at, report_at, trace_at
@@ -129,33 +128,17 @@ def test_of_a_training_that_began_anew_in_its_folder_the_new_one_is_shown(
 def test_the_share_of_the_edge_has_the_interval_of_the_whole_training_set(
     chromium: Any, tmp_path: Path
 ) -> None:
-    edge = StabilityMargin(sharpness=0.1 * 4.5, bound=0.001, threshold=2.0, largest_eigenvalue=19.5)
-    one, zero = torch.tensor([1.0, 1.0]), torch.zeros(2)
-    sampling = SamplingError(
-        population=1000,
-        num_samples=26,
-        num_batches=5,
-        degrees_of_freedom=4,
-        num_draws=0,
-        eigenvalue_errors=one.double(),
-        eigenvalue_biases=zero.double(),
-        smallest_errors=one[:1].double(),
-        smallest_biases=zero[:1].double(),
-        largest_interval=(1.5, 9.5),
-        trace_error=1.0,
-        density_distance=0.1,
-        num_hvps=0,
-        notes=(),
+    edge = StabilityMargin(
+        sharpness=0.45, bound=0.001, threshold=2.0, largest_eigenvalue=19.5, interval=(0.2, 1.0)
     )
-    report = report_at(0, edge=edge, sampling=sampling)
+    report = report_at(0, edge=edge)
     write_reports(tmp_path / "logs" / "run", report)
     with looking_at(chromium, tmp_path / "logs", tmp_path) as visit:
         visit.open_tab()
         rows = visit.rows("largest-eigenvalue")
         (share,) = (row for row in rows if row["quantity"] == "share of the edge")
-        # with a decay of .5 in both: (lambda + .5) / (19.5 + .5)
         found = [share[part] for part in ("value", "low", "high")]
-        assert found == pytest.approx([4.5 / 20, 2.0 / 20, 10.0 / 20], rel=1e-4)
+        assert found == pytest.approx([0.225, 0.1, 0.5], rel=1e-4)
 
 
 def test_names_are_text_and_nothing_else(chromium: Any, tmp_path: Path) -> None:

@@ -23,11 +23,6 @@ export interface Lines {
   symbol?: (point: Point) => string;
 }
 
-export interface Guide {
-  points: Point[];
-  words: string;
-}
-
 export interface LineOptions {
   label: string;
   scale?: "symlog" | "log" | "linear";

@@ -1,9 +1,9 @@
 // The largest eigenvalue with its companions, the optimiser's edge, and the loss beneath.
 
 import { type Chart, caption, nothing } from "../chart";
-import type { Entry, Run } from "../entries";
+import type { Run } from "../entries";
 import { type Lines, lineChart, lineRows } from "../lines";
-import { type Point, interval, points, samplesOf } from "../quantities";
+import { type Point, points, samplesOf } from "../quantities";
 
 const COMPANIONS = 8;
 /** Runs above which the companions would hide the largest ones. */
@@ -76,24 +76,10 @@ function edgeShares(runs: Run[]): Point[] {
       ?.entries.find((each) => each.step === sharpness.step && each.callback === sharpness.callback);
     const threshold = entry?.scalars.get("edge_threshold");
     if (threshold === undefined || threshold === 0) continue;
-    const share = sharpness.value / threshold;
-    const ends = [sharpness.low / threshold, sharpness.high / threshold] as const;
-    const [low, high] = (entry && wholeSetEnds(entry, share)) ?? ends;
-    found.push({ ...sharpness, label: "share of the edge", value: share, low, high, bound: 0 });
+    const [value, low, high] = [sharpness.value, sharpness.low, sharpness.high].map((each) => each / threshold) as [number, number, number];
+    found.push({ ...sharpness, label: "share of the edge", value, low, high, bound: 0 });
   }
   return found;
-}
-
-/**
- * The interval of the largest eigenvalue in shares of the edge, where one step size scales both.
- * With a decay w the share is (lambda + w) / (edge + w), so that one of eigenvalue is this much of it.
- */
-function wholeSetEnds(entry: Entry, share: number): [number, number] | null {
-  const [value, edge] = [entry.scalars.get("eig_1"), entry.scalars.get("edge_eig_1")];
-  if (value === undefined || edge === undefined || edge <= 0 || !entry.scalars.has("eig_1_upper")) return null;
-  const slope = Math.abs(edge - value) > 1e-6 * edge ? (1 - share) / (edge - value) : 1 / edge;
-  const [low, high] = interval(entry, "eig_1");
-  return [share + slope * (low - value), share + slope * (high - value)];
 }
 
 /** What the user logged, in its own tag with most points, or else the loss of the reports. */
