@@ -13,8 +13,8 @@ import { colourOf } from "./colours";
 import { element } from "./dom";
 import { type RawRun, readRun } from "./entries";
 import type { Host } from "./host";
-import { moveCursors } from "./lines";
 import { type State, Store } from "./state";
+import { moveCursors } from "./steps";
 import { STYLE } from "./style";
 
 const CHARTS: Chart[] = [largest, trace, layers, density, point, difference, cost, anything];

@@ -1,6 +1,7 @@
 // What the reader has chosen; all charts follow it.
 
 import type { Run } from "./entries";
+import type { Scale } from "./value_axis";
 
 export interface State {
   runs: Run[];
@@ -11,7 +12,7 @@ export interface State {
   step: number;
   /** Part of the axis of steps that is looked at; null for all. */
   zoom: [number, number] | null;
-  scale: "symlog" | "log" | "linear";
+  scale: Scale;
   isDark: boolean;
 }
 

@@ -14,6 +14,8 @@ const KERNEL = 0.035;
 const POINTS = 400;
 const MOST_RIDGES = 24;
 const MOST_COLUMNS = 4;
+/** Runs whose densities stand over each other. */
+const MOST_CURVES = 12;
 const DECADES_BELOW = 2;
 
 interface Axis {
@@ -54,11 +56,11 @@ export const density: Chart = {
       column.append(caption(run.name), ridges(run, axis, each, store.state.step));
       grid.append(column);
     }
-    const curves = runs.slice(0, 12).flatMap((run) => curveAt(run, axis, store.state.step));
+    const curves = runs.slice(0, MOST_CURVES).flatMap((run) => curveAt(run, axis, store.state.step));
     const steps = [...new Set(curves.map((p) => p.step))].join(", ");
     const content = [
       grid,
-      caption(`at step ${steps}: number of eigenvalues around each value; triangles are eigenvalues with a bound. ${resolutions(runs, store.state.step)}`),
+      caption(`at step ${steps}: number of eigenvalues around each value; triangles are eigenvalues with a bound${runs.length > MOST_CURVES ? `; of the first ${MOST_CURVES} runs` : ""}. ${resolutions(runs, store.state.step)}`),
       detail(curves, runs, axis, width, store.state.step),
     ];
     return { content, rows: nodesAt(runs, store) };
@@ -212,7 +214,7 @@ function thinned<T>(items: T[], most: number): T[] {
 }
 
 function detail(curves: CurvePoint[], runs: Run[], axis: Axis, width: number, step: number): SVGSVGElement {
-  const found = runs.slice(0, 12).flatMap((run) => eigenvaluesAt(run, step, axis));
+  const found = runs.slice(0, MOST_CURVES).flatMap((run) => eigenvaluesAt(run, step, axis));
   const isOne = new Set(curves.map((p) => p.run)).size === 1;
   const chart = Plot.plot({
     width,
@@ -255,21 +257,22 @@ function eigenvaluesAt(run: Run, step: number, axis: Axis): { u: number; colour:
 }
 
 function nodesAt(runs: Run[], store: Store): Row[] {
-  return runs.flatMap((run) =>
-    measured(run).flatMap((entry) => {
+  return runs.flatMap((run) => {
+    const looked = measuredAt(run, store.state.step);
+    return measured(run).flatMap((entry) => {
       const of = entry.density as Density;
       const count = entry.scalars.get("num_parameters") ?? Number.NaN;
       return of.nodes.map((node, i) => ({
         run: run.name,
         callback: entry.callback,
         step: entry.step,
-        shown: entry === measuredAt(run, store.state.step) ? 1 : 0,
+        shown: entry === looked ? 1 : 0,
         eigenvalue: node,
         share: of.weights[i] ?? Number.NaN,
         parameters: count,
       }));
-    }),
-  );
+    });
+  });
 }
 
 function missing(runs: Run[]): string {
