@@ -159,7 +159,7 @@ function dotMark(family: Lines, points: Point[], place: Place): Plot.Markish {
     fill: "colour",
     fillOpacity: family.opacity ?? 1,
     r: family.symbol ? 4.5 : 2.2,
-    symbol: (p: Point) => family.symbol?.(p) ?? "circle",
+    symbol: family.symbol ?? "circle",
   });
 }
 
