@@ -11,7 +11,7 @@ export const HELP: Record<string, string[]> = {
     "What misleads: intervals that overlap tell of no difference. A trace is small where large eigenvalues of both signs cancel, and it grows with the number of parameters: compare networks of one size."
   ],
   "by-layer": [
-    "Each bar is one block of parameters at the step that is looked at: its trace or its largest eigenvalue, in the colours of the runs. Below stands the same over the steps of one run. The longest bar is the layer that most of the curvature sits in. `HessianSpectrum(parameter_blocks=\"modules\")` measures the traces at no further product; `eigenvalues_per_block=1` takes products of its own for each block.",
+    "Each bar is one block of parameters at the step that is looked at: its trace or its largest eigenvalue, in the colours of the runs. Below stands the same over the steps of one run. The longest bar is the layer that most of the curvature sits in. `HessianSpectrum(parameter_blocks=\"modules\")` measures the traces at no further product, in reports whose products are enough for a sweep: a short fit at the defaults has none, as its notes say. `eigenvalues_per_block=1` takes products of its own for each block.",
     "What misleads: traces of blocks add up to the whole trace, eigenvalues of blocks do not: curvature between two layers is in no block. Norms of the layers' weights, which `CriticalPoint` tells, are no curvature."
   ],
   "spectral-density": [

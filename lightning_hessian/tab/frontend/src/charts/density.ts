@@ -218,7 +218,8 @@ function detail(curves: CurvePoint[], runs: Run[], axis: Axis, width: number, st
   const isOne = new Set(curves.map((p) => p.run)).size === 1;
   const chart = Plot.plot({
     width,
-    height: 300,
+    height: 310,
+    marginTop: 30,
     marginLeft: 58,
     style: FONT,
     x: valueAxis(axis),

@@ -54,8 +54,15 @@ export const largest: Chart = {
         }),
       );
       rows.push(...lineRows(share, "share of the edge"));
-    } else {
-      content.push(caption("No edge of the optimiser: of SGD with one learning rate it is there by itself, of Adam and others with HessianSpectrum(edge=True)."));
+    }
+    const without = runs.filter((run) => !margins.some((p) => p.run === run.name)).map((run) => run.name);
+    if (without.length > 0) {
+      content.push(
+        caption(
+          `No edge of the optimiser in ${without.length < 4 ? without.join(", ") : `${without.length} runs`}: of SGD with one learning rate it ` +
+            "is there by itself, of Adam and others with HessianSpectrum(edge=True).",
+        ),
+      );
     }
     const loss: Lines[] = [{ points: losses }];
     content.push(
