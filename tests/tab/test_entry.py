@@ -120,6 +120,27 @@ def test_probes_are_gathered_in_a_few_columns_whose_mean_is_the_density() -> Non
     assert means.tolist() == pytest.approx(entry["weights"], rel=1e-4)
 
 
+def test_the_curves_of_an_entry_are_the_records_own() -> None:
+    report = difference_report()
+    found, curves = tab_entry(report, name="l")["differences"], report.differences
+    for part, values in (
+        ("k", curves.sample_sizes),
+        ("mean_abs", curves.mean_abs),
+        ("mean_abs_error", curves.mean_abs_standard_error),
+        ("rms", curves.rms),
+        ("rms_error", curves.rms_standard_error),
+    ):
+        assert found[part] == pytest.approx(values.tolist(), rel=1e-5, nan_ok=True), part
+    point = point_at()
+    assert point.escape is not None
+    way, t = tab_entry(point, name="c")["escape"], point.escape.distances
+    assert way["distance"] == pytest.approx(t.tolist(), rel=1e-5)
+    assert way["loss"] == pytest.approx(point.escape.losses.tolist(), rel=1e-5)
+    # the drawing has one axis of losses: what was foreseen begins at that of the weights
+    foreseen = (2.0 + point.escape.predicted(t)).tolist()
+    assert way["predicted"] == pytest.approx(foreseen, rel=1e-5)
+
+
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     losses = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     entry = tab_entry(difference_report(losses), name="it")["differences"]
