@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from torch import Tensor
-
 from lightning_hessian.records import (
     Estimate,
-    ParameterBlock,
     ProductQuality,
     SamplingError,
     Spectrum,
@@ -67,16 +64,4 @@ def _widened(trace: TraceEstimate, error: float) -> TraceEstimate:
         interval=(lower - error, upper + error),
         blocks=None,
         squares=None,
-    )
-
-
-def blocks_of(spectrum: Spectrum, parts: dict[str, Tensor]) -> tuple[ParameterBlock, ...]:
-    """The blocks that were asked for, with their traces if the trace was measured."""
-    traces = None if spectrum.trace is None else spectrum.trace.blocks
-    if traces is None:
-        return tuple(ParameterBlock(name=name) for name in parts)
-    pairs = zip(traces.values.tolist(), traces.standard_errors.tolist(), strict=True)
-    return tuple(
-        ParameterBlock(name=name, trace=Estimate(value=value, standard_error=error))
-        for name, (value, error) in zip(parts, pairs, strict=True)
     )

@@ -12,24 +12,24 @@ import torch
 from torch import Tensor
 
 from lightning_hessian.engines import pyhessian_spectrum
-from lightning_hessian.linalg import (
-    BlockOperator,
-    align,
-    leading_eigenvectors,
-    measure_spectrum,
-)
+from lightning_hessian.linalg import align, measure_spectrum
 from lightning_hessian.loss import Conductor, TrainingLoss
 from lightning_hessian.options import Krylov, PyHessian, Solver, SpectrumOptions
 from lightning_hessian.records import (
     EigenvectorOverlap,
     Note,
-    ParameterBlock,
     SamplingError,
     Spectrum,
     SpectrumReport,
 )
-from lightning_hessian.studies.assembly import blocks_of, report_of, with_sampling
+from lightning_hessian.studies.assembly import report_of, with_sampling
 from lightning_hessian.studies.batch_sharpness import batch_sharpness, cost_along_gradients
+from lightning_hessian.studies.blocks import (
+    NOT_MEASURED,
+    blocks_of,
+    not_trained,
+    with_eigenvalues,
+)
 from lightning_hessian.studies.draws import beside_draws
 from lightning_hessian.studies.enough_samples import enough_samples
 from lightning_hessian.studies.memory import Memory
@@ -316,7 +316,7 @@ class SpectrumStudy:
             notes=(
                 *found.notes,
                 *quality.notes,
-                *([_NO_BLOCKS] if options.parameter_blocks else []),
+                *([NOT_MEASURED] if options.parameter_blocks else []),
             ),
         )
 
@@ -388,7 +388,7 @@ class SpectrumStudy:
             graph_bytes=loss.products.graph_bytes,
         )
         num_hvps = report.num_hvps
-        notes = (*report.notes, *map(_nothing_trained, untrained))
+        notes = (*report.notes, *map(not_trained, untrained))
         sampling = self._sampling(loss, spectrum, sampled, looks_at_draws=looks)
         if sampling is not None:
             num_hvps += sampling.num_hvps
@@ -396,7 +396,14 @@ class SpectrumStudy:
                 notes += sampling.notes
         blocks = blocks_of(spectrum, parts)
         if options.eigenvalues_per_block:
-            blocks, spent = self._with_eigenvalues(blocks, parts, loss, solver)
+            blocks, spent = with_eigenvalues(
+                blocks,
+                parts,
+                loss,
+                solver,
+                count=options.eigenvalues_per_block,
+                generator_of=lambda row: self._generator(1 + row),
+            )
             num_hvps += spent
         overlap = None
         if (options.overlaps or is_bought) and spectrum.vectors is not None:
@@ -472,29 +479,6 @@ class SpectrumStudy:
             looks_at_draws=looks_at_draws,
         )
 
-    def _with_eigenvalues(
-        self,
-        blocks: tuple[ParameterBlock, ...],
-        parts: dict[str, Tensor],
-        loss: TrainingLoss | Conductor,
-        solver: Krylov,
-    ) -> tuple[tuple[ParameterBlock, ...], int]:
-        """The blocks with their largest eigenvalues, and the products these took."""
-        count, spent, found = self._options.eigenvalues_per_block, 0, []
-        for row, (block, positions) in enumerate(zip(blocks, parts.values(), strict=True)):
-            pairs = leading_eigenvectors(
-                BlockOperator(loss.products, positions),
-                count=min(count, len(positions)),
-                rtol=solver.rtol,
-                max_hvps=max(solver.max_hvps, count + 1),  # whole blocks of two
-                probes_per_block=2,
-                generator=self._generator(1 + row),
-                product_error=lambda: loss.products.quality.error,
-            )
-            found.append(replace(block, largest=pairs.eigenvalues))
-            spent += pairs.num_hvps
-        return tuple(found), spent
-
     def _generator(self, part: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed + 1_000_003 * part)
 
@@ -519,19 +503,6 @@ def _with_sharpness(
     return replace(report, batch_sharpness=found, num_hvps=num_hvps), found.cost
 
 
-def _nothing_trained(pattern: str) -> Note:
-    return Note(
-        "block-not-trained",
-        f"The block {pattern!r} has no numbers, as none of its parameters is trained at present; "
-        "it has them from the first measurement after one is unfrozen.",
-    )
-
-
-_NO_BLOCKS = Note(
-    "blocks-not-measured",
-    "The blocks of `parameter_blocks` have no numbers here: these are split from the products of a "
-    "sweep, and `max_overhead` pays for fewer. Raise it, give max_overhead=None, or train longer.",
-)
 _STAYS = Note(
     "sample-does-not-grow",
     "`num_samples='auto'` stays at these samples: sampling errors need exact products of this "
