@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,7 @@ def find(paths: Sequence[str]) -> Found:
 
     Args:
         paths: Folders, event files, checkpoints, JSON files beside them, or patterns of these. Of a
-            folder the event files, if any of them has data of ours, else checkpoints and JSON
-            files.
+            run the event files, if any of them has data of ours, else checkpoints and JSON files.
 
     Returns:
         Runs by their names. Of a single folder they have those that TensorBoard gives them; of
@@ -64,9 +63,11 @@ def find(paths: Sequence[str]) -> Found:
             found, problems = read_event_files([place])
             runs |= found
             left_out |= problems
-            if found or not os.path.isdir(place):
+            if not os.path.isdir(place):
                 continue
-        rest.append(place)
+            rest += _folders_beside(place, found) if found else [place]
+        else:
+            rest.append(place)
     sources = [EVENT_FILES] if runs else []
     if rest:
         others, problems = _of_checkpoints(rest)
@@ -95,6 +96,16 @@ def _expanded(path: str) -> list[str]:
                 f"got {each}. Give the folder that it is in."
             )
     return found
+
+
+def _folders_beside(place: str, runs: Collection[str]) -> list[str]:
+    """Folders with checkpoints, or files beside such, that are in none of the runs' folders."""
+    return [
+        folder
+        for folder, _, names in os.walk(place)
+        if any(".ckpt" in name for name in names)
+        and not any(folder == run or folder.startswith(f"{run}{os.sep}") for run in runs)
+    ]
 
 
 def _of_checkpoints(places: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:

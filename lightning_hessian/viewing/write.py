@@ -31,8 +31,8 @@ def write_page(
 
     Args:
         reports: Paths of folders, event files, checkpoints and JSON files beside them; or what
-            :func:`read_reports` gives; or ``callback.reports``. Of a folder the event files are
-            read if any of them has data of this package, else its checkpoints and JSON files.
+            :func:`read_reports` gives; or ``callback.reports``. Of a run the event files are read
+            if any of them has data of this package, else its checkpoints and JSON files.
         output: The file. One that an earlier call wrote is written anew.
         overwrite: Write over any other file too.
 

@@ -72,6 +72,20 @@ def test_where_event_files_have_nothing_of_ours_checkpoints_and_files_beside_the
     assert find([str(tmp_path / "csv")]).sources == (EVENT_FILES,)
 
 
+def test_a_run_without_event_files_is_found_beside_those_with_them(tmp_path: Path) -> None:
+    write_events(tmp_path / "board", [report_at(0), report_at(5)])
+    # of a run that has its reports in event files these are copies, wherever they are kept
+    for name in ("board/checkpoints", "board/kept", "rows/checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+        write_sidecar(report_at(5), tmp_path / name / "last.ckpt", name="hessian")
+    found = find([str(tmp_path)])
+    assert told(found) == {
+        "board": [("hessian", 0), ("hessian", 5)],
+        "rows": [("hessian", 5)],
+    }
+    assert found.sources == (EVENT_FILES, CHECKPOINTS)
+
+
 def test_several_paths_are_named_from_what_they_have_in_common(tmp_path: Path) -> None:
     event_file = write_events(tmp_path / "a" / "one", [report_at(1)])
     write_events(tmp_path / "a" / "two", [report_at(2)])

@@ -32,10 +32,11 @@ def runs(path: str) -> dict[str, list[tuple[str, int]]]:
 
 def test_the_page_of_paths_of_read_reports_and_of_a_callbacks(here: Path) -> None:
     assert write_page(here) == "hessian.html"
-    assert runs("hessian.html") == {"a": [("hessian", 1), ("hessian", 2)]}
+    wanted = {"a": [("hessian", 1), ("hessian", 2)], "b": [("mine", 3)]}
+    assert runs("hessian.html") == wanted
     assert page_in("hessian.html").title == f"Hessian: {here.name}"
     both = write_page([here / "a", "b"], Path("both.html"))
-    assert runs(both) == {"a": [("hessian", 1), ("hessian", 2)], "b": [("mine", 3)]}
+    assert runs(both) == wanted
     assert page_in(both).title == "Hessian: a, b"
     assert runs(write_page(read_reports("b"), "read.html")) == {"b": [("mine", 3)]}
     reports = [report_at(0), difference_report(step=4)]
