@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import ConcatDataset
 
 from lightning_hessian import HessianSpectrum
-from tests.callbacks.test_loggers import Recording
 from tests.helpers.fitting import Classifier, classification_data, loader, trainer
+from tests.helpers.media_loggers import Recording
 from tests.helpers.spectrum import spectrum
 
 NUM_BATCHES = 4
@@ -68,7 +68,7 @@ def often(every: int = 1) -> HessianSpectrum:
 
 
 def losses(logger: Recording, tag: str) -> dict[int | None, float]:
-    return {step: row[tag] for step, row in logger.points if tag in row}
+    return {step: row[tag] for row, step in logger.rows if tag in row}
 
 
 MODULES = {

@@ -17,28 +17,7 @@ from tests.helpers import hard_modules as hard
 from tests.helpers.board import Board
 from tests.helpers.events import Events
 from tests.helpers.fitting import loader, trainer
-
-
-class Recording(Logger):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.points: list[tuple[int | None, dict[str, float]]] = []
-
-    @property
-    def name(self) -> str:
-        return "recording"
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Not of interest."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.points.append((step, dict(metrics)))
+from tests.helpers.media_loggers import Recording
 
 
 def fit(*loggers: Logger, with_callback: bool = True, **options: Any) -> HessianSpectrum:
@@ -103,7 +82,7 @@ def test_a_logger_of_another_kind_gets_exactly_the_scalars() -> None:
     callback = fit(logger)
     ours = [
         (step, metrics)
-        for step, metrics in logger.points
+        for metrics, step in logger.rows
         if any(tag.startswith("hessian/") for tag in metrics)
     ]
     assert ours == [

@@ -1,4 +1,4 @@
-"""Loggers of the kinds that take pictures and pages, which keep what they are told."""
+"""Loggers that keep what they are told, of any kind and of those that take pictures and pages."""
 
 from __future__ import annotations
 

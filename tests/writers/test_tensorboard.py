@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_hessian.records import SpectrumReport
 from lightning_hessian.show import ReportWriter, rasterize, spectrum_figure, tagged
 from lightning_hessian.show.tensorboard import tensorboard_loggers
 from tests.helpers.events import Events
+from tests.helpers.media_loggers import Recording
 from tests.helpers.reports import failed_at, report_at, trace_at
 
 
@@ -79,22 +79,12 @@ def test_a_failure_is_a_text_and_a_point(tmp_path: Path) -> None:
 
 
 def test_other_loggers_get_the_scalars_only(tmp_path: Path) -> None:
-    class Recording(DummyLogger):
-        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-            seen.append((metrics, step))
-
-        @property
-        def experiment(self) -> Any:
-            return object()
-
-    seen: list[Any] = []
+    logger = Recording(experiment=object())
     csv = CSVLogger(tmp_path)
     report = report_at(3)
-    ReportWriter(prefix="hessian", amount="all", custom_scalars=True).write(
-        [Recording(), csv], report
-    )
-    assert seen == [(_tags(report), 3)]
-    assert list(tensorboard_loggers([Recording(), csv])) == []
+    ReportWriter(prefix="hessian", amount="all", custom_scalars=True).write([logger, csv], report)
+    assert logger.rows == [(_tags(report), 3)]
+    assert list(tensorboard_loggers([logger, csv])) == []
 
 
 def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
